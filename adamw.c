@@ -1,0 +1,112 @@
+// adamw.c - see adamw.h.
+
+#include "adamw.h"
+
+#include "parallel.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+AdamW *adamw_new(Tensor **parameters, int count, AdamWConfig config)
+{
+    AdamW *o = calloc(1, sizeof *o);
+    size_t n = (size_t)count;
+    if (o != NULL) *o = (AdamW){ config, malloc(n * sizeof *o->parameters), calloc(n, sizeof *o->m), calloc(n, sizeof *o->v), calloc(n, sizeof *o->squares), count, 0, 0 };
+    if (o == NULL || !o->parameters || !o->m || !o->v || !o->squares) { fprintf(stderr, "out of memory: no room for the optimizer's lists\n"); exit(1); }
+    memcpy(o->parameters, parameters, n * sizeof *parameters);
+    return o;
+}
+
+static void drop_moments(AdamW *o, int i)
+{
+    memory_give(MEMORY_MOMENTS, o->m[i], o->parameters[i]->size);
+    memory_give(MEMORY_MOMENTS, o->v[i], o->parameters[i]->size);
+    o->m[i] = o->v[i] = NULL;
+}
+
+void adamw_free(AdamW *o)
+{
+    if (o == NULL) return;
+    for (int i = 0; i < o->count; i++) drop_moments(o, i);
+    free(o->parameters);
+    free(o->m);
+    free(o->v);
+    free(o->squares);
+    free(o);
+}
+
+static real *zeros(long count)
+{
+    real *buffer = memory_take(MEMORY_MOMENTS, count);
+    memset(buffer, 0, (size_t)count * sizeof(real));
+    return buffer;
+}
+
+// One part sums a tensor's squares alone, so that the sum does not depend on the number of parts.
+static void square_part(void *context, Part part)
+{
+    AdamW *o = context;
+    for (int i = part.index; i < o->count; i += part.count) {
+        const Tensor *t = o->parameters[i];
+        o->squares[i] = 0;
+        if (!t->requires_grad) continue;
+        double lane[LANES] = { 0 };
+        long j = 0;
+        for (; j + LANES <= t->size; j += LANES)
+            for (int l = 0; l < LANES; l++) lane[l] += (double)t->grad[j + l] * (double)t->grad[j + l];
+        for (; j < t->size; j++) lane[0] += (double)t->grad[j] * (double)t->grad[j];
+        for (int l = 0; l < LANES; l++) o->squares[i] += lane[l];
+    }
+}
+
+// The constants of one step.
+typedef struct Step { AdamW *optimizer; real clip, lr, decay, beta1, beta2, correction1, correction2; } Step;
+
+static void update_part(void *context, Part part)
+{
+    const Step *step = context;
+    const AdamW *o = step->optimizer;
+    real b1 = step->beta1, b2 = step->beta2, c1 = step->correction1, c2 = step->correction2, lr = step->lr, clip = step->clip;
+    for (int i = 0; i < o->count; i++) {
+        const Tensor *t = o->parameters[i];
+        if (!t->requires_grad) continue;
+        Share s = share(part, t->size, LANES);
+        real keep = t->ndim >= 2 ? 1 - lr * step->decay : 1;
+        real *restrict p = t->data, *restrict m = o->m[i], *restrict v = o->v[i];
+        const real *restrict grad = t->grad;
+        for (long j = s.begin; j < s.end; j++) {
+            real g = grad[j] * clip;
+            m[j] = b1 * m[j] + (1 - b1) * g;
+            v[j] = b2 * v[j] + (1 - b2) * g * g;
+            p[j] = p[j] * keep - lr * (m[j] * c1) / (real_sqrt(v[j] * c2) + (real)1e-8);
+        }
+    }
+}
+
+double adamw_step(AdamW *o, double learning_rate)
+{
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    memory_at("optimizer", "adamw");
+    for (int i = 0; i < o->count; i++) {
+        const Tensor *t = o->parameters[i];
+        if (!t->requires_grad) { drop_moments(o, i); continue; }
+        check(t->grad != NULL, "adamw_step: %s requires grad, but no gradient reached it; does it feed the loss, and did backward run?", t->name);
+        if (o->m[i] != NULL) continue;
+        o->m[i] = zeros(t->size);
+        o->v[i] = zeros(t->size);
+    }
+    parallel_run(square_part, o);
+    double sum = 0;
+    for (int i = 0; i < o->count; i++) sum += o->squares[i];
+    double norm = sqrt(sum);
+    if (!isfinite(norm)) return norm;
+    o->step++;
+    const AdamWConfig *c = &o->config;
+    Step step = { o, c->grad_clip > 0 && norm > c->grad_clip ? (real)(c->grad_clip / norm) : 1, (real)learning_rate, (real)c->weight_decay,
+                  (real)c->beta1, (real)c->beta2, (real)(1 / (1 - pow(c->beta1, (double)o->step))), (real)(1 / (1 - pow(c->beta2, (double)o->step))) };
+    parallel_run(update_part, &step);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    o->seconds += (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    return norm;
+}

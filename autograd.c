@@ -1,0 +1,1152 @@
+// autograd.c - see autograd.h. Three parts: the engine (record, backward), the ops (one block each: formula, forward, one
+// gradient per input, checks), and the op table at the end, which is the index of it all.
+//
+// The kernels work on plain arrays. They never record and never see the tape. A kernel is called once per part and writes the
+// share of its output that this part owns (parallel.h). Gradients are only ever added to: dx += ..., because a tensor that is
+// used twice gets a gradient from each use.
+
+#include "autograd.h"
+
+#include "matmul.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+// --------------------------------------------------------------------------------------------------------------- the engine
+
+const char *const phase_names[PHASES] = { "forward", "dgrad", "wgrad", "recompute" };
+
+enum { SMALL_WORK = 20000 }; // multiplications, or elements: below this, waking the other threads costs more than it brings
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *grow(void *array, int *capacity, size_t element)
+{
+    *capacity = *capacity ? 2 * *capacity : 64;
+    array = realloc(array, (size_t)*capacity * element);
+    if (array == NULL) { fprintf(stderr, "out of memory: no room for %d nodes of the tape\n", *capacity); exit(1); }
+    return array;
+}
+
+Tape *tape_new(void)
+{
+    Tape *tape = calloc(1, sizeof *tape);
+    if (tape == NULL) { fprintf(stderr, "out of memory: no room for a tape\n"); exit(1); }
+    return tape;
+}
+
+Work counts_phase(const Counts *counts, Phase phase)
+{
+    Work sum = { 0 };
+    for (int op = 0; op < OP_KINDS; op++) {
+        sum.kernels += counts->work[op][phase].kernels;
+        sum.flops += counts->work[op][phase].flops;
+        sum.seconds += counts->work[op][phase].seconds;
+    }
+    return sum;
+}
+
+static long flops_of(const Node *n) { return ops[n->op].flops ? ops[n->op].flops(n) : 0; }
+static long saved_size(const Node *n) { return ops[n->op].saved ? ops[n->op].saved(n) : 0; }
+
+// Runs one kernel on all cores: a forward if `dx` is NULL, else a gradient.
+typedef struct Call { const Node *node; int input; const real *dy; real *dx; } Call;
+
+static void call_part(void *context, Part part)
+{
+    const Call *c = context;
+    const Op *op = &ops[c->node->op];
+    if (c->dx == NULL) op->forward(c->node, c->node->out->data, part);
+    else op->input[c->input].grad(c->node, c->dy, c->dx, part);
+}
+
+static void run_kernel(Node *n, int input, const real *dy, real *dx, Tape *tape, Phase phase)
+{
+    const Op *op = &ops[n->op];
+    long flops = flops_of(n) * (dx ? op->input[input].work : 1), size = n->out->size;
+    for (int i = 0; i < MAX_INPUTS && n->in[i] != NULL; i++) size += n->in[i]->size;
+    bool small = flops / 2 + size < SMALL_WORK;
+    long scratch = op->workspace ? op->workspace(n) * (small ? 1 : parallel_threads()) : 0;
+    double start = tape ? now() : 0;
+    if (scratch > 0) n->work = memory_take(MEMORY_WORKSPACE, scratch);
+    Call call = { n, input, dy, dx };
+    (small ? parallel_run_serial : parallel_run)(call_part, &call);
+    if (scratch > 0) memory_give(MEMORY_WORKSPACE, n->work, scratch);
+    n->work = NULL;
+    if (tape == NULL) return;
+    Work *work = &tape->counts.work[n->op][phase];
+    work->kernels++;
+    work->flops += flops;
+    work->seconds += now() - start;
+}
+
+// What node n, if recorded, must hold: what the gradients of those inputs read that require one, and nothing more.
+static unsigned keeps_of(const Node *n)
+{
+    unsigned keeps = KEEP_NONE;
+    for (int i = 0; i < MAX_INPUTS && n->in[i] != NULL; i++)
+        if (n->in[i]->requires_grad || n->trains) keeps |= ops[n->op].input[i].keeps;
+    return keeps;
+}
+
+// The one function through which every op goes: makes the output (in a buffer of its own, or the given one), runs forward,
+// and appends a node if something upstream trains.
+static Tensor *record_into(Tape *tape, Node n, real *buffer, int ndim, const int *shape)
+{
+    const Op *op = &ops[n.op];
+    bool requires_grad = n.trains;
+    for (int i = 0; i < MAX_INPUTS && n.in[i] != NULL; i++) {
+        check(n.in[i]->data != NULL, "%s: input %d, %s %s, has no data: it was dropped", op->name, i, n.in[i]->name, shape_text(n.in[i]));
+        check(tape == NULL || !n.in[i]->requires_grad || n.in[i]->node != NODE_CONSUMED,
+              "%s: input %d, %s, was made on a tape that backward has consumed", op->name, i, n.in[i]->name);
+        requires_grad |= n.in[i]->requires_grad;
+    }
+    bool recorded = tape != NULL && requires_grad;
+    memory_at("forward", op->name);
+
+    char name[64];
+    snprintf(name, sizeof name, "%s#%d", op->name, tape ? tape->result_count : 0);
+    n.out = tensor_result(name, buffer, ndim, shape, tape != NULL);
+    n.kept = recorded ? keeps_of(&n) : KEEP_NONE;
+    if (n.kept & KEEP_SAVED) n.saved = memory_take(MEMORY_KEPT_ACTIVATIONS, saved_size(&n));
+
+    run_kernel(&n, 0, NULL, NULL, tape, tape && tape->replaying ? PHASE_RECOMPUTE : PHASE_FORWARD);
+    if (tape == NULL) return n.out;
+
+    if (tape->result_count == tape->result_capacity) tape->results = grow(tape->results, &tape->result_capacity, sizeof *tape->results);
+    tape->results[tape->result_count++] = n.out;
+    if (!recorded) {
+        if (op->weight && !tape->replaying) tape->counts.wgrad_never_recorded++;
+        return n.out;
+    }
+    for (int i = 0; i < MAX_INPUTS; i++)
+        if (n.kept & KEEP(i)) tensor_keep(n.in[i]);
+    if (n.kept & KEEP_OUT) tensor_keep(n.out);
+    n.out->requires_grad = true;
+    n.out->node = tape->count;
+    // Appended after its inputs were: so walking from the last node to the first meets every consumer of a tensor before
+    // the node that made it, and its gradient is complete when its turn comes.
+    if (tape->count == tape->capacity) tape->nodes = grow(tape->nodes, &tape->capacity, sizeof *tape->nodes);
+    tape->nodes[tape->count++] = n;
+    return n.out;
+}
+
+static Tensor *record(Tape *tape, Node n, int ndim, const int *shape) { return record_into(tape, n, NULL, ndim, shape); }
+
+// Lets go of all that a node holds. Its output can feed nothing any more.
+static void release(Node *n)
+{
+    for (int i = 0; i < MAX_INPUTS; i++)
+        if (n->kept & KEEP(i)) tensor_unkeep(n->in[i]);
+    if (n->kept & KEEP_OUT) tensor_unkeep(n->out);
+    if (n->saved != NULL) memory_give(MEMORY_KEPT_ACTIVATIONS, n->saved, saved_size(n));
+    n->saved = NULL;
+    n->kept = KEEP_NONE;
+    tensor_drop_grad(n->out);
+    n->out->node = NODE_CONSUMED;
+}
+
+static void release_nodes(Tape *tape)
+{
+    for (int i = tape->count - 1; i >= 0; i--) release(&tape->nodes[i]);
+    tape->count = 0;
+}
+
+void tape_clear(Tape *tape)
+{
+    release_nodes(tape);
+    for (int i = 0; i < tape->result_count; i++) tensor_free(tape->results[i]);
+    tape->result_count = 0;
+    tape->dropout_calls = 0;
+}
+
+void tape_free(Tape *tape)
+{
+    if (tape == NULL) return;
+    tape_clear(tape);
+    tape_free(tape->inner);
+    free(tape->nodes);
+    free(tape->results);
+    free(tape);
+}
+
+static void zero_part(void *context, Part part)
+{
+    Tensor *t = context;
+    Share s = share(part, t->size, 1024);
+    memset(t->grad + s.begin, 0, (size_t)(s.end - s.begin) * sizeof(real));
+}
+
+static MemoryKind grad_kind(const Tensor *t)
+{
+    return t->node == NODE_LEAF ? MEMORY_PARAMETER_GRADIENTS : MEMORY_ACTIVATION_GRADIENTS;
+}
+
+// The first gradient that reaches a tensor finds zeros to add to.
+static void need_grad(Tensor *t)
+{
+    if (t->grad != NULL) return;
+    t->grad = memory_take(grad_kind(t), t->size);
+    if (t->size < SMALL_WORK) memset(t->grad, 0, (size_t)t->size * sizeof(real));
+    else parallel_run(zero_part, t);
+}
+
+// dx += dy: the gradient of an input that the output merely contains. It reads nothing but dy, so an input that is the last
+// to use dy may take over that buffer instead of copying it (run_backward).
+static void pass_on(const Node *n, const real *dy, real *dx, Part part)
+{
+    Share s = share(part, n->out->size, LANES);
+    for (long i = s.begin; i < s.end; i++) dx[i] += dy[i];
+}
+
+static void trace(const Tape *tape, const Node *n, int number, int input, const char *what)
+{
+    if (tape->trace == NULL) return;
+    const Tensor *in = n->in[input];
+    char head[32];
+    snprintf(head, sizeof head, "#%d %s", number, ops[n->op].name);
+    fprintf(tape->trace, "  %-18s d/d %-44s %-13s %s\n", head, in->name, shape_text(in), what);
+}
+
+// What a frozen input costs: nothing. Says what it saves.
+static void skipped(Tape *tape, const Node *n, int number, int input)
+{
+    if (input != 0 && input == ops[n->op].weight) tape->counts.wgrad_skipped++;
+    if (tape->trace == NULL) return;
+    char what[96];
+    snprintf(what, sizeof what, "frozen: skipped, saves %ld bytes and %.1f MFLOP", n->in[input]->size * (long)sizeof(real),
+             1e-6 * (double)(flops_of(n) * ops[n->op].input[input].work));
+    trace(tape, n, number, input, what);
+}
+
+static void count_gradient(Counts *counts, const Node *n, int input)
+{
+    if (ops[n->op].weight && input == 0) counts->dgrad++;
+    if (ops[n->op].weight && input == ops[n->op].weight) counts->wgrad++;
+    if (n->in[input]->kind == MEMORY_ADAPTERS) counts->adapter_gradients++;
+}
+
+static void run_recompute(Tape *tape, Node *n);
+
+// From the last node to the first; every node has its output's whole gradient when its turn comes (see record_into).
+static void run_backward(Tape *tape)
+{
+    for (int number = tape->count - 1; number >= 0; number--) {
+        Node *n = &tape->nodes[number];
+        memory_at("backward", ops[n->op].name);
+        if (n->out->grad == NULL) { // nothing that led to the loss used it
+            release(n);
+            continue;
+        }
+        if (n->op == OP_RECOMPUTE) run_recompute(tape, n);
+        else for (int i = MAX_INPUTS - 1; i >= 0; i--) {
+            Tensor *in = n->in[i];
+            if (in == NULL) continue;
+            if (!in->requires_grad) { skipped(tape, n, number, i); continue; } // the guard: all that freezing is
+            if (tape->cut != NULL && tape->cut(n, i)) { trace(tape, n, number, i, "cut"); continue; }
+
+            count_gradient(&tape->counts, n, i);
+            if (ops[n->op].input[i].grad == pass_on && i == 0 && in->grad == NULL) {
+                in->grad = n->out->grad;
+                memory_move(MEMORY_ACTIVATION_GRADIENTS, grad_kind(in), in->size);
+                n->out->grad = NULL;
+            } else {
+                need_grad(in);
+                run_kernel(n, i, n->out->grad, in->grad, tape, in->node == NODE_LEAF ? PHASE_WGRAD : PHASE_DGRAD);
+            }
+            if (tape->trace != NULL) {
+                char what[32];
+                snprintf(what, sizeof what, "|g| = %.4g", norm_of(in->grad, in->size));
+                trace(tape, n, number, i, what);
+            }
+        }
+        release(n);
+    }
+    tape->count = 0;
+}
+
+void backward(Tape *tape, Tensor *loss)
+{
+    check(loss->size == 1, "backward(%s): the loss has shape %s, not one number; op_mean or op_sum makes one", loss->name, shape_text(loss));
+    check(loss->node != NODE_CONSUMED, "backward(%s): backward has been called on this tape; build the graph again", loss->name);
+    check(loss->requires_grad, "backward(%s): nothing trainable feeds the loss; did you attach an adapter?", loss->name);
+    check(loss->node >= 0 && loss->node < tape->count && tape->nodes[loss->node].out == loss, "backward(%s): the loss was not made on this tape", loss->name);
+    memory_at("backward", "loss");
+    need_grad(loss);
+    loss->grad[0] = 1; // d(loss)/d(loss)
+    run_backward(tape);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ the ops
+//
+// In each block: x, y, ... are the node's tensors, dy the output's gradient, dx that of the input at hand.
+
+static void check_same_shape(const char *op, const Tensor *a, const Tensor *b)
+{
+    check(same_shape(a, b), "%s: %s %s and %s %s differ in shape", op, a->name, shape_text(a), b->name, shape_text(b));
+}
+
+static Share elements(const Node *n, Part part) { return share(part, n->out->size, LANES); } // of an elementwise kernel
+static Share rows(const Node *n, Part part) { return share(part, rows_of(n->out), 1); }      // of a kernel that owns rows
+
+// ---- add: y = a + b        dL/da = dy, dL/db = dy
+
+static void add_forward(const Node *n, real *y, Part part)
+{
+    const real *a = n->in[0]->data, *b = n->in[1]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = a[i] + b[i];
+}
+
+Tensor *op_add(Tape *tape, Tensor *a, Tensor *b)
+{
+    check_same_shape("add", a, b);
+    return record(tape, (Node){ .op = OP_ADD, .in = { a, b } }, a->ndim, a->shape);
+}
+
+// ---- sub: y = a - b        dL/da = dy, dL/db = -dy
+
+static void sub_forward(const Node *n, real *y, Part part)
+{
+    const real *a = n->in[0]->data, *b = n->in[1]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = a[i] - b[i];
+}
+
+static void sub_grad_b(const Node *n, const real *dy, real *db, Part part)
+{
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) db[i] -= dy[i];
+}
+
+Tensor *op_sub(Tape *tape, Tensor *a, Tensor *b)
+{
+    check_same_shape("sub", a, b);
+    return record(tape, (Node){ .op = OP_SUB, .in = { a, b } }, a->ndim, a->shape);
+}
+
+// ---- mul: y = a * b        dL/da = dy * b, dL/db = dy * a
+
+static void mul_forward(const Node *n, real *y, Part part)
+{
+    const real *a = n->in[0]->data, *b = n->in[1]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = a[i] * b[i];
+}
+
+static void mul_grad_a(const Node *n, const real *dy, real *da, Part part)
+{
+    const real *b = n->in[1]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) da[i] += dy[i] * b[i];
+}
+
+static void mul_grad_b(const Node *n, const real *dy, real *db, Part part)
+{
+    const real *a = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) db[i] += dy[i] * a[i];
+}
+
+Tensor *op_mul(Tape *tape, Tensor *a, Tensor *b)
+{
+    check_same_shape("mul", a, b);
+    return record(tape, (Node){ .op = OP_MUL, .in = { a, b } }, a->ndim, a->shape);
+}
+
+// ---- scale: y = s a        dL/da = s dy
+
+static void scale_forward(const Node *n, real *y, Part part)
+{
+    const real *a = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = n->scalar * a[i];
+}
+
+static void scale_grad(const Node *n, const real *dy, real *da, Part part)
+{
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) da[i] += n->scalar * dy[i];
+}
+
+Tensor *op_scale(Tape *tape, Tensor *a, real s)
+{
+    return record(tape, (Node){ .op = OP_SCALE, .in = { a }, .scalar = s }, a->ndim, a->shape);
+}
+
+// ---- add_scaled: y = a + s b        dL/da = dy, dL/db = s dy
+
+static void add_scaled_forward(const Node *n, real *y, Part part)
+{
+    const real *a = n->in[0]->data, *b = n->in[1]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = a[i] + n->scalar * b[i];
+}
+
+Tensor *op_add_scaled(Tape *tape, Tensor *a, Tensor *b, real s)
+{
+    check_same_shape("add_scaled", a, b);
+    return record(tape, (Node){ .op = OP_ADD_SCALED, .in = { a, b }, .scalar = s }, a->ndim, a->shape);
+}
+
+// ---- relu: y = max(x, 0)        dL/dx = dy where y > 0
+
+static void relu_forward(const Node *n, real *y, Part part)
+{
+    const real *x = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = x[i] > 0 ? x[i] : 0;
+}
+
+static void relu_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    const real *y = n->out->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) dx[i] += y[i] > 0 ? dy[i] : 0;
+}
+
+Tensor *op_relu(Tape *tape, Tensor *x)
+{
+    return record(tape, (Node){ .op = OP_RELU, .in = { x } }, x->ndim, x->shape);
+}
+
+// ---- tanh: y = tanh(x)        dL/dx = dy (1 - y^2)
+
+static void tanh_forward(const Node *n, real *y, Part part)
+{
+    const real *x = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = (real)tanh((double)x[i]);
+}
+
+static void tanh_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    const real *y = n->out->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) dx[i] += dy[i] * (1 - y[i] * y[i]);
+}
+
+Tensor *op_tanh(Tape *tape, Tensor *x)
+{
+    return record(tape, (Node){ .op = OP_TANH, .in = { x } }, x->ndim, x->shape);
+}
+
+// ---- exp: y = e^x        dL/dx = dy y
+
+static void exp_forward(const Node *n, real *y, Part part)
+{
+    const real *x = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = (real)exp((double)x[i]);
+}
+
+static void exp_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    const real *y = n->out->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) dx[i] += dy[i] * y[i];
+}
+
+Tensor *op_exp(Tape *tape, Tensor *x)
+{
+    return record(tape, (Node){ .op = OP_EXP, .in = { x } }, x->ndim, x->shape);
+}
+
+// ---- sum: y = sum of x        dL/dx[i] = dy        One part adds all: no sum crosses parts.
+
+static real sum_of(const real *x, long count)
+{
+    real lane[LANES] = { 0 };
+    long i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += x[i + l];
+    for (; i < count; i++) lane[i % LANES] += x[i];
+    return fold_lanes(lane);
+}
+
+static void sum_forward(const Node *n, real *y, Part part)
+{
+    if (part.index == 0) y[0] = sum_of(n->in[0]->data, n->in[0]->size);
+}
+
+static void sum_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    Share s = share(part, n->in[0]->size, LANES);
+    for (long i = s.begin; i < s.end; i++) dx[i] += dy[0];
+}
+
+Tensor *op_sum(Tape *tape, Tensor *x)
+{
+    return record(tape, (Node){ .op = OP_SUM, .in = { x } }, SHAPE(1));
+}
+
+// ---- mean: y = sum of x / size        dL/dx[i] = dy / size
+
+static void mean_forward(const Node *n, real *y, Part part)
+{
+    if (part.index == 0) y[0] = sum_of(n->in[0]->data, n->in[0]->size) / (real)n->in[0]->size;
+}
+
+static void mean_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    Share s = share(part, n->in[0]->size, LANES);
+    real each = dy[0] / (real)n->in[0]->size;
+    for (long i = s.begin; i < s.end; i++) dx[i] += each;
+}
+
+Tensor *op_mean(Tape *tape, Tensor *x)
+{
+    return record(tape, (Node){ .op = OP_MEAN, .in = { x } }, SHAPE(1));
+}
+
+// ---- softmax: y[j] = e^x[j] / sum_k e^x[k], each row        dL/dx[j] = y[j] (dy[j] - sum_k dy[k] y[k])
+//
+// Both sums are the same for e^(x - max): subtracting a row's largest x keeps every exponential at most 1.
+
+static real max_of(const real *x, int count)
+{
+    real lane[LANES];
+    for (int l = 0; l < LANES; l++) lane[l] = x[0];
+    int j = 0;
+    for (; j + LANES <= count; j += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
+    for (; j < count; j++) lane[0] = x[j] > lane[0] ? x[j] : lane[0];
+    for (int l = 1; l < LANES; l++) lane[0] = lane[l] > lane[0] ? lane[l] : lane[0];
+    return lane[0];
+}
+
+static real dot(const real *a, const real *b, long count)
+{
+    real lane[LANES] = { 0 };
+    long i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += a[i + l] * b[i + l];
+    for (; i < count; i++) lane[i % LANES] += a[i] * b[i];
+    return fold_lanes(lane);
+}
+
+// y = e^(x - max); returns their sum
+static real exponentials(const real *x, real *y, int count, real max)
+{
+    for (int j = 0; j < count; j++) y[j] = fast_exp(x[j] - max);
+    return sum_of(y, count);
+}
+
+static void softmax_forward(const Node *n, real *y, Part part)
+{
+    int V = last_dim(n->out);
+    Share s = rows(n, part);
+    for (long r = s.begin; r < s.end; r++) {
+        const real *x = n->in[0]->data + r * V;
+        real scale = 1 / exponentials(x, y + r * V, V, max_of(x, V));
+        for (int j = 0; j < V; j++) y[r * V + j] *= scale;
+    }
+}
+
+static void softmax_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    int V = last_dim(n->out);
+    Share s = rows(n, part);
+    for (long r = s.begin; r < s.end; r++) {
+        const real *y = n->out->data + r * V;
+        real mean = dot(dy + r * V, y, V);
+        for (int j = 0; j < V; j++) dx[r * V + j] += y[j] * (dy[r * V + j] - mean);
+    }
+}
+
+Tensor *op_softmax(Tape *tape, Tensor *x)
+{
+    return record(tape, (Node){ .op = OP_SOFTMAX, .in = { x } }, x->ndim, x->shape);
+}
+
+// ---- matmul: y[N,O] = a[N,I] b[I,O]        da = dy b^T, db = a^T dy
+//
+// By indices: y[n,o] = sum_i a[n,i] b[i,o], so dL/da[n,i] = sum_o dy[n,o] b[i,o]: it reads b, whether b trains or not.
+
+static void matmul_forward(const Node *n, real *y, Part part)
+{
+    const Tensor *a = n->in[0], *b = n->in[1];
+    int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
+    matmul((Matmul){ .m = N, .n = O, .k = I, .a = a->data, .a_row = I, .a_column = 1, .b = b->data, .b_row = O, .b_column = 1,
+                     .scale = 1, .c = y, .c_row = O }, part);
+}
+
+static void matmul_grad_a(const Node *n, const real *dy, real *da, Part part)
+{
+    const Tensor *a = n->in[0], *b = n->in[1];
+    int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
+    matmul((Matmul){ .m = N, .n = I, .k = O, .a = dy, .a_row = O, .a_column = 1, .b = b->data, .b_row = 1, .b_column = O,
+                     .scale = 1, .start = da, .start_row = I, .c = da, .c_row = I }, part);
+}
+
+static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
+{
+    const Tensor *a = n->in[0], *b = n->in[1];
+    int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
+    matmul((Matmul){ .m = I, .n = O, .k = N, .a = a->data, .a_row = 1, .a_column = I, .b = dy, .b_row = O, .b_column = 1,
+                     .scale = 1, .start = db, .start_row = O, .c = db, .c_row = O }, part);
+}
+
+static long matmul_flops(const Node *n) { return 2 * n->in[0]->size * last_dim(n->in[1]); }
+
+static void with_last_dim(int shape[MAX_DIMS], const Tensor *x, int last)
+{
+    memcpy(shape, x->shape, sizeof x->shape);
+    shape[x->ndim - 1] = last;
+}
+
+Tensor *op_matmul(Tape *tape, Tensor *a, Tensor *b)
+{
+    check(b->ndim == 2 && last_dim(a) == b->shape[0], "matmul: %s %s and %s %s do not fit: columns of the first must be rows of the second",
+          a->name, shape_text(a), b->name, shape_text(b));
+    int shape[MAX_DIMS];
+    with_last_dim(shape, a, last_dim(b));
+    return record(tape, (Node){ .op = OP_MATMUL, .in = { a, b } }, a->ndim, shape);
+}
+
+// ---- embedding: y[b,t] = wte[ids[b,t]] + wpe[t]        dwte[ids[b,t]] += dy[b,t], dwpe[t] += dy[b,t]
+//
+// A row of dwte may be hit from anywhere in the batch, so the gradients' parts own columns, not rows.
+
+static void embedding_forward(const Node *n, real *y, Part part)
+{
+    int C = last_dim(n->out), T = n->out->shape[1];
+    Share s = rows(n, part);
+    for (long r = s.begin; r < s.end; r++) {
+        const real *token = n->in[0]->data + (long)n->ids[r] * C, *position = n->in[1]->data + r % T * C;
+        for (int c = 0; c < C; c++) y[r * C + c] = token[c] + position[c];
+    }
+}
+
+static void embedding_grad_wte(const Node *n, const real *dy, real *dwte, Part part)
+{
+    int C = last_dim(n->out);
+    Share s = share(part, C, LANES);
+    for (long r = 0; r < rows_of(n->out); r++)
+        for (long c = s.begin; c < s.end; c++) dwte[(long)n->ids[r] * C + c] += dy[r * C + c];
+}
+
+static void embedding_grad_wpe(const Node *n, const real *dy, real *dwpe, Part part)
+{
+    int C = last_dim(n->out), T = n->out->shape[1];
+    Share s = share(part, C, LANES);
+    for (long r = 0; r < rows_of(n->out); r++)
+        for (long c = s.begin; c < s.end; c++) dwpe[r % T * C + c] += dy[r * C + c];
+}
+
+Tensor *op_embedding(Tape *tape, Tensor *wte, Tensor *wpe, const int *ids, int B, int T)
+{
+    check(wte->ndim == 2 && wpe->ndim == 2 && last_dim(wte) == last_dim(wpe), "embedding: %s %s and %s %s differ in width",
+          wte->name, shape_text(wte), wpe->name, shape_text(wpe));
+    check(T <= wpe->shape[0], "embedding: %d positions, but %s %s has %d", T, wpe->name, shape_text(wpe), wpe->shape[0]);
+    for (int i = 0; i < B * T; i++)
+        check(ids[i] >= 0 && ids[i] < wte->shape[0], "embedding: id %d at %d is not in 0..%d", ids[i], i, wte->shape[0] - 1);
+    return record(tape, (Node){ .op = OP_EMBEDDING, .in = { wte, wpe }, .ids = ids }, SHAPE(B, T, last_dim(wte)));
+}
+
+// ---- layernorm: y = h gain + bias with h = (x - mean) rstd, rstd = 1 / sqrt(variance + 1e-5), each row of width C
+//
+// dbias[c] = sum_rows dy, dgain[c] = sum_rows dy h. With g = dy gain: dx = rstd (g - mean(g) - h mean(g h)), for x moves the
+// mean and the variance too.  saved: mean, rstd of each row.
+
+static void moments_of(const real *x, int C, real *mean, real *rstd)
+{
+    *mean = sum_of(x, C) / (real)C;
+    real lane[LANES] = { 0 };
+    int c = 0;
+    for (; c + LANES <= C; c += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += (x[c + l] - *mean) * (x[c + l] - *mean);
+    for (; c < C; c++) lane[c % LANES] += (x[c] - *mean) * (x[c] - *mean);
+    *rstd = 1 / (real)sqrt((double)(fold_lanes(lane) / (real)C) + 1e-5);
+}
+
+static void layernorm_forward(const Node *n, real *y, Part part)
+{
+    const real *gain = n->in[1]->data, *bias = n->in[2]->data;
+    int C = last_dim(n->out);
+    Share s = rows(n, part);
+    for (long r = s.begin; r < s.end; r++) {
+        const real *x = n->in[0]->data + r * C;
+        real mean, rstd;
+        moments_of(x, C, &mean, &rstd);
+        for (int c = 0; c < C; c++) y[r * C + c] = (x[c] - mean) * rstd * gain[c] + bias[c];
+        if (n->saved) {
+            n->saved[2 * r] = mean;
+            n->saved[2 * r + 1] = rstd;
+        }
+    }
+}
+
+static void layernorm_grad_x(const Node *n, const real *dy, real *dx, Part part)
+{
+    const real *gain = n->in[1]->data;
+    int C = last_dim(n->out);
+    Share s = rows(n, part);
+    for (long r = s.begin; r < s.end; r++) {
+        const real *x = n->in[0]->data + r * C, *dy_row = dy + r * C;
+        real mean = n->saved[2 * r], rstd = n->saved[2 * r + 1];
+        real g_lane[LANES] = { 0 }, gh_lane[LANES] = { 0 }; // sums of g and of g (x - mean)
+        int c0 = 0;
+        for (; c0 + LANES <= C; c0 += LANES)
+            for (int l = 0; l < LANES; l++) {
+                real g = dy_row[c0 + l] * gain[c0 + l];
+                g_lane[l] += g;
+                gh_lane[l] += g * (x[c0 + l] - mean);
+            }
+        for (; c0 < C; c0++) {
+            g_lane[c0 % LANES] += dy_row[c0] * gain[c0];
+            gh_lane[c0 % LANES] += dy_row[c0] * gain[c0] * (x[c0] - mean);
+        }
+        real g_mean = fold_lanes(g_lane) / (real)C, gh_mean = fold_lanes(gh_lane) / (real)C * rstd;
+        for (int c = 0; c < C; c++)
+            dx[r * C + c] += rstd * (dy_row[c] * gain[c] - g_mean - (x[c] - mean) * rstd * gh_mean);
+    }
+}
+
+static void layernorm_grad_gain(const Node *n, const real *dy, real *dgain, Part part)
+{
+    int C = last_dim(n->out);
+    Share s = share(part, C, LANES);
+    for (long r = 0; r < rows_of(n->out); r++) {
+        const real *x = n->in[0]->data + r * C;
+        real mean = n->saved[2 * r], rstd = n->saved[2 * r + 1];
+        for (long c = s.begin; c < s.end; c++) dgain[c] += dy[r * C + c] * ((x[c] - mean) * rstd);
+    }
+}
+
+// db[o] += sum over rows of dy: of layernorm's bias and of linear's
+static void bias_grad(const Node *n, const real *dy, real *db, Part part)
+{
+    int O = last_dim(n->out);
+    Share s = share(part, O, LANES);
+    for (long r = 0; r < rows_of(n->out); r++)
+        for (long o = s.begin; o < s.end; o++) db[o] += dy[r * O + o];
+}
+
+static long two_per_row(const Node *n) { return 2 * rows_of(n->in[0]); }
+
+Tensor *op_layernorm(Tape *tape, Tensor *x, Tensor *gain, Tensor *bias)
+{
+    check(gain->ndim == 1 && gain->size == last_dim(x), "layernorm: %s %s does not fit the width of %s %s", gain->name, shape_text(gain), x->name, shape_text(x));
+    check_same_shape("layernorm", gain, bias);
+    return record(tape, (Node){ .op = OP_LAYERNORM, .in = { x, gain, bias } }, x->ndim, x->shape);
+}
+
+// ---- linear: y[N,O] = x[N,I] W[I,O] + b[O]        dx = dy W^T (reads W, frozen or not), dW = x^T dy (reads x), db = column sums of dy
+//
+// The first two are matmul's own gradients.
+
+static void linear_forward(const Node *n, real *y, Part part)
+{
+    const Tensor *x = n->in[0], *W = n->in[1];
+    int N = (int)rows_of(x), I = last_dim(x), O = last_dim(W);
+    matmul((Matmul){ .m = N, .n = O, .k = I, .a = x->data, .a_row = I, .a_column = 1, .b = W->data, .b_row = O, .b_column = 1,
+                     .scale = 1, .start = n->in[2]->data, .start_row = 0, .c = y, .c_row = O }, part);
+}
+
+Tensor *op_linear(Tape *tape, Tensor *x, Tensor *W, Tensor *b)
+{
+    check(W->ndim == 2 && last_dim(x) == W->shape[0], "linear: %s %s and %s %s do not fit: W is [inputs, outputs]", x->name, shape_text(x), W->name, shape_text(W));
+    check(b->ndim == 1 && b->size == W->shape[1], "linear: bias %s %s does not fit %s %s", b->name, shape_text(b), W->name, shape_text(W));
+    int shape[MAX_DIMS];
+    with_last_dim(shape, x, last_dim(W));
+    return record(tape, (Node){ .op = OP_LINEAR, .in = { x, W, b } }, x->ndim, shape);
+}
+
+// ---- lm_head: y[N,V] = x[N,C] wte[V,C]^T        dx = dy wte, dwte = dy^T x
+
+static void lm_head_forward(const Node *n, real *y, Part part)
+{
+    const Tensor *x = n->in[0], *wte = n->in[1];
+    int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
+    matmul((Matmul){ .m = N, .n = V, .k = C, .a = x->data, .a_row = C, .a_column = 1, .b = wte->data, .b_row = 1, .b_column = C,
+                     .scale = 1, .c = y, .c_row = V }, part);
+}
+
+static void lm_head_grad_x(const Node *n, const real *dy, real *dx, Part part)
+{
+    const Tensor *x = n->in[0], *wte = n->in[1];
+    int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
+    matmul((Matmul){ .m = N, .n = C, .k = V, .a = dy, .a_row = V, .a_column = 1, .b = wte->data, .b_row = C, .b_column = 1,
+                     .scale = 1, .start = dx, .start_row = C, .c = dx, .c_row = C }, part);
+}
+
+static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part part)
+{
+    const Tensor *x = n->in[0], *wte = n->in[1];
+    int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
+    matmul((Matmul){ .m = V, .n = C, .k = N, .a = dy, .a_row = 1, .a_column = V, .b = x->data, .b_row = C, .b_column = 1,
+                     .scale = 1, .start = dwte, .start_row = C, .c = dwte, .c_row = C }, part);
+}
+
+static long lm_head_flops(const Node *n) { return 2 * n->in[0]->size * n->in[1]->shape[0]; }
+
+Tensor *op_lm_head(Tape *tape, Tensor *x, Tensor *wte)
+{
+    check(wte->ndim == 2 && last_dim(x) == wte->shape[1], "lm_head: %s %s and %s %s differ in width", x->name, shape_text(x), wte->name, shape_text(wte));
+    int shape[MAX_DIMS];
+    with_last_dim(shape, x, wte->shape[0]);
+    return record(tape, (Node){ .op = OP_LM_HEAD, .in = { x, wte } }, x->ndim, shape);
+}
+
+// ---- attention: for each of B*H heads, with q, k, v [T,D] and scale = 1/sqrt(D):
+//          S = scale q k^T [T,T];   P[t,j] = e^(S[t,j] - max_t) / sum_t for j <= t, else 0;   y = P v
+//      dv = P^T dy;   dP = dy v^T;   dS[t,j] = P[t,j] (dP[t,j] - sum_k dP[t,k] P[t,k]);   dq = scale dS k;   dk = scale dS^T q
+//
+// A part owns whole heads and takes QUERIES rows of S at a time, so no T x T matrix exists. saved: max_t and 1 / sum_t of each
+// row, from which the gradient makes P again: 2 numbers a row instead of T.
+
+enum { QUERIES = 24 }; // a multiple of matmul's rows of tiles; fewer waste less above the diagonal, more use a panel longer
+
+typedef struct Head { int T, C, D; long row; const real *q, *k, *v, *stats; } Head; // q, k, v [T,D] with rows `row` apart
+
+static Head head_of(const Node *n, long index)
+{
+    int T = n->in[0]->shape[1], C = last_dim(n->out), D = C / n->heads;
+    const real *q = n->in[0]->data + index / n->heads * T * 3 * C + index % n->heads * D;
+    return (Head){ T, C, D, 3 * C, q, q + C, q + 2 * C, n->saved ? n->saved + index * T * 2 : NULL };
+}
+
+static const Part whole = { 0, 1 };
+
+// S[rows,keys] = scale q k^T for `rows` queries from t0 on
+static void scores(const Head *h, int t0, int rows, int keys, real *S)
+{
+    matmul((Matmul){ .m = rows, .n = keys, .k = h->D, .a = h->q + t0 * h->row, .a_row = h->row, .a_column = 1,
+                     .b = h->k, .b_row = 1, .b_column = h->row, .scale = 1 / (real)sqrt((double)h->D), .c = S, .c_row = keys }, whole);
+}
+
+static void attention_forward(const Node *n, real *y, Part part)
+{
+    Share s = share(part, (long)n->out->shape[0] * n->heads, 1);
+    for (long index = s.begin; index < s.end; index++) {
+        Head h = head_of(n, index);
+        real *S = n->work + (long)part.index * 2 * QUERIES * h.T;
+        for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
+            int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
+            scores(&h, t0, rows, keys, S);
+            for (int i = 0; i < rows; i++) {
+                real *row = S + (long)i * keys;
+                int seen = t0 + i + 1; // a position sees itself and what came before
+                real max = max_of(row, seen), scale = 1 / exponentials(row, row, seen, max);
+                for (int j = 0; j < seen; j++) row[j] *= scale;
+                for (int j = seen; j < keys; j++) row[j] = 0;
+                if (n->saved) {
+                    n->saved[2 * (index * h.T + t0 + i)] = max;
+                    n->saved[2 * (index * h.T + t0 + i) + 1] = scale;
+                }
+            }
+            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = S, .a_row = keys, .a_column = 1, .b = h.v, .b_row = h.row, .b_column = 1,
+                             .scale = 1, .c = y + ((index / n->heads * h.T + t0) * h.C + index % n->heads * h.D), .c_row = h.C }, whole);
+        }
+    }
+}
+
+static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
+{
+    Share s = share(part, (long)n->out->shape[0] * n->heads, 1);
+    for (long index = s.begin; index < s.end; index++) {
+        Head h = head_of(n, index);
+        real scale = 1 / (real)sqrt((double)h.D);
+        real *dq = dqkv + (h.q - n->in[0]->data), *dk = dq + h.C, *dv = dq + 2 * h.C;
+        real *P = n->work + (long)part.index * 2 * QUERIES * h.T, *dS = P + (long)QUERIES * h.T;
+        for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
+            int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
+            const real *g = dy + (index / n->heads * h.T + t0) * h.C + index % n->heads * h.D; // dy of this head, rows C apart
+            scores(&h, t0, rows, keys, P);
+            matmul((Matmul){ .m = rows, .n = keys, .k = h.D, .a = g, .a_row = h.C, .a_column = 1, .b = h.v, .b_row = 1, .b_column = h.row,
+                             .scale = 1, .c = dS, .c_row = keys }, whole); // dP
+            for (int i = 0; i < rows; i++) {
+                real *p = P + (long)i * keys, *ds = dS + (long)i * keys;
+                real max = h.stats[2 * (t0 + i)], inverse = h.stats[2 * (t0 + i) + 1];
+                int seen = t0 + i + 1;
+                for (int j = 0; j < seen; j++) p[j] = fast_exp(p[j] - max) * inverse;
+                real mean = dot(ds, p, seen);
+                for (int j = 0; j < seen; j++) ds[j] = p[j] * (ds[j] - mean);
+                for (int j = seen; j < keys; j++) p[j] = ds[j] = 0;
+            }
+            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = P, .a_row = 1, .a_column = keys, .b = g, .b_row = h.C, .b_column = 1,
+                             .scale = 1, .start = dv, .start_row = h.row, .c = dv, .c_row = h.row }, whole);
+            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = dS, .a_row = keys, .a_column = 1, .b = h.k, .b_row = h.row, .b_column = 1,
+                             .scale = scale, .start = dq + t0 * h.row, .start_row = h.row, .c = dq + t0 * h.row, .c_row = h.row }, whole);
+            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = dS, .a_row = 1, .a_column = keys, .b = h.q + t0 * h.row, .b_row = h.row,
+                             .b_column = 1, .scale = scale, .start = dk, .start_row = h.row, .c = dk, .c_row = h.row }, whole);
+        }
+    }
+}
+
+// Two products of 2D over the T(T+1)/2 pairs of a query and a key that it sees, in every head
+static long attention_flops(const Node *n)
+{
+    long T = n->out->shape[1];
+    return n->out->shape[0] * (T * (T + 1) / 2) * 4 * last_dim(n->out);
+}
+
+static long attention_saved(const Node *n) { return 2l * n->out->shape[0] * n->heads * n->out->shape[1]; }
+static long attention_workspace(const Node *n) { return 2l * QUERIES * n->out->shape[1]; }
+
+Tensor *op_attention(Tape *tape, Tensor *qkv, int heads)
+{
+    check(qkv->ndim == 3 && heads > 0 && last_dim(qkv) % (3 * heads) == 0, "attention: %s %s is not [B, T, 3 x %d heads x D]", qkv->name, shape_text(qkv), heads);
+    return record(tape, (Node){ .op = OP_ATTENTION, .in = { qkv }, .heads = heads }, SHAPE(qkv->shape[0], qkv->shape[1], last_dim(qkv) / 3));
+}
+
+// ---- gelu: y = 0.5 x (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3); the same as y = x s with s = 1 / (1 + e^(-2u))
+//      dL/dx = dy (s + x s (1 - s) 2 du/dx), du/dx = sqrt(2/pi) (1 + 3 * 0.044715 x^2)
+
+#define SQRT_2_PI ((real)0.7978845608028654)
+#define CUBIC     ((real)0.044715)
+
+static void gelu_forward(const Node *n, real *y, Part part)
+{
+    const real *x = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = x[i] / (1 + fast_exp(-2 * SQRT_2_PI * (x[i] + CUBIC * x[i] * x[i] * x[i])));
+}
+
+static void gelu_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    const real *x = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) {
+        real sigmoid = 1 / (1 + fast_exp(-2 * SQRT_2_PI * (x[i] + CUBIC * x[i] * x[i] * x[i])));
+        real du = SQRT_2_PI * (1 + 3 * CUBIC * x[i] * x[i]);
+        dx[i] += dy[i] * (sigmoid + x[i] * sigmoid * (1 - sigmoid) * 2 * du);
+    }
+}
+
+Tensor *op_gelu(Tape *tape, Tensor *x)
+{
+    return record(tape, (Node){ .op = OP_GELU, .in = { x } }, x->ndim, x->shape);
+}
+
+// ---- dropout: y[i] = x[i] / (1 - p) if element i is kept, else 0        dL/dx[i] = the same factor times dy[i]
+
+static real dropout_factor(const Node *n, long i)
+{
+    return random_uniform(n->seed, (uint64_t)i) < (double)n->scalar ? 0 : 1 / (1 - n->scalar);
+}
+
+static void dropout_forward(const Node *n, real *y, Part part)
+{
+    const real *x = n->in[0]->data;
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) y[i] = dropout_factor(n, i) * x[i];
+}
+
+static void dropout_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    Share s = elements(n, part);
+    for (long i = s.begin; i < s.end; i++) dx[i] += dropout_factor(n, i) * dy[i];
+}
+
+Tensor *op_dropout(Tape *tape, Tensor *x, real p)
+{
+    check(p >= 0 && p < 1, "dropout: the probability %g is not in [0, 1)", (double)p);
+    uint64_t seed = tape ? random_bits(tape->dropout_seed, (uint64_t)tape->dropout_calls++) : 0;
+    return record(tape, (Node){ .op = OP_DROPOUT, .in = { x }, .scalar = tape ? p : 0, .seed = seed }, x->ndim, x->shape);
+}
+
+// ---- cross_entropy: y[r] = log(sum_k e^x[r,k]) - x[r,target]        dL/dx[r,k] = dy[r] (softmax(x[r])[k] - (k == target))
+//
+// saved: the row's max and 1 / sum_k e^(x - max), as in attention.
+
+static void cross_entropy_forward(const Node *n, real *y, Part part)
+{
+    int V = last_dim(n->in[0]);
+    Share s = rows(n, part);
+    for (long r = s.begin; r < s.end; r++) {
+        const real *x = n->in[0]->data + r * V;
+        real max = max_of(x, V), lane[LANES] = { 0 };
+        int k = 0;
+        for (; k + LANES <= V; k += LANES)
+            for (int l = 0; l < LANES; l++) lane[l] += fast_exp(x[k + l] - max);
+        for (; k < V; k++) lane[k % LANES] += fast_exp(x[k] - max);
+        real sum = fold_lanes(lane);
+        y[r] = (real)log((double)sum) + max - x[n->ids[r]];
+        if (n->saved) {
+            n->saved[2 * r] = max;
+            n->saved[2 * r + 1] = 1 / sum;
+        }
+    }
+}
+
+static void cross_entropy_grad(const Node *n, const real *dy, real *dx, Part part)
+{
+    int V = last_dim(n->in[0]);
+    Share s = rows(n, part);
+    for (long r = s.begin; r < s.end; r++) {
+        const real *x = n->in[0]->data + r * V;
+        real max = n->saved[2 * r], factor = n->saved[2 * r + 1] * dy[r];
+        for (int k = 0; k < V; k++) dx[r * V + k] += fast_exp(x[k] - max) * factor;
+        dx[r * V + n->ids[r]] -= dy[r];
+    }
+}
+
+Tensor *op_cross_entropy(Tape *tape, Tensor *logits, const int *targets)
+{
+    int V = last_dim(logits);
+    for (long r = 0; r < rows_of(logits); r++)
+        check(targets[r] >= 0 && targets[r] < V, "cross_entropy: target %d at row %ld is not in 0..%d", targets[r], r, V - 1);
+    // rows() counts rows of the result: [N,1]
+    return record(tape, (Node){ .op = OP_CROSS_ENTROPY, .in = { logits }, .ids = targets }, SHAPE((int)rows_of(logits), 1));
+}
+
+// ---- matmul_add: out = y + s h B        dL/dy = dy (taken over), dL/dh = s dy B^T, dL/dB = s h^T dy
+
+static void matmul_add_forward(const Node *n, real *out, Part part)
+{
+    const Tensor *h = n->in[1], *B = n->in[2];
+    int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
+    matmul((Matmul){ .m = N, .n = O, .k = R, .a = h->data, .a_row = R, .a_column = 1, .b = B->data, .b_row = O, .b_column = 1,
+                     .scale = n->scalar, .start = n->in[0]->data, .start_row = O, .c = out, .c_row = O }, part);
+}
+
+static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part)
+{
+    const Tensor *h = n->in[1], *B = n->in[2];
+    int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
+    matmul((Matmul){ .m = N, .n = R, .k = O, .a = dy, .a_row = O, .a_column = 1, .b = B->data, .b_row = 1, .b_column = O,
+                     .scale = n->scalar, .start = dh, .start_row = R, .c = dh, .c_row = R }, part);
+}
+
+static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part)
+{
+    const Tensor *h = n->in[1], *B = n->in[2];
+    int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
+    matmul((Matmul){ .m = R, .n = O, .k = N, .a = h->data, .a_row = 1, .a_column = R, .b = dy, .b_row = O, .b_column = 1,
+                     .scale = n->scalar, .start = dB, .start_row = O, .c = dB, .c_row = O }, part);
+}
+
+static long matmul_add_flops(const Node *n) { return 2 * n->in[1]->size * last_dim(n->in[2]); }
+
+Tensor *op_matmul_add(Tape *tape, Tensor *y, Tensor *h, Tensor *B, real s)
+{
+    check(B->ndim == 2 && last_dim(h) == B->shape[0] && last_dim(y) == B->shape[1] && rows_of(y) == rows_of(h), "matmul_add: %s %s + %s %s x %s %s do not fit",
+          y->name, shape_text(y), h->name, shape_text(h), B->name, shape_text(B));
+    Node n = { .op = OP_MATMUL_ADD, .in = { y, h, B }, .scalar = s };
+    bool in_place = y->kind == MEMORY_LIVE_ACTIVATIONS; // no node keeps the old value, and the caller gives up its handle
+    Tensor *out = record_into(tape, n, in_place ? y->data : NULL, y->ndim, y->shape);
+    if (in_place) tensor_hand_over(y);
+    else tensor_drop(y);
+    return out;
+}
+
+// ---- recompute: y = block(x), keeping x alone
+//
+// Forward runs the block on a tape of its own and throws that away; backward runs it again, seeded with dy. This is the one op
+// whose gradient records, on the inner tape, and never on the outer one.
+
+static void add_counts(Counts *to, const Counts *from)
+{
+    for (int op = 0; op < OP_KINDS; op++)
+        for (int p = 0; p < PHASES; p++) {
+            to->work[op][p].kernels += from->work[op][p].kernels;
+            to->work[op][p].flops += from->work[op][p].flops;
+            to->work[op][p].seconds += from->work[op][p].seconds;
+        }
+    to->dgrad += from->dgrad;
+    to->wgrad += from->wgrad;
+    to->wgrad_skipped += from->wgrad_skipped;
+    to->wgrad_never_recorded += from->wgrad_never_recorded;
+    to->adapter_gradients += from->adapter_gradients;
+}
+
+// Runs the block on the inner tape, counted into `tape`; returns its result, still on the inner tape.
+static Tensor *run_block(const Node *n, Tape *tape, bool replaying)
+{
+    if (tape->inner == NULL) tape->inner = tape_new();
+    Tape *inner = tape->inner;
+    inner->counts = (Counts){ 0 };
+    inner->dropout_seed = tape->dropout_seed;
+    inner->dropout_calls = n->first_call;
+    inner->replaying = replaying;
+    inner->trace = tape->trace;
+    inner->cut = tape->cut;
+    return n->block(inner, n->in[0], n->context);
+}
+
+static void run_recompute(Tape *tape, Node *n)
+{
+    Tensor *y = run_block(n, tape, true);
+    check(y->requires_grad && same_shape(y, n->out), "recompute: the block gave %s %s, and %s the first time", y->name, shape_text(y), shape_text(n->out));
+    y->grad = n->out->grad;
+    n->out->grad = NULL;
+    tensor_drop(y);
+    run_backward(tape->inner); // adds to x->grad and to the gradients of the leaves inside
+    add_counts(&tape->counts, &tape->inner->counts);
+    tape_clear(tape->inner);
+}
+
+static void recompute_forward(const Node *n, real *y, Part part) { (void)n, (void)y, (void)part; } // op_recompute has done it
+
+Tensor *op_recompute(Tape *tape, Tensor *(*block)(Tape *tape, Tensor *x, void *context), void *context, Tensor *x, bool trains)
+{
+    if (tape == NULL) return block(NULL, x, context);
+    Node n = { .op = OP_RECOMPUTE, .in = { x }, .trains = trains, .first_call = tape->dropout_calls, .block = block, .context = context };
+    Tensor *y = run_block(&n, tape, tape->replaying);
+    Tape *inner = tape->inner;
+    add_counts(&tape->counts, &inner->counts);
+    tape->dropout_calls = inner->dropout_calls;
+    release_nodes(inner); // only the caller's handle of y is left, and its buffer becomes the result's
+    int ndim = y->ndim, shape[MAX_DIMS];
+    memcpy(shape, y->shape, sizeof shape);
+    real *buffer = tensor_hand_over(y);
+    tape_clear(inner);
+    return record_into(tape, n, buffer, ndim, shape);
+}
+
+// ------------------------------------------------------------------------------------------------------------- the op table
+// One gradient per input; beside each, the data that it reads and its FLOPs in units of forward's.
+
+const Op ops[OP_KINDS] = {
+    [OP_ADD] = { "add", add_forward, { { pass_on, KEEP_NONE, 0 }, { pass_on, KEEP_NONE, 0 } } },
+    [OP_SUB] = { "sub", sub_forward, { { pass_on, KEEP_NONE, 0 }, { sub_grad_b, KEEP_NONE, 0 } } },
+    [OP_MUL] = { "mul", mul_forward, { { mul_grad_a, KEEP(1), 0 }, { mul_grad_b, KEEP(0), 0 } } },
+    [OP_SCALE] = { "scale", scale_forward, { { scale_grad, KEEP_NONE, 0 } } },
+    [OP_ADD_SCALED] = { "add_scaled", add_scaled_forward, { { pass_on, KEEP_NONE, 0 }, { scale_grad, KEEP_NONE, 0 } } },
+    [OP_RELU] = { "relu", relu_forward, { { relu_grad, KEEP_OUT, 0 } } },
+    [OP_TANH] = { "tanh", tanh_forward, { { tanh_grad, KEEP_OUT, 0 } } },
+    [OP_EXP] = { "exp", exp_forward, { { exp_grad, KEEP_OUT, 0 } } },
+    [OP_SUM] = { "sum", sum_forward, { { sum_grad, KEEP_NONE, 0 } } },
+    [OP_MEAN] = { "mean", mean_forward, { { mean_grad, KEEP_NONE, 0 } } },
+    [OP_SOFTMAX] = { "softmax", softmax_forward, { { softmax_grad, KEEP_OUT, 0 } } },
+    [OP_MATMUL] = { "matmul", matmul_forward, {
+        { matmul_grad_a, KEEP(1), 1 },                      // da = dy b^T
+        { matmul_grad_b, KEEP(0), 1 },                      // db = a^T dy
+    }, .flops = matmul_flops },
+
+    [OP_EMBEDDING] = { "embedding", embedding_forward, { { embedding_grad_wte, KEEP_NONE, 0 }, { embedding_grad_wpe, KEEP_NONE, 0 } } },
+    [OP_LAYERNORM] = { "layernorm", layernorm_forward, {
+        { layernorm_grad_x, KEEP(0) | KEEP(1) | KEEP_SAVED, 0 },
+        { layernorm_grad_gain, KEEP(0) | KEEP_SAVED, 0 },
+        { bias_grad, KEEP_NONE, 0 },
+    }, .saved = two_per_row },
+    [OP_LINEAR] = { "linear", linear_forward, {
+        { matmul_grad_a, KEEP(1), 1 },                      // dX = dY W^T : reads W, frozen or not
+        { matmul_grad_b, KEEP(0), 1 },                      // dW = X^T dY : reads X
+        { bias_grad, KEEP_NONE, 0 },                        // db = column sums of dY
+    }, .flops = matmul_flops, .weight = 1 },
+    [OP_LM_HEAD] = { "lm_head", lm_head_forward, {
+        { lm_head_grad_x, KEEP(1), 1 },
+        { lm_head_grad_wte, KEEP(0), 1 },
+    }, .flops = lm_head_flops, .weight = 1 },
+    [OP_ATTENTION] = { "attention", attention_forward, {
+        { attention_grad, KEEP(0) | KEEP_SAVED, 2 },        // four products where forward has two
+    }, .flops = attention_flops, .saved = attention_saved, .workspace = attention_workspace },
+    [OP_GELU] = { "gelu", gelu_forward, { { gelu_grad, KEEP(0), 0 } } },
+    [OP_DROPOUT] = { "dropout", dropout_forward, { { dropout_grad, KEEP_NONE, 0 } } },
+    [OP_CROSS_ENTROPY] = { "cross_entropy", cross_entropy_forward, { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0 } }, .saved = two_per_row },
+
+    [OP_MATMUL_ADD] = { "matmul_add", matmul_add_forward, {
+        { pass_on, KEEP_NONE, 0 },                          // dy: LoRA's path beside the frozen weight
+        { matmul_add_grad_h, KEEP(2), 1 },                  // dh = s dy B^T
+        { matmul_add_grad_B, KEEP(1), 1 },                  // dB = s h^T dy
+    }, .flops = matmul_add_flops },
+    [OP_RECOMPUTE] = { "recompute", recompute_forward, { { NULL, KEEP(0), 0 } } }, // its gradient: run_recompute
+};

@@ -1,0 +1,180 @@
+// file.c - reading with a limit, and the atomic writer: write beside the target, sync, rename, sync the directory.
+//
+// A system call may be interrupted or do only a part of the work; the loops below go on until all is done. A writer keeps
+// the errno of its first failure, so that its user has to look only once, at commit.
+
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct FileWriter {
+    int  fd;
+    int  failed;             // errno of the first failure; 0: none
+    int  directory_length;   // path up to and with its last '/'; 0: it has none
+    char *temporary;         // both names follow the struct in its memory
+    char *path;
+};
+
+// Leaves one line for the user. Always false, so that callers can return it.
+static bool explain(const char *what, const char *path, int number, char *error, size_t error_size)
+{
+    const char *hint = number == ENOENT || number == ENOTDIR ? "; check the name and its directory"
+                     : number == EACCES || number == EROFS   ? "; check permissions or choose another place"
+                     : number == ENOSPC || number == EFBIG   ? "; free some space or choose another place"
+                     : number == EISDIR                      ? "; give the name of a file" : "";
+    snprintf(error, error_size, "cannot %s %s: %s%s", what, path, strerror(number), hint);
+    return false;
+}
+
+bool file_read(const char *path, size_t max_bytes, char **bytes, size_t *size, char *error, size_t error_size)
+{
+    struct stat info;
+    char  *data = NULL;
+    size_t used = 0, room = 0, next = 1 << 16;
+    int    failed = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool   too_large = false;
+
+    *bytes = NULL;
+    *size = 0;
+    if (fd < 0 || fstat(fd, &info) != 0) failed = errno;
+    else if (S_ISREG(info.st_mode)) {
+        too_large = (uintmax_t)info.st_size > max_bytes;
+        next = (size_t)info.st_size + 2;            // one more to meet the end of the file, one for the zero byte
+    }
+    while (!failed && !too_large) {
+        if (used + 1 >= room) {                     // at the start; later only for pipes and files that grow
+            char *larger = next > room ? realloc(data, next) : NULL;
+            if (!larger) { failed = ENOMEM; break; }
+            data = larger;
+            room = next;
+            next = 2 * room;
+        }
+        ssize_t n = read(fd, data + used, room - used - 1);
+        if (n == 0) break;
+        if (n > 0) used += (size_t)n;
+        else if (errno != EINTR) failed = errno;
+        too_large = used > max_bytes;
+    }
+    if (fd >= 0) close(fd);
+    if (too_large) snprintf(error, error_size, "cannot read %s: it has more than the allowed %zu bytes", path, max_bytes);
+    else if (failed) explain("read", path, failed, error, error_size);
+    if (failed || too_large) {
+        free(data);
+        return false;
+    }
+    data[used] = 0;
+    *bytes = data;
+    *size = used;
+    return true;
+}
+
+FileWriter *file_write_begin(const char *path, char *error, size_t error_size)
+{
+    struct stat old;
+    bool exists = stat(path, &old) == 0;
+    if (exists && !S_ISREG(old.st_mode)) {          // renaming onto a device or a pipe would destroy it
+        snprintf(error, error_size, "cannot write %s: it exists and is not a regular file; choose another name", path);
+        return NULL;
+    }
+    size_t room = strlen(path) + 64;
+    FileWriter *w = calloc(1, sizeof *w + 2 * room);
+    if (!w) {
+        explain("write", path, ENOMEM, error, error_size);
+        return NULL;
+    }
+    w->temporary = (char *)(w + 1);
+    w->path = strcpy(w->temporary + room, path);
+    const char *slash = strrchr(path, '/');
+    w->directory_length = slash ? (int)(slash - path) + 1 : 0;
+    for (int k = 0; k < 1000; k++) {                // until a name is free: a process that died may have left one
+        snprintf(w->temporary, room, "%.*s.meltwater-%ld-%d.tmp", w->directory_length, path, (long)getpid(), k);
+        w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (w->fd >= 0 || errno != EEXIST) break;
+    }
+    if (w->fd < 0) {
+        explain("write", path, errno, error, error_size);
+        free(w);
+        return NULL;
+    }
+    if (exists && fchmod(w->fd, old.st_mode & 0777) != 0) w->failed = errno;
+    return w;
+}
+
+bool file_write(FileWriter *w, const void *bytes, size_t n)
+{
+    const char *from = bytes;
+    while (n > 0 && !w->failed) {
+        ssize_t done = write(w->fd, from, n);
+        if (done > 0) {
+            from += done;
+            n -= (size_t)done;
+        } else if (done == 0 || errno != EINTR) {
+            w->failed = done == 0 ? EIO : errno;
+        }
+    }
+    return !w->failed;
+}
+
+bool file_printf(FileWriter *w, const char *format, ...)
+{
+    char text[4096];
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (n >= 0 && (size_t)n < sizeof text) return file_write(w, text, (size_t)n);
+    if (!w->failed) w->failed = EOVERFLOW;          // half a text is worse than none
+    return false;
+}
+
+static int sync_to_disk(int fd)
+{
+    int result;
+    do result = fsync(fd); while (result != 0 && errno == EINTR);
+    return result;
+}
+
+bool file_write_commit(FileWriter *w, char *error, size_t error_size)
+{
+    if (!w->failed && sync_to_disk(w->fd) != 0) w->failed = errno;
+    if (close(w->fd) != 0 && errno != EINTR && !w->failed) w->failed = errno;
+    if (!w->failed && rename(w->temporary, w->path) != 0) w->failed = errno;
+
+    bool good = !w->failed;
+    if (!good) {
+        unlink(w->temporary);
+        explain("write", w->path, w->failed, error, error_size);
+    } else {                                        // the rename lasts once the directory is on the disk, too
+        w->temporary[w->directory_length] = 0;
+        int directory = open(w->directory_length ? w->temporary : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (directory >= 0 && sync_to_disk(directory) != 0 && errno != EINVAL)   // EINVAL: a file system without it
+            good = explain("sync the directory of the new", w->path, errno, error, error_size);
+        if (directory >= 0) close(directory);
+    }
+    free(w);
+    return good;
+}
+
+void file_write_abort(FileWriter *w)
+{
+    if (!w) return;
+    close(w->fd);
+    unlink(w->temporary);
+    free(w);
+}
+
+bool file_write_all(const char *path, const void *bytes, size_t n, char *error, size_t error_size)
+{
+    FileWriter *w = file_write_begin(path, error, error_size);
+    if (!w) return false;
+    file_write(w, bytes, n);
+    return file_write_commit(w, error, error_size);
+}

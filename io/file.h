@@ -1,0 +1,51 @@
+// file.h - whole files in, whole files out.
+//
+// Reading: file_read puts a file into memory, with a limit. Writing: a FileWriter collects the new content in a temporary
+// file beside the target and commit renames it, so whoever opens the target sees the old content or the new, never half:
+//
+//     FileWriter *w = file_write_begin("out/config.json", error, sizeof error);
+//     if (!w) ...                                       // nothing happened; error says why
+//     file_printf(w, "{\"n_layer\": %d}\n", n_layer);    // failures are remembered until commit
+//     if (!file_write_commit(w, error, sizeof error)) ...
+//
+// Every function that can fail takes `error, error_size` and leaves one line there, without program name and newline:
+// what, path, the system's reason and what to do. On success `error` is not touched.
+
+#ifndef FILE_H
+#define FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+// Reads all of `path` (a pipe will do as well) if it has at most max_bytes bytes. *bytes is the caller's to free; a zero
+// byte that does not count in *size follows the content. False: *bytes is NULL and *size 0. A regular file's size is held
+// against the limit before memory is asked for.
+bool file_read(const char *path, size_t max_bytes, char **bytes, size_t *size, char *error, size_t error_size);
+
+typedef struct FileWriter FileWriter;
+
+// Creates the temporary file in the directory of `path`. NULL on error; also where `path` exists and is no regular file.
+// An existing file's permissions carry over. A symbolic link at `path` will be replaced, not followed.
+FileWriter *file_write_begin(const char *path, char *error, size_t error_size);
+
+// Append bytes, or formatted text of at most 4095 bytes (a longer one counts as a failure). Each call goes straight to
+// the system, there is no buffer. After the first failure they do nothing; their result may be ignored, because commit
+// reports it. Useful only to stop early.
+bool file_write(FileWriter *w, const void *bytes, size_t n);
+#if defined __GNUC__
+__attribute__((format(printf, 2, 3)))
+#endif
+bool file_printf(FileWriter *w, const char *format, ...);
+
+// Brings everything to the disk, then renames onto the target. False if this or any write before failed: the temporary
+// file is gone and the target is what it was. (One exception, which the message states: the rename is done, but the
+// directory could not be synced.) Frees w in any case.
+bool file_write_commit(FileWriter *w, char *error, size_t error_size);
+
+// Forgets what was written, leaves the target alone, frees w. w may be NULL.
+void file_write_abort(FileWriter *w);
+
+// Begin, write n bytes and commit in one call.
+bool file_write_all(const char *path, const void *bytes, size_t n, char *error, size_t error_size);
+
+#endif

@@ -1,0 +1,45 @@
+// text.h - characters: reading a text, its vocabulary, and the windows that training sees.
+//
+// A token is one Unicode code point of the training text; the vocabulary is the set of those, sorted by code point. The first
+// 90 % of a text are for training, the last 10 % for validation.
+
+#ifndef TEXT_H
+#define TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct Vocabulary {
+    int       size;
+    uint32_t *code_point;     // [size], ascending: token i is code point code_point[i]; owned
+} Vocabulary;
+
+typedef struct Text {
+    Vocabulary vocabulary;
+    int  *tokens;             // [count]; owned
+    long  count;
+    long  train_count;        // tokens[0 .. train_count-1] for training, the rest for validation
+    double train_floor, val_floor; // built-in texts: the mean nats per token that no model can beat on average; else NAN
+} Text;
+
+// Reads a file, or a built-in text, "builtin:NAME", of at least `builtin_length` characters from a fixed seed. With
+// `vocabulary` NULL the text brings its own; else a copy of that one is used. False, after one line in `error` (size bytes),
+// if the file cannot be read, is empty, is not UTF-8 (with the byte offset), has a character that the given vocabulary lacks
+// (which, and its byte offset), or has fewer than block_size + 1 tokens in either part.
+bool text_read(const char *source, long builtin_length, const Vocabulary *vocabulary, int block_size, Text *text, char *error, size_t size);
+void text_free(Text *text);
+
+// Fills B windows of T tokens of the training part and the T tokens that follow each by one: ids [B*T], targets [B*T]. Where they
+// start depends on the seed and the step alone.
+void text_batch(const Text *text, int B, int T, uint64_t seed, long step, int *ids, int *targets);
+
+// Encodes `bytes` bytes of UTF-8 into tokens (room for one per byte). Returns how many, or -1 after one line in `error`.
+long vocabulary_encode(const Vocabulary *vocabulary, const char *utf8, size_t bytes, int *tokens, char *error, size_t size);
+// Writes the token's character and a final 0; returns its length in bytes, 1 to 4.
+int  vocabulary_decode(const Vocabulary *vocabulary, int token, char character[5]);
+bool vocabulary_copy(const Vocabulary *from, Vocabulary *to);
+bool vocabulary_equal(const Vocabulary *a, const Vocabulary *b);
+void vocabulary_free(Vocabulary *vocabulary);
+
+#endif

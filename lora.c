@@ -1,0 +1,69 @@
+// lora.c - see lora.h.
+
+#include "lora.h"
+
+#include "matmul.h"
+
+Lora lora_new(const char *name, int I, int O, int R, double scale, uint64_t seed)
+{
+    char full[128];
+    Lora lora = { .scale = (real)scale };
+    snprintf(full, sizeof full, "%s.A", name);
+    lora.A = tensor_new(full, MEMORY_ADAPTERS, SHAPE(I, R));
+    snprintf(full, sizeof full, "%s.B", name);
+    lora.B = tensor_new(full, MEMORY_ADAPTERS, SHAPE(R, O));
+    fill_uniform(lora.A, 1 / sqrt((double)I), seed);
+    lora.A->requires_grad = lora.B->requires_grad = true;
+    return lora;
+}
+
+void lora_free(Lora *lora)
+{
+    tensor_drop(lora->A);
+    tensor_drop(lora->B);
+    lora->A = lora->B = NULL;
+}
+
+Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x)
+{
+    Tensor *y = op_linear(tape, x, linear->weight, linear->bias);
+    const Lora *lora = linear->lora;
+    if (lora == NULL || linear->original != NULL) return y;
+    Tensor *h = op_matmul(tape, x, lora->A);               // [..,R]: the only thing kept besides x
+    y = op_matmul_add(tape, y, h, lora->B, lora->scale);   // in y's own buffer
+    tensor_drop(h);
+    return y;
+}
+
+static void merge_part(void *context, Part part)
+{
+    const Linear *linear = context;
+    const Lora *lora = linear->lora;
+    real *W = linear->weight->data;
+    int I = lora->A->shape[0], R = lora->A->shape[1], O = lora->B->shape[1];
+    matmul((Matmul){ .m = I, .n = O, .k = R, .a = lora->A->data, .a_row = R, .a_column = 1, .b = lora->B->data, .b_row = O, .b_column = 1,
+                     .scale = lora->scale, .start = W, .start_row = O, .c = W, .c_row = O }, part);
+}
+
+void linear_merge(Linear *linear)
+{
+    if (linear->lora == NULL || linear->original != NULL) return;
+    linear->original = tensor_from("original", linear->weight->data, linear->weight->ndim, linear->weight->shape);
+    parallel_run(merge_part, linear);
+}
+
+void linear_unmerge(Linear *linear)
+{
+    if (linear->original == NULL) return;
+    memcpy(linear->weight->data, linear->original->data, (size_t)linear->weight->size * sizeof(real));
+    tensor_drop(linear->original);
+    linear->original = NULL;
+}
+
+void linear_forget_original(Linear *linear)
+{
+    if (linear->original == NULL) return;
+    tensor_drop(linear->original);
+    linear->original = NULL;
+    linear->lora = NULL;
+}

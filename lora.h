@@ -1,0 +1,40 @@
+// lora.h - a linear layer, and the low-rank adapter that can ride on it.
+//
+//     y = x W + b + scale * (x A) B          W [I,O], b [O], A [I,R], B [R,O]
+//
+// Only A and B train. Their gradients need dL/dy, which reaches this layer through the frozen weights above it, and they pass
+// dL/dx = dy W^T + scale (dy B^T) A^T on to the layers below: through W, though W itself gets no gradient.
+// (Hu et al. 2021, arXiv:2106.09685; A and B here are the transposes of PEFT's lora_A and lora_B, to match GPT-2's W.)
+
+#ifndef LORA_H
+#define LORA_H
+
+#include "autograd.h"
+
+typedef struct Lora {
+    Tensor *A, *B;     // [I,R] and [R,O]; kind MEMORY_ADAPTERS
+    real    scale;     // alpha / R, or alpha / sqrt(R)
+} Lora;
+
+typedef struct Linear {
+    Tensor     *weight, *bias; // [I,O] and [O]
+    const Lora *lora;          // the active adapter, or NULL; not owned
+    Tensor     *original;      // the weight's bytes before the adapter was merged into it; NULL: not merged
+} Linear;
+
+// A uniform in +-1/sqrt(I), B zero: a fresh adapter changes no output bit, and dB is not zero, so it can start to learn (with
+// both zero neither ever would). Both require grad. The name becomes NAME.A and NAME.B; free with lora_free.
+Lora lora_new(const char *name, int I, int O, int R, double scale, uint64_t seed);
+void lora_free(Lora *lora);
+
+// x [..,I] -> [..,O], a new result (autograd.h). Uses the adapter if there is one that is not merged.
+Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x);
+
+// W += scale A B, in place, for inference without the extra products. A layer without adapter is left alone, one that is merged
+// already too. unmerge puts the original bytes back (nothing is subtracted, so nothing is rounded). forget_original frees them:
+// the merged weight is then the only one, and the adapter is no longer attached.
+void linear_merge(Linear *linear);
+void linear_unmerge(Linear *linear);
+void linear_forget_original(Linear *linear);
+
+#endif

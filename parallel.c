@@ -1,0 +1,110 @@
+// parallel.c - see parallel.h. A pool of threads that wait for the next round: they look for a short while, letting others
+// run in between, and then sleep.
+
+#include "parallel.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { LOOKS = 4000 }; // how often to look before sleeping: some ten microseconds, longer than the gap between two kernels
+
+static int threads;                         // parts per kernel; 0: not chosen yet
+static int workers;                         // threads started so far, beside the caller; worker w computes part w + 1
+static atomic_uint rounds[MAX_THREADS];     // raised once for every round in which worker w has a part
+static atomic_int unfinished;               // workers that have not ended their part of this round
+static atomic_int sleepers;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+
+// What this round computes: written before `rounds` is raised, read after.
+static void (*round_work)(void *context, Part part);
+static void *round_context;
+static int round_parts;
+
+Share share(Part part, long n, long grain)
+{
+    long grains = (n + grain - 1) / grain;
+    Share s = { grains * part.index / part.count * grain, grains * (part.index + 1) / part.count * grain };
+    if (s.begin > n) s.begin = n;
+    if (s.end > n) s.end = n;
+    return s;
+}
+
+static void *worker(void *argument)
+{
+    int index = (int)(intptr_t)argument;
+    for (unsigned seen = 0;; seen++) {
+        for (int look = 0; atomic_load_explicit(&rounds[index], memory_order_acquire) == seen; look++) {
+            if (look < LOOKS) {
+                if (look % 64 == 63) sched_yield();
+                continue;
+            }
+            pthread_mutex_lock(&mutex);
+            atomic_fetch_add(&sleepers, 1);
+            while (atomic_load(&rounds[index]) == seen) pthread_cond_wait(&wake, &mutex);
+            atomic_fetch_sub(&sleepers, 1);
+            pthread_mutex_unlock(&mutex);
+        }
+        round_work(round_context, (Part){ index + 1, round_parts });
+        atomic_fetch_sub_explicit(&unfinished, 1, memory_order_release);
+    }
+    return NULL;
+}
+
+void parallel_set_threads(int count)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (count <= 0) count = cores > 0 ? (int)cores : 1;
+    threads = count < MAX_THREADS ? count : MAX_THREADS;
+}
+
+int parallel_threads(void)
+{
+    if (threads == 0) parallel_set_threads(0);
+    return threads;
+}
+
+static void start_workers(int count)
+{
+    for (; workers < count; workers++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, worker, (void *)(intptr_t)workers) != 0) {
+            fprintf(stderr, "cannot start thread %d of %d; try fewer --threads\n", workers + 2, count + 1);
+            exit(1);
+        }
+        pthread_detach(thread);
+    }
+}
+
+void parallel_run(void (*work)(void *context, Part part), void *context)
+{
+    int parts = parallel_threads();
+    if (parts == 1) {
+        parallel_run_serial(work, context);
+        return;
+    }
+    start_workers(parts - 1);
+    round_work = work;
+    round_context = context;
+    round_parts = parts;
+    atomic_store(&unfinished, parts - 1);
+    for (int w = 0; w < parts - 1; w++) atomic_fetch_add(&rounds[w], 1);
+    if (atomic_load(&sleepers) > 0) {
+        pthread_mutex_lock(&mutex);
+        pthread_cond_broadcast(&wake);
+        pthread_mutex_unlock(&mutex);
+    }
+    work(context, (Part){ 0, parts });
+    for (int look = 0; atomic_load_explicit(&unfinished, memory_order_acquire) > 0; look++)
+        if (look % 64 == 63) sched_yield();
+}
+
+void parallel_run_serial(void (*work)(void *context, Part part), void *context)
+{
+    work(context, (Part){ 0, 1 });
+}
