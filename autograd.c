@@ -71,7 +71,7 @@ static void run_kernel(Node *n, int input, const real *dy, real *dx, Tape *tape,
     long flops = flops_of(n) * (dx ? op->input[input].work : 1), size = n->out->size;
     for (int i = 0; i < MAX_INPUTS && n->in[i] != NULL; i++) size += n->in[i]->size;
     bool small = flops / 2 + size < SMALL_WORK;
-    long scratch = op->workspace ? op->workspace(n) * (small ? 1 : parallel_threads()) : 0;
+    long scratch = op->workspace ? op->workspace(n) * parallel_threads() : 0;
     double start = tape ? now() : 0;
     if (scratch > 0) n->work = memory_take(MEMORY_WORKSPACE, scratch);
     Call call = { n, input, dy, dx };

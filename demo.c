@@ -1,0 +1,881 @@
+// demo.c - full fine-tuning against LoRA, on one small model, with every number measured.
+//
+// A character transformer learns short tales; then the same base is taught to tell them as a pirate would: by training all of
+// it, by an adapter on c_attn, and by an adapter on all four linear layers. What each of them cost in bytes, work and time is
+// printed beside what predict.c says it should; then ten things that people say about LoRA, each with a verdict and its number.
+
+#include "adamw.h"
+#include "io/options.h"
+#include "io/progress.h"
+#include "io/training.h"
+#include "predict.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 600, TUNE_STEPS = 150, SAMPLE = 240 };
+static const uint64_t seed = 1337;
+static const Config shape = { 0, CONTEXT, 4, 4, 128, 0 }; // nanoGPT's CPU settings; the text gives the vocabulary
+
+static const LoraConfig on_c_attn = { .r = 8, .alpha = 16, .targets = 1u << C_ATTN, .last_block = -1 };
+static const LoraConfig on_all = { .r = 8, .alpha = 16, .targets = (1u << LINEARS) - 1, .last_block = -1 };
+
+// One way to fine-tune, and what it was measured to take.
+typedef struct Run {
+    const char *name, *heading;
+    const LoraConfig *lora;     // NULL: all of the base trains
+    double learning_rate;
+    // measured
+    Ledger     ledger;          // peaks of a step after the first
+    Prediction predicted;
+    Counts     counts;          // of all `steps` measured steps
+    long       steps;
+    double     phase_ms[PHASES], optimizer_ms, step_ms; // step: median, the others: mean
+    double     val_task, val_tales;
+    long       trainable, resident; // resident: what the system says of a process that does nothing else
+} Run;
+enum { FULL, C_ATTN_ONLY, ALL_FOUR, RUNS };
+static Run runs[RUNS] = {
+    { .name = "full", .heading = "full", .lora = NULL, .learning_rate = 1e-3 },
+    { .name = "c_attn", .heading = "LoRA c_attn", .lora = &on_c_attn, .learning_rate = 3e-3 },
+    { .name = "all", .heading = "LoRA all 4", .lora = &on_all, .learning_rate = 3e-3 },
+};
+
+static void heading(const char *text) { printf("\n== %s %.*s\n", text, (int)(75 - strlen(text)), "==========================================================================="); }
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static AdamW *optimizer_for(const Transformer *model)
+{
+    return adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0.1, 1.0 });
+}
+
+// ------------------------------------------------------------------------------------------------------------------ training
+
+// Trains what requires grad for `steps` steps; fills the measurements of `run`, if there is one, from the second step on.
+static void train(Transformer *model, const Text *text, const char *what, long steps, double learning_rate, Run *run, FILE *log)
+{
+    Schedule schedule = { learning_rate, learning_rate / 10, steps / 10, steps };
+    AdamW *optimizer = optimizer_for(model);
+    Tape *tape = tape_new();
+    int *batch = malloc(2 * BATCH * CONTEXT * sizeof *batch);
+    double *times = malloc((size_t)steps * sizeof *times);
+    if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory");
+    Progress progress;
+    progress_begin(&progress, what, 0, steps, text->train_floor);
+    for (long step = 0; step < steps; step++) {
+        if (step == 1) { // the moments exist, and every buffer has been asked for once
+            tape_clear(tape);
+            memory_reset_peaks();
+            tape->counts = (Counts){ 0 };
+            optimizer->seconds = 0;
+        }
+        StepResult result = training_step(model, tape, optimizer, text, BATCH, seed, step, schedule_rate(&schedule, step), batch);
+        if (!isfinite(result.loss)) die(EXIT_FAILED, "%s: the loss is not finite at step %ld", what, step);
+        times[step] = result.seconds;
+        progress_step(&progress, step + 1, result.loss, BATCH * CONTEXT);
+        if (log != NULL) fprintf(log, "%s,%ld,%.6f,%.3f\n", what, step, result.loss, 1e3 * result.seconds);
+    }
+    progress_end(&progress);
+    if (run != NULL) {
+        double measured = (double)(steps - 1);
+        run->steps = steps - 1;
+        run->ledger = ledger;
+        run->counts = tape->counts;
+        for (int p = 0; p < PHASES; p++) run->phase_ms[p] = 1e3 * counts_phase(&tape->counts, (Phase)p).seconds / measured;
+        run->optimizer_ms = 1e3 * optimizer->seconds / measured;
+        qsort(times + 1, (size_t)steps - 1, sizeof *times, ascending);
+        run->step_ms = 1e3 * times[1 + (steps - 1) / 2];
+        run->trainable = transformer_trainable_size(model);
+        run->predicted = predict_step(&model->config, run->lora, BATCH, CONTEXT, model->recompute, parallel_threads(), (int)sizeof(real));
+    }
+    free(times);
+    free(batch);
+    tape_free(tape);
+    adamw_free(optimizer);
+}
+
+static long each(const Run *run, long count) { return count / run->steps; } // of what was added up over all steps
+
+// A copy of the base's numbers outside the ledger, to go back to after full fine-tuning.
+static real **copy_base(const Transformer *model)
+{
+    real **copy = malloc((size_t)model->base_count * sizeof *copy);
+    for (int i = 0; copy != NULL && i < model->base_count; i++) {
+        size_t bytes = (size_t)model->parameters[i]->size * sizeof(real);
+        if ((copy[i] = malloc(bytes)) == NULL) die(EXIT_FAILED, "out of memory");
+        memcpy(copy[i], model->parameters[i]->data, bytes);
+    }
+    return copy;
+}
+
+static void restore_base(Transformer *model, real **copy)
+{
+    for (int i = 0; i < model->base_count; i++)
+        memcpy(model->parameters[i]->data, copy[i], (size_t)model->parameters[i]->size * sizeof(real));
+}
+
+// ------------------------------------------------------------------------------------- what the operating system says of it
+
+// Runs in a process of its own: a few steps of one kind and nothing else; prints the peak of its resident size.
+static long status_peak(void)
+{
+    FILE *status = fopen("/proc/self/status", "r");
+    char line[256];
+    long kilobytes = 0;
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "VmHWM: %ld", &kilobytes) == 1) break;
+    if (status != NULL) fclose(status);
+    return kilobytes > 0 ? 1024 * kilobytes : resident_peak();
+}
+
+static int measure_resident(const char *name, int vocab_size)
+{
+    for (int r = 0; r < RUNS; r++) {
+        if (strcmp(name, runs[r].name) != 0) continue;
+        char error[256];
+        Config config = shape;
+        config.vocab_size = vocab_size;
+        Transformer *model = transformer_new(config, seed, error, sizeof error);
+        if (runs[r].lora != NULL) {
+            transformer_train_base(model, false);
+            transformer_add_adapter(model, "adapter", *runs[r].lora, seed, error, sizeof error);
+        }
+        AdamW *optimizer = optimizer_for(model);
+        Tape *tape = tape_new();
+        static int ids[BATCH * CONTEXT];
+        for (int step = 0; step < 3; step++) {
+            tape_clear(tape);
+            backward(tape, transformer_loss(model, tape, ids, ids, BATCH, CONTEXT));
+            adamw_step(optimizer, 0);
+            zero_grads(model);
+        }
+    }
+    printf("%ld\n", status_peak());
+    return 0;
+}
+
+static long resident_of(const char *program, const char *name, int vocab_size)
+{
+    char command[512], answer[64] = "";
+    if (strchr(program, '\'') != NULL) return 0;
+    snprintf(command, sizeof command, "'%s' --threads %d --measure-resident %s:%d", program, parallel_threads(), name, vocab_size);
+    fflush(stdout);
+    FILE *pipe = popen(command, "r");
+    if (pipe == NULL) return 0;
+    if (fgets(answer, sizeof answer, pipe) == NULL) answer[0] = '\0';
+    pclose(pipe);
+    return atol(answer);
+}
+
+// ------------------------------------------------------------------------------------------------------------------- tables
+
+static void row_of_bytes(const char *name, const long bytes[RUNS])
+{
+    printf("%-24s", name);
+    for (int r = 0; r < RUNS; r++) printf("%14s", thousands(bytes[r]));
+    if (bytes[ALL_FOUR] > 0 && bytes[FULL] > 0) printf("%11.1f x", (double)bytes[FULL] / (double)bytes[C_ATTN_ONLY]);
+    printf("\n");
+}
+
+static void table_heading(const char *first, const char *last)
+{
+    printf("%-24s", first);
+    for (int r = 0; r < RUNS; r++) printf("%14s", runs[r].heading);
+    printf("%13s\n", last);
+}
+
+static void print_bytes(long empty_process)
+{
+    heading("Bytes of one training step, measured");
+    table_heading("at the peak of the step", "full/c_attn");
+    long row[RUNS];
+    for (int k = 0; k < MEMORY_KINDS; k++) {
+        for (int r = 0; r < RUNS; r++) row[r] = runs[r].ledger.at_peak[k];
+        row_of_bytes(memory_kind_names[k], row);
+    }
+    for (int r = 0; r < RUNS; r++) row[r] = runs[r].ledger.peak;
+    row_of_bytes("total", row);
+    for (int r = 0; r < RUNS; r++) row[r] = runs[r].predicted.peak;
+    row_of_bytes("total, predicted", row);
+    for (int r = 0; r < RUNS; r++) row[r] = runs[r].resident - empty_process;
+    row_of_bytes("resident (system says)", row);
+
+    printf("\n");
+    table_heading("each kind's own peak", "full/c_attn");
+    for (int k = 0; k < MEMORY_KINDS; k++) {
+        for (int r = 0; r < RUNS; r++) row[r] = runs[r].ledger.own_peak[k];
+        row_of_bytes(memory_kind_names[k], row);
+    }
+    int agree = 0, all = 0;
+    for (int r = 0; r < RUNS; r++)
+        for (int k = 0; k < MEMORY_KINDS; k++) {
+            agree += runs[r].ledger.at_peak[k] == runs[r].predicted.at_peak[k];
+            agree += runs[r].ledger.own_peak[k] == runs[r].predicted.own_peak[k];
+            all += 2;
+        }
+    printf("\n%d of these %d numbers are, to the byte, what predict.c computes from the shape alone.\n", agree, all);
+    printf("`resident` is the peak of a process that does nothing else, less an empty one's\n(%s); it includes buffers held for reuse.\n", bytes_text((double)empty_process));
+    printf("What LoRA does not save: kept activations. They fall only where a frozen layer\nwithout adapter no longer keeps its input for a weight gradient.\n");
+}
+
+static void print_work(void)
+{
+    heading("Work of one training step, measured");
+    table_heading("", "full/c_attn");
+    long row[RUNS];
+    const char *const names[] = { "dgrad, of 17 matrices", "wgrad", "wgrad skipped", "wgrad never recorded", "adapter gradients" };
+    for (int i = 0; i < 5; i++) {
+        printf("%-24s", names[i]);
+        for (int r = 0; r < RUNS; r++) {
+            const Counts *c = &runs[r].counts;
+            long counts[] = { c->dgrad, c->wgrad, c->wgrad_skipped, c->wgrad_never_recorded, c->adapter_gradients };
+            printf("%14ld", each(&runs[r], counts[i]));
+        }
+        printf("\n");
+    }
+    long flops[RUNS] = { 0 };
+    for (int p = 0; p < PHASE_RECOMPUTE; p++) {
+        char name[32];
+        snprintf(name, sizeof name, "MFLOP %s", phase_names[p]);
+        printf("%-24s", name);
+        for (int r = 0; r < RUNS; r++) {
+            row[r] = each(&runs[r], counts_phase(&runs[r].counts, (Phase)p).flops);
+            flops[r] += row[r];
+            printf("%14.1f", 1e-6 * (double)row[r]);
+        }
+        printf("\n");
+    }
+    printf("%-24s", "MFLOP in all");
+    for (int r = 0; r < RUNS; r++) printf("%14.1f", 1e-6 * (double)flops[r]);
+    printf("%11.2f x\n", (double)flops[FULL] / (double)flops[C_ATTN_ONLY]);
+    for (int p = 0; p < PHASE_RECOMPUTE; p++) {
+        printf("ms    %-18s", phase_names[p]);
+        for (int r = 0; r < RUNS; r++) printf("%14.2f", runs[r].phase_ms[p]);
+        printf("\n");
+    }
+    printf("ms    %-18s", "optimizer");
+    for (int r = 0; r < RUNS; r++) printf("%14.2f", runs[r].optimizer_ms);
+    printf("\nms    %-18s", "step, median");
+    for (int r = 0; r < RUNS; r++) printf("%14.2f", runs[r].step_ms);
+    printf("%11.2f x\n", runs[FULL].step_ms / runs[C_ATTN_ONLY].step_ms);
+}
+
+static void print_learning(const Text *tales, const Text *pirate, double base_task, double base_tales, const Transformer *model)
+{
+    heading("What was learned, and what forgotten (validation loss, nats a character)");
+    printf("%-24s%14s%14s%14s%14s\n", "", "base", runs[FULL].heading, runs[C_ATTN_ONLY].heading, runs[ALL_FOUR].heading);
+    printf("%-24s%14.3f", "pirate (new)", base_task);
+    for (int r = 0; r < RUNS; r++) printf("%14.3f", runs[r].val_task);
+    printf("\n%-24s%14s%14.3f\n", "  floor of the text", "", pirate->val_floor);
+    printf("%-24s%14.3f", "tales (old)", base_tales);
+    for (int r = 0; r < RUNS; r++) printf("%14.3f", runs[r].val_tales);
+    printf("\n%-24s%14s%14.3f\n", "  floor of the text", "", tales->val_floor);
+    printf("%-24s%14s", "learning rate", "");
+    for (int r = 0; r < RUNS; r++) printf("%14g", runs[r].learning_rate);
+    printf("\n%-24s%14s", "trainable numbers", thousands(transformer_base_size(model)));
+    for (int r = 0; r < RUNS; r++) printf("%14s", thousands(runs[r].trainable));
+    printf("\n%-24s%14s", "bytes to store a task", "");
+    for (int r = 0; r < RUNS; r++) printf("%14s", bytes_text((double)(runs[r].trainable * (long)sizeof(real))));
+    printf("\n");
+}
+
+static void print_sample(const Transformer *model, const Text *text, const char *title)
+{
+    int tokens[2 + SAMPLE];
+    char error[256], character[5];
+    vocabulary_encode(&text->vocabulary, "\n\n", 2, tokens, error, sizeof error); // a new tale
+    generate(model, tokens, 2, SAMPLE, 0.7, 0, seed);
+    printf("\n-- %s\n", title);
+    int column = 0, shown = SAMPLE;
+    while (shown > SAMPLE / 2 && tokens[1 + shown] != tokens[1] && tokens[1 + shown] >= 4) shown--; // end at a sign, if one is near
+    for (int i = 2; i < 2 + shown; i++) {
+        int n = vocabulary_decode(&text->vocabulary, tokens[i], character);
+        if (character[0] == ' ' && column > 70) { character[0] = '\n'; }
+        column = character[0] == '\n' ? 0 : column + 1;
+        fwrite(character, 1, (size_t)n, stdout);
+    }
+    printf("\n");
+}
+
+// --------------------------------------------------------------------------------------------------------------- experiments
+
+// Drops what flows through a frozen weight: the misreading "the derivative of a constant is 0". `head` cuts at lm_head as well.
+static bool cut_linear(const Node *n, int input) { return input == 0 && n->op == OP_LINEAR && !n->in[1]->requires_grad; }
+static bool cut_linear_and_head(const Node *n, int input) { return cut_linear(n, input) || (input == 0 && n->op == OP_LM_HEAD && !n->in[1]->requires_grad); }
+
+// How many of the blocks' fresh adapters at layer `kind` get a gradient dB that is not exactly zero.
+static void count_reached(Transformer *model, const int *ids, bool (*cut)(const Node *, int), int reached[LINEARS])
+{
+    Tape *tape = tape_new();
+    tape->cut = cut;
+    backward(tape, transformer_loss(model, tape, ids, ids + 1, BATCH, CONTEXT));
+    for (int k = 0; k < LINEARS; k++) {
+        reached[k] = 0;
+        for (int i = 0; i < model->config.n_layer; i++) {
+            const Tensor *B = model->blocks[i].linear[k].lora->B;
+            reached[k] += norm_of(B->grad, B->size) > 0;
+        }
+    }
+    tape_free(tape);
+    zero_grads(model);
+}
+
+// A plain chain of four frozen linear layers with fresh adapters: how many get a gradient; the frozen weight's own, and what flows
+// through it to the chain's input.
+typedef struct ChainResult { int reached; bool weight_grad; double through; } ChainResult;
+
+static ChainResult chain(bool (*cut)(const Node *, int))
+{
+    enum { LAYERS = 4, WIDTH = 16 };
+    ChainResult result = { 0 };
+    Linear layer[LAYERS] = { 0 };
+    Lora lora[LAYERS];
+    Tensor *input = tensor_new("input", MEMORY_WEIGHTS, SHAPE(8, WIDTH)), *x = input;
+    fill_normal(input, 1, 1);
+    input->requires_grad = true;
+    Tape *tape = tape_new();
+    tape->cut = cut;
+    for (int i = 0; i < LAYERS; i++) {
+        layer[i].weight = tensor_new("W", MEMORY_WEIGHTS, SHAPE(WIDTH, WIDTH));
+        layer[i].bias = tensor_new("b", MEMORY_WEIGHTS, SHAPE(WIDTH));
+        fill_normal(layer[i].weight, 0.3, (uint64_t)(2 + i));
+        lora[i] = lora_new("lora", WIDTH, WIDTH, 2, 1, (uint64_t)(10 + i));
+        layer[i].lora = &lora[i];
+        x = linear_apply(tape, &layer[i], x);
+    }
+    backward(tape, op_mean(tape, op_mul(tape, x, x)));
+    result.through = norm_of(input->grad, input->size);
+    for (int i = 0; i < LAYERS; i++) {
+        result.reached += norm_of(lora[i].B->grad, lora[i].B->size) > 0;
+        result.weight_grad |= layer[i].weight->grad != NULL;
+    }
+    tape_free(tape);
+    for (int i = 0; i < LAYERS; i++) {
+        tensor_drop(layer[i].weight);
+        tensor_drop(layer[i].bias);
+        lora_free(&lora[i]);
+    }
+    tensor_drop(input);
+    return result;
+}
+
+// The gradients of the adapter in use, all in one array, with the base's own weight gradients computed or not.
+static real *adapter_gradients(Transformer *model, const int *ids, bool base_too, long *count)
+{
+    transformer_train_base(model, base_too);
+    Tape *tape = tape_new();
+    backward(tape, transformer_loss(model, tape, ids, ids + 1, BATCH, CONTEXT));
+    *count = adapter_size(model->active, &model->config);
+    real *all = malloc((size_t)*count * sizeof *all), *next = all;
+    if (all == NULL) die(EXIT_FAILED, "out of memory");
+    for (int i = model->base_count; i < model->parameter_count; i++) {
+        const Tensor *t = model->parameters[i];
+        if (!t->requires_grad) continue;
+        memcpy(next, t->grad, (size_t)t->size * sizeof *all);
+        next += t->size;
+    }
+    tape_free(tape);
+    zero_grads(model);
+    transformer_train_base(model, false);
+    return all;
+}
+
+static double largest_difference(const Tensor *a, const Tensor *b)
+{
+    double largest = 0;
+    for (long i = 0; i < a->size; i++) {
+        double d = fabs((double)a->data[i] - (double)b->data[i]);
+        if (d > largest) largest = d;
+    }
+    return largest;
+}
+
+static void claim(int number, const char *words, const char *verdict) { printf("\n%2d. %-62s %s\n", number, words, verdict); }
+
+static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, const Text *text, uint64_t hash)
+{
+    heading("Ten things people say about LoRA, measured in this run");
+    char error[256];
+    const int *ids = text->tokens;
+    const Run *full = &runs[FULL], *lora = &runs[C_ATTN_ONLY];
+    double real_size = sizeof(real), base_bytes = (double)transformer_base_size(model) * real_size;
+    int C = model->config.n_embd, L = model->config.n_layer;
+
+    double delta = 3.0 * C * C * L * real_size, adapter = (double)lora->trainable * real_size;
+    claim(1, "base + two small matrices is less than base + equal matrices", "true");
+    printf("    Base %s, adapter on c_attn %s; a full-size change of the same\n    matrices would be %s, %.0f times the adapter.\n",
+           bytes_text(base_bytes), bytes_text(adapter), bytes_text(delta), delta / adapter);
+
+    transformer_use_adapter(model, pirate);
+    Tensor *apart = transformer_logits(model, NULL, ids, 1, CONTEXT);
+    long weights_before = ledger.live[MEMORY_WEIGHTS];
+    transformer_merge(model);
+    long with_copy = ledger.live[MEMORY_WEIGHTS] - weights_before;
+    Tensor *merged = transformer_logits(model, NULL, ids, 1, CONTEXT);
+    transformer_unmerge(model);
+    bool restored = transformer_hash(model) == hash;
+    claim(2, "it is larger than the base alone; one could simply add", "half true");
+    printf("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n    while the originals are kept for unmerging). Largest difference of a logit: %.1e\n    of %.1f. Unmerging gave back the base's bytes: %s.\n",
+           bytes_text((double)with_copy), largest_difference(apart, merged), norm_of(apart->data, apart->size) / sqrt((double)apart->size), restored ? "yes" : "NO");
+    tensor_drop(apart);
+    tensor_drop(merged);
+
+    double flops[RUNS] = { 0 }, wgrad_flops = (double)each(full, counts_phase(&full->counts, PHASE_WGRAD).flops);
+    for (int r = 0; r < RUNS; r++)
+        for (int p = 0; p < PHASES; p++) flops[r] += (double)each(&runs[r], counts_phase(&runs[r].counts, (Phase)p).flops);
+    claim(3, "LoRA is cheaper: it computes gradients for the small part only", "half true");
+    printf("    Weight gradients of the base: %ld -> %ld. But %ld of %ld input gradients\n    stay, so the work falls by %.0f %%, not by nearly all.\n",
+           each(full, full->counts.wgrad), each(lora, lora->counts.wgrad), each(lora, lora->counts.dgrad), each(full, full->counts.dgrad),
+           100 * (1 - flops[C_ATTN_ONLY] / flops[FULL]));
+
+    int all[LINEARS], blocks[LINEARS], none[LINEARS];
+    Adapter *fresh = transformer_add_adapter(model, "fresh", on_all, seed, error, sizeof error);
+    count_reached(model, ids, NULL, all);
+    count_reached(model, ids, cut_linear, blocks);
+    count_reached(model, ids, cut_linear_and_head, none);
+    transformer_remove_adapter(model, fresh);
+    ChainResult flowing = chain(NULL), broken = chain(cut_linear);
+    claim(4, "gradients must flow through the network regardless", "true");
+    printf("    %ld of 16 linear layers and the head pass one on; below the lowest adapter\n    nothing does. Cut the flow at frozen weights, and of four adapters in a\n    plain chain %d get a gradient (%d without the cut). In the transformer, of\n",
+           each(lora, lora->counts.dgrad) - 1, broken.reached, flowing.reached);
+    printf("    4 each:                c_attn  attn.c_proj  c_fc  mlp.c_proj\n");
+    printf("      no cut               %4d    %7d     %5d  %6d\n", all[0], all[1], all[2], all[3]);
+    printf("      cut in the blocks    %4d    %7d     %5d  %6d   (by the residual stream)\n", blocks[0], blocks[1], blocks[2], blocks[3]);
+    printf("      and at the head      %4d    %7d     %5d  %6d\n", none[0], none[1], none[2], none[3]);
+
+    transformer_use_adapter(model, pirate);
+    long count;
+    real *without = adapter_gradients(model, ids, false, &count), *with = adapter_gradients(model, ids, true, &count);
+    bool same = memcmp(without, with, (size_t)count * sizeof *with) == 0;
+    free(without);
+    free(with);
+    claim(5, "gradients of the frozen weights are still needed", "half true");
+    printf("    Gradients THROUGH them are, gradients OF them are not: computing those too\n    changes %s of the %s adapter gradients.\n", same ? "not one bit" : "SOME", thousands(count));
+
+    claim(6, "the base is constant, its derivative 0, so it is trivial", "false");
+    printf("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx = dLoss/dy W^T\n    is not 0: through four frozen layers of the chain came |dLoss/dx| = %.3g.\n",
+           flowing.weight_grad ? "COMPUTED" : "grad: not computed", flowing.through);
+
+    double whole_ms = full->phase_ms[PHASE_FORWARD] + full->phase_ms[PHASE_DGRAD] + full->phase_ms[PHASE_WGRAD] + full->optimizer_ms;
+    claim(7, "gradients are cheap; keeping them is what costs", "half true");
+    printf("    Parameter gradients at their peak: %s -> %s. But computing the\n    base's was %.0f %% of the multiplications and %.0f %% of the time of a full step.\n",
+           bytes_text((double)full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]), bytes_text((double)lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
+           100 * wgrad_flops / flops[FULL], 100 * full->phase_ms[PHASE_WGRAD] / whole_ms);
+
+    claim(8, "optimizer state shrinks with the number of trained parameters", "true");
+    printf("    Moments: %s (%.1f times the weights) -> %s.\n", bytes_text((double)full->ledger.own_peak[MEMORY_MOMENTS]),
+           (double)full->ledger.own_peak[MEMORY_MOMENTS] / base_bytes, bytes_text((double)lora->ledger.own_peak[MEMORY_MOMENTS]));
+
+    enum { SWITCHES = 1000 };
+    double start = seconds_now();
+    for (int i = 0; i < SWITCHES; i++) transformer_use_adapter(model, i % 2 ? pirate : robot);
+    double switching = (seconds_now() - start) / SWITCHES;
+    claim(9, "keep one gold copy, and small adapters for each task", "true");
+    printf("    Here: one base of %s, %s more for each adapter on all four layers\n    (%.0f %%), %.1f microseconds to switch; the base's bytes after all this: %s.\n",
+           bytes_text(base_bytes), bytes_text((double)adapter_size(pirate, &model->config) * real_size),
+           100 * (double)adapter_size(pirate, &model->config) * real_size / base_bytes, 1e6 * switching, transformer_hash(model) == hash ? "unchanged" : "CHANGED");
+
+    double here = (double)full->ledger.peak / (double)lora->ledger.peak;
+    Config gpt3 = { 50257, 2048, 96, 96, 12288, 0 };
+    double P = base_parameters(50257, 2048, 96, 12288), p = (double)lora_parameters(&gpt3, &on_c_attn);
+    claim(10, "it matters most for models of 7B, 65B, 175B parameters", "true");
+    printf("    Weights, gradients and moments: %.1f times less here, %.2f times at 175B. But\n    the peak here falls only %.1f times, for a small model's step is mostly\n    activations; the table below has the large ones.\n",
+           16 * base_bytes / real_size / (4 * base_bytes / real_size + 16 * (double)lora->trainable), 16 * P / (4 * P + 16 * p), here);
+}
+
+// ------------------------------------------------------------------------------------------------------------ larger shapes
+
+typedef struct Shape { const char *name; int V, T, L, H, C, llama_inner; } Shape; // llama_inner 0: GPT-2's architecture
+static const Shape shapes[] = {
+    { "gpt2-124m", 50257, 1024, 12, 12, 768, 0 },
+    { "gpt-7b", 50257, 2048, 32, 32, 4096, 0 },
+    { "gpt-65b", 50257, 2048, 80, 64, 8192, 0 },
+    { "gpt3-175b", 50257, 2048, 96, 96, 12288, 0 },
+    { "llama-7b", 32000, 2048, 32, 32, 4096, 11008 },
+    { "llama-65b", 32000, 2048, 80, 64, 8192, 22016 },
+};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+// Numbers in the model, and in an adapter of rank r on the attention's input projections (c_attn; in a llama q, k and v).
+static double shape_parameters(const Shape *s)
+{
+    double V = s->V, L = s->L, C = s->C, F = s->llama_inner;
+    if (s->llama_inner == 0) return base_parameters(V, s->T, L, C);
+    return 2 * V * C + L * (4 * C * C + 3 * C * F + 2 * C) + C; // untied head, no biases, three matrices in the gated net
+}
+
+static double shape_adapter(const Shape *s, int r) { return (double)s->L * r * (s->llama_inner ? 6.0 : 4.0) * s->C; }
+
+// Bytes for each number: of the weights, of what trains for its gradient, and for its two moments.
+static const struct { const char *name; double weight, gradient, moments; } formats[] = {
+    { "all 32-bit", 4, 4, 8 },
+    { "16-bit, moments 32", 2, 2, 8 },
+    { "all 16-bit", 2, 2, 4 },
+};
+enum { FORMATS = sizeof formats / sizeof *formats };
+
+static double states(const Shape *s, int format, int r) // r 0: full
+{
+    double P = shape_parameters(s), p = r > 0 ? shape_adapter(s, r) : P;
+    double all = r > 0 ? P + p : P;
+    return all * formats[format].weight + p * (formats[format].gradient + formats[format].moments);
+}
+
+static void print_shapes(void)
+{
+    heading("The same formulas at larger shapes: weights + gradients + moments");
+    printf("%-10s%16s  ", "", "parameters");
+    for (int f = 0; f < FORMATS; f++) printf("%18s", formats[f].name);
+    printf("\n");
+    for (int i = 0; i < 4; i++) {
+        const Shape *s = &shapes[i];
+        printf("%-10s%16.0f  ", s->name, shape_parameters(s));
+        for (int f = 0; f < FORMATS; f++) printf("%18s", bytes_text(states(s, f, 0)));
+        printf("\n%-10s%16.0f  ", "  LoRA r=8", shape_adapter(s, 8));
+        for (int f = 0; f < FORMATS; f++) printf("%18s", bytes_text(states(s, f, 8)));
+        printf("\n");
+    }
+    printf("Published for GPT-3 175B (Hu et al. 2021): training 1.2 TB -> 350 GB, and a task's\ncheckpoint 350 GB -> 35 MB (r = 4 on q and v; the formula gives %s at 16 bits).\n", bytes_text(2.0 * 96 * 2 * 4 * 2 * 12288));
+    printf("\nActivations come on top; one window of full length, kept for backward, 32-bit:\n");
+    for (int i = 0; i < 4; i++) {
+        const Shape *s = &shapes[i];
+        Config config = { s->V, s->T, s->L, s->H, s->C, 0 };
+        Prediction full = predict_step(&config, NULL, 1, s->T, false, 1, 4), lora = predict_step(&config, &on_c_attn, 1, s->T, false, 1, 4),
+                   less = predict_step(&config, &on_c_attn, 1, s->T, true, 1, 4);
+        printf("%-10s full %9s   LoRA %9s   LoRA, blocks recomputed %9s\n", s->name, bytes_text((double)full.own_peak[MEMORY_KEPT_ACTIVATIONS]),
+               bytes_text((double)lora.own_peak[MEMORY_KEPT_ACTIVATIONS]), bytes_text((double)less.own_peak[MEMORY_KEPT_ACTIVATIONS]));
+    }
+    printf("`./demo --shape NAME` has one of these in detail: ");
+    for (int i = 0; i < SHAPES; i++) printf("%s%s", shapes[i].name, i + 1 < SHAPES ? i == 3 ? ",\n" : ", " : ".\n");
+}
+
+static int print_one_shape(const char *name)
+{
+    const Shape *s = NULL;
+    for (int i = 0; i < SHAPES; i++)
+        if (strcmp(name, shapes[i].name) == 0) s = &shapes[i];
+    if (s == NULL) {
+        fprintf(stderr, "demo: --shape %s: no such shape; there are:", name);
+        for (int i = 0; i < SHAPES; i++) fprintf(stderr, " %s", shapes[i].name);
+        fputc('\n', stderr);
+        return EXIT_USAGE;
+    }
+    printf("%s: %s parameters; %d layers, %d heads, width %d, context %d, vocabulary %d\n", s->name, count_text(shape_parameters(s)), s->L, s->H, s->C, s->T, s->V);
+    printf("\n%-22s%14s%20s%20s%8s\n", formats[0].name, "full", "LoRA r=8 attention", "adapter alone", "ratio");
+    for (int f = 0; f < FORMATS; f++) {
+        if (f > 0) printf("\n%s\n", formats[f].name);
+        double P = shape_parameters(s), p = shape_adapter(s, 8);
+        double full[] = { P * formats[f].weight, P * formats[f].gradient, P * formats[f].moments };
+        double lora[] = { (P + p) * formats[f].weight, p * formats[f].gradient, p * formats[f].moments };
+        const char *const rows[] = { "  weights", "  gradients", "  moments" };
+        for (int i = 0; i < 3; i++)
+            printf("%-22s%14s%20s%20s%7.1fx\n", rows[i], bytes_text(full[i]), bytes_text(lora[i]), i == 0 ? bytes_text(p * formats[f].weight) : "", full[i] / lora[i]);
+        printf("%-22s%14s%20s%20s%7.1fx\n", "  in all", bytes_text(states(s, f, 0)), bytes_text(states(s, f, 8)), "", states(s, f, 0) / states(s, f, 8));
+    }
+    if (s->llama_inner != 0) {
+        printf("\nActivations depend on the architecture; the engine knows GPT-2's alone.\n");
+        return 0;
+    }
+    Config config = { s->V, s->T, s->L, s->H, s->C, 0 };
+    printf("\nOne step on one window of %d tokens, 32-bit, at the peak:\n%-24s%16s%16s%16s\n", s->T, "", "full", "LoRA", "LoRA, recompute");
+    Prediction p[] = { predict_step(&config, NULL, 1, s->T, false, 1, 4), predict_step(&config, &on_c_attn, 1, s->T, false, 1, 4), predict_step(&config, &on_c_attn, 1, s->T, true, 1, 4) };
+    for (int k = 0; k < MEMORY_KINDS; k++)
+        printf("%-24s%16s%16s%16s\n", memory_kind_names[k], bytes_text((double)p[0].at_peak[k]), bytes_text((double)p[1].at_peak[k]), bytes_text((double)p[2].at_peak[k]));
+    printf("%-24s%16s%16s%16s\n", "in all", bytes_text((double)p[0].peak), bytes_text((double)p[1].peak), bytes_text((double)p[2].peak));
+    return 0;
+}
+
+// ------------------------------------------------------------------------------------------------------ memory against time
+
+// Steps with and without recomputation in turn, from the same weights: peak bytes and median time of each.
+static void print_recompute(Transformer *model, const Text *text, real **base)
+{
+    enum { PAIRS = 6 };
+    heading("Trading time for bytes: run each block again in backward");
+    printf("%-24s%16s%16s%12s%12s\n", "", "peak bytes", "recomputed", "ms a step", "recomputed");
+    int batch[2 * BATCH * CONTEXT];
+    for (int r = 0; r < 2; r++) {
+        transformer_train_base(model, runs[r].lora == NULL);
+        char error[256];
+        Adapter *adapter = runs[r].lora ? transformer_add_adapter(model, "recompute", *runs[r].lora, seed, error, sizeof error) : NULL;
+        if (adapter == NULL) transformer_use_adapter(model, NULL);
+        AdamW *optimizer = optimizer_for(model);
+        Tape *tape = tape_new();
+        double times[2][PAIRS];
+        long peak[2];
+        for (int i = 0; i < 2 * PAIRS; i++) {
+            int with = i % 2;
+            model->recompute = with;
+            tape_clear(tape);
+            memory_reset_peaks();
+            times[with][i / 2] = 1e3 * training_step(model, tape, optimizer, text, BATCH, seed, i, 1e-4, batch).seconds;
+            peak[with] = ledger.peak;
+        }
+        model->recompute = false;
+        for (int with = 0; with < 2; with++) qsort(times[with], PAIRS, sizeof times[0][0], ascending);
+        printf("%-24s%16s%16s%12.2f%12.2f\n", runs[r].heading, thousands(peak[0]), thousands(peak[1]), times[0][PAIRS / 2], times[1][PAIRS / 2]);
+        tape_free(tape);
+        adamw_free(optimizer);
+        if (adapter != NULL) transformer_remove_adapter(model, adapter);
+        else restore_base(model, base);
+        transformer_train_base(model, false);
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------------- files
+
+static FILE *open_out(const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "out/demo/%s", name);
+    FILE *file = fopen(path, "w");
+    if (file == NULL) die(EXIT_FAILED, "%s: cannot be written: %s; run the demo in a directory of your own", path, strerror(errno));
+    return file;
+}
+
+// One step's live bytes, op by op, for full, LoRA, and LoRA with recomputation.
+static void write_timelines(Transformer *model, const Text *text, Adapter *adapter)
+{
+    static const char *const names[] = { "timeline_full.csv", "timeline_lora.csv", "timeline_lora_recompute.csv" };
+    int batch[2 * BATCH * CONTEXT];
+    text_batch(text, BATCH, CONTEXT, seed, 0, batch, batch + BATCH * CONTEXT);
+    for (int i = 0; i < 3; i++) {
+        transformer_use_adapter(model, i == 0 ? NULL : adapter);
+        transformer_train_base(model, i == 0);
+        model->recompute = i == 2;
+        AdamW *optimizer = optimizer_for(model);
+        Tape *tape = tape_new();
+        for (int step = 0; step < 2; step++) { // the moments exist from the second on
+            FILE *file = step == 1 ? open_out(names[i]) : NULL;
+            tape_clear(tape);
+            memory_timeline(file);
+            backward(tape, transformer_loss(model, tape, batch, batch + BATCH * CONTEXT, BATCH, CONTEXT));
+            adamw_step(optimizer, 0);
+            zero_grads(model);
+            memory_timeline(NULL);
+            if (file != NULL) fclose(file);
+        }
+        tape_free(tape);
+        adamw_free(optimizer);
+    }
+    model->recompute = false;
+    transformer_train_base(model, false);
+}
+
+static void bar(const char *name, long bytes, long most)
+{
+    int width = most > 0 ? (int)(44 * bytes / most) : 0;
+    printf("  %-24s%9s ", name, bytes_text((double)bytes));
+    for (int i = 0; i < width; i++) putchar('#');
+    putchar('\n');
+}
+
+static void draw(void)
+{
+    FILE *script = open_out("plot.gp");
+    fprintf(script,
+            "set terminal svg size 900,420 background rgb 'white'\nset datafile separator ','\nset key outside\n"
+            "set output 'out/demo/bytes.svg'\nset style data histograms\nset style histogram rowstacked\nset style fill solid 0.8\nset boxwidth 0.6\n"
+            "set ylabel 'MB at the peak of a step'\n"
+            "plot for [i=2:9] 'out/demo/bytes.csv' using (column(i)/1e6):xtic(1) title columnheader(i)\n"
+            "set output 'out/demo/timeline.svg'\nset multiplot layout 1,3\nunset key\nset yrange [0:*]\nset xlabel 'events of one step'\nset ylabel 'live MB'\n"
+            "do for [f in 'full lora lora_recompute'] {\n  set title f noenhanced\n"
+            "  plot for [i=10:3:-1] 'out/demo/timeline_'.f.'.csv' using 0:(sum [c=3:i] column(c)/1e6) with filledcurves x1 title columnheader(i)\n}\nunset multiplot\n"
+            "set output 'out/demo/loss.svg'\nunset title\nset key outside\nset xlabel 'step'\nset ylabel 'training loss, nats a character'\n"
+            "plot for [w in 'pretraining full c_attn all'] 'out/demo/loss.csv' using 2:(stringcolumn(1) eq w ? $3 : NaN) smooth bezier title w noenhanced\n");
+    fclose(script);
+    FILE *csv = open_out("bytes.csv");
+    fprintf(csv, "run");
+    for (int k = 0; k < MEMORY_KINDS; k++) fprintf(csv, ",%s", memory_kind_names[k]);
+    for (int r = 0; r < RUNS; r++) {
+        fprintf(csv, "\n%s", runs[r].heading);
+        for (int k = 0; k < MEMORY_KINDS; k++) fprintf(csv, ",%ld", runs[r].ledger.at_peak[k]);
+    }
+    fprintf(csv, "\n");
+    fclose(csv);
+    if (system("command -v gnuplot > /dev/null 2>&1") == 0 && system("gnuplot out/demo/plot.gp") == 0) {
+        printf("\nPlots: out/demo/bytes.svg, timeline.svg, loss.svg; their numbers in the CSV files beside them.\n");
+        return;
+    }
+    printf("\nAt the peak of a step (install gnuplot for plots in out/demo/):\n");
+    for (int r = 0; r < RUNS; r++) {
+        printf("%s\n", runs[r].heading);
+        for (int k = 0; k < MEMORY_KINDS; k++)
+            if (runs[r].ledger.at_peak[k] > 0) bar(memory_kind_names[k], runs[r].ledger.at_peak[k], runs[FULL].ledger.peak);
+    }
+}
+
+static void write_metrics(double base_task, double base_tales, const Text *pirate, const Text *tales, uint64_t hash)
+{
+    FILE *f = open_out("metrics.json");
+    fprintf(f, "{\n  \"base_hash\": \"%016llx\",\n  \"floor\": {\"pirate\": %.6f, \"tales\": %.6f},\n  \"base\": {\"val_pirate\": %.6f, \"val_tales\": %.6f}",
+            (unsigned long long)hash, pirate->val_floor, tales->val_floor, base_task, base_tales);
+    for (int r = 0; r < RUNS; r++) {
+        const Run *run = &runs[r];
+        fprintf(f, ",\n  \"%s\": {\n    \"val_pirate\": %.6f, \"val_tales\": %.6f, \"trainable_parameters\": %ld, \"step_ms_median\": %.3f,\n", run->name, run->val_task, run->val_tales, run->trainable, run->step_ms);
+        fprintf(f, "    \"dgrad\": %ld, \"wgrad\": %ld, \"wgrad_skipped\": %ld, \"wgrad_never_recorded\": %ld, \"adapter_gradients\": %ld,\n    \"flops\": {", each(run, run->counts.dgrad),
+                each(run, run->counts.wgrad), each(run, run->counts.wgrad_skipped), each(run, run->counts.wgrad_never_recorded), each(run, run->counts.adapter_gradients));
+        for (int p = 0; p < PHASES; p++) fprintf(f, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], each(run, counts_phase(&run->counts, (Phase)p).flops));
+        fprintf(f, "},\n    \"peak_bytes\": {\"total\": %ld, \"predicted\": %ld, \"resident\": %ld", run->ledger.peak, run->predicted.peak, run->resident);
+        for (int k = 0; k < MEMORY_KINDS; k++) fprintf(f, ", \"%s\": %ld", memory_kind_names[k], run->ledger.at_peak[k]);
+        fprintf(f, "}\n  }");
+    }
+    fprintf(f, "\n}\n");
+    fclose(f);
+}
+
+// --------------------------------------------------------------------------------------------------------------------- main
+
+static void help(void)
+{
+    printf("demo: full fine-tuning against LoRA on a small model, every number measured\n\n"
+           "  ./demo                  the whole comparison, under a minute on two cores\n"
+           "  ./demo --shape NAME     the formulas alone, for a large shape: ");
+    for (int i = 0; i < SHAPES; i++) printf("%s%s", shapes[i].name, i + 1 < SHAPES ? i == 2 ? ",\n                          " : ", " : "\n");
+    printf("  --trace                 one step of LoRA's backward pass, node by node, and nothing else\n"
+           "  --threads N             threads (default: one for each core, %d here)\n"
+           "  --help                  this\n\n"
+           "Files go to out/demo/: metrics.json, loss.csv, bytes.csv, timeline_*.csv, and plots if gnuplot is installed.\n"
+           "Example: ./demo --shape gpt3-175b\n", parallel_threads());
+}
+
+static Text read_builtin(const char *name, long characters)
+{
+    Text text;
+    char error[256];
+    if (!text_read(name, characters, NULL, CONTEXT, &text, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    return text;
+}
+
+static Transformer *new_model(int vocab_size)
+{
+    char error[256];
+    Config config = shape;
+    config.vocab_size = vocab_size;
+    Transformer *model = transformer_new(config, seed, error, sizeof error);
+    if (model == NULL) die(EXIT_FAILED, "%s", error);
+    return model;
+}
+
+static Adapter *add(Transformer *model, const char *name, const LoraConfig *lora)
+{
+    char error[256];
+    Adapter *adapter = transformer_add_adapter(model, name, *lora, seed, error, sizeof error);
+    if (adapter == NULL) die(EXIT_FAILED, "%s", error);
+    return adapter;
+}
+
+static int trace_one_step(void)
+{
+    Text text = read_builtin("builtin:tales", 4000);
+    Transformer *model = new_model(text.vocabulary.size);
+    transformer_train_base(model, false);
+    add(model, "fresh", &on_c_attn);
+    Tape *tape = tape_new();
+    tape->trace = stdout;
+    printf("One backward pass through a frozen base with fresh adapters (B = 0) on c_attn,\nin the order in which it runs:\n\n");
+    backward(tape, transformer_loss(model, tape, text.tokens, text.tokens + 1, BATCH, CONTEXT));
+    printf("\ngradient passed through %ld of 16 frozen linears and the head; %ld weight gradients\nskipped, %ld never recorded; %ld adapter gradients computed\n", tape->counts.dgrad - 1,
+           tape->counts.wgrad_skipped, tape->counts.wgrad_never_recorded, tape->counts.adapter_gradients);
+    tape_free(tape);
+    transformer_free(model);
+    text_free(&text);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    program_name = "demo";
+    enum { SHAPE_OPTION = 1, THREADS, TRACE, HELP, RESIDENT };
+    static const struct option options[] = { { "shape", required_argument, NULL, SHAPE_OPTION }, { "threads", required_argument, NULL, THREADS },
+                                             { "trace", no_argument, NULL, TRACE }, { "help", no_argument, NULL, HELP },
+                                             { "measure-resident", required_argument, NULL, RESIDENT }, { 0 } };
+    opterr = 0;
+    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
+        switch (option) {
+        case SHAPE_OPTION: return print_one_shape(optarg);
+        case THREADS: parallel_set_threads((int)option_long("threads", optarg, 1, MAX_THREADS)); break;
+        case TRACE: return trace_one_step();
+        case HELP: help(); return 0;
+        case RESIDENT: { // NAME:VOCABULARY, used by the demo itself
+            char *colon = strchr(optarg, ':');
+            if (colon == NULL) die(EXIT_USAGE, "--measure-resident %s: NAME:VOCABULARY is needed", optarg);
+            *colon = '\0';
+            return measure_resident(optarg, (int)option_long("measure-resident", colon + 1, 1, 1000000));
+        }
+        default: option_unknown(argv, optind - 1);
+        }
+    if (optind < argc) die(EXIT_USAGE, "%s: the demo takes no such argument; --help lists what it takes", argv[optind]);
+    if ((mkdir("out", 0777) != 0 && errno != EEXIST) || (mkdir("out/demo", 0777) != 0 && errno != EEXIST))
+        die(EXIT_FAILED, "out/demo: cannot be made: %s; run the demo in a directory of your own", strerror(errno));
+
+    double start = seconds_now();
+    Text tales = read_builtin("builtin:tales", 400000), pirate = read_builtin("builtin:pirate", 100000), robot = read_builtin("builtin:robot", 100000);
+    Transformer *model = new_model(tales.vocabulary.size);
+    printf("A transformer of %s numbers (4 blocks, 4 heads, width 128, context 64) reads\nshort tales, %d windows of 64 characters a step, on %d threads. It cannot come below\nthe text's floor: the loss of a reader who knows the grammar that wrote it.\n\n",
+           thousands(transformer_base_size(model)), BATCH, parallel_threads());
+
+    FILE *log = open_out("loss.csv");
+    fprintf(log, "run,step,loss,ms\n");
+    train(model, &tales, "pretraining", BASE_STEPS, 2e-3, NULL, log);
+    double base_task = evaluate_validation(model, &pirate), base_tales = evaluate_validation(model, &tales);
+    uint64_t hash = transformer_hash(model);
+    real **base = copy_base(model);
+    printf("\nThe base's loss on tales it has not seen: %.3f; floor %.3f. Its bytes: hash %016llx.\nNow the same base learns to tell them as a pirate would, three times.\n\n", base_tales, tales.val_floor, (unsigned long long)hash);
+
+    Adapter *adapters[RUNS] = { NULL };
+    for (int r = 0; r < RUNS; r++) {
+        transformer_train_base(model, runs[r].lora == NULL);
+        if (runs[r].lora != NULL) adapters[r] = add(model, runs[r].name, runs[r].lora);
+        train(model, &pirate, runs[r].name, TUNE_STEPS, runs[r].learning_rate, &runs[r], log);
+        runs[r].val_task = evaluate_validation(model, &pirate);
+        runs[r].val_tales = evaluate_validation(model, &tales);
+        if (runs[r].lora == NULL) restore_base(model, base);
+    }
+    Adapter *machine = add(model, "robot", &on_all);
+    train(model, &robot, "robot", TUNE_STEPS, runs[ALL_FOUR].learning_rate, NULL, log);
+    fclose(log);
+    uint64_t hash_after = transformer_hash(model);
+
+    long empty = resident_of(argv[0], "nothing", tales.vocabulary.size);
+    for (int r = 0; r < RUNS; r++) runs[r].resident = resident_of(argv[0], runs[r].name, tales.vocabulary.size);
+    print_bytes(empty);
+    print_work();
+    print_recompute(model, &pirate, base);
+    print_learning(&tales, &pirate, base_task, base_tales, model);
+
+    heading("One base, several adapters, one process");
+    printf("the base's hash before %016llx\n                 after %016llx  %s\n", (unsigned long long)hash, (unsigned long long)hash_after, hash == hash_after ? "(unchanged)" : "(CHANGED)");
+    transformer_use_adapter(model, NULL);
+    print_sample(model, &tales, "the base alone");
+    transformer_use_adapter(model, adapters[ALL_FOUR]);
+    print_sample(model, &pirate, "the same base with the pirate's adapter");
+    transformer_use_adapter(model, machine);
+    print_sample(model, &robot, "the same base with the robot's adapter");
+
+    print_claims(model, adapters[ALL_FOUR], machine, &pirate, hash);
+    print_shapes();
+    write_timelines(model, &pirate, adapters[C_ATTN_ONLY]);
+    write_metrics(base_task, base_tales, &pirate, &tales, hash);
+    draw();
+    bool sound = transformer_hash(model) == hash;
+    printf("All this took %.0f s. The numbers are in out/demo/metrics.json.\n", seconds_now() - start);
+
+    for (int i = 0; i < model->base_count; i++) free(base[i]);
+    free(base);
+    transformer_free(model);
+    text_free(&tales);
+    text_free(&pirate);
+    text_free(&robot);
+    if (!sound) die(EXIT_FAILED, "the base's bytes have changed: this is a bug");
+    return 0;
+}

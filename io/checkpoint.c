@@ -1,0 +1,1127 @@
+// checkpoint.c - see checkpoint.h.
+//
+// Saving and loading share one list of what a file holds. A Slot is one tensor in a file and where its numbers are in memory:
+//
+//     save:  list the slots, point them at memory, write
+//     load:  list the slots, match them with the file (nothing has been believed or allocated so far), build, point, read
+
+#include "checkpoint.h"
+
+#include "file.h"
+#include "json.h"
+#include "safetensors.h"
+
+#include <errno.h>
+#include <regex.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define REAL_DTYPE (sizeof(real) == sizeof(double) ? SAFETENSORS_F64 : SAFETENSORS_F32)
+#define MODEL_PREFIX   "transformer."                  // of a name in the files of transformers
+#define ADAPTER_PREFIX "base_model.model.transformer." // ... of PEFT
+#define FINGERPRINT    "base_fingerprint"              // keys of metadata
+#define STATE          "meltwater_state"
+#define STATE_FILE     "training_state.safetensors"
+
+enum {
+    PATH = 4096,           // room for a path
+    WHY = 512,             // ... for the inner half of a message
+    SMALL_FILE = 1 << 20,  // the longest configuration that is read
+    TOKENIZER_FILE = 1 << 26,
+    LARGEST_WIDTH = 1 << 16, LARGEST_DEPTH = 1 << 12, LARGEST_TABLE = 1 << 28, // the transformer's own limits are about the same
+    STATE_VERSION = 1,
+};
+
+#if defined __GNUC__
+__attribute__((format(printf, 3, 4)))
+#endif
+static bool fail(char *error, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error, size, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+static void *allocate(size_t count, size_t size)
+{
+    void *memory = calloc(count + (count == 0), size);
+    if (memory == NULL) { fprintf(stderr, "out of memory: no room to save or load\n"); exit(1); }
+    return memory;
+}
+
+static bool join(char path[PATH], const char *dir, const char *name, char *error, size_t size)
+{
+    if (snprintf(path, PATH, "%s/%s", dir, name) < PATH) return true;
+    return fail(error, size, "the path of %s is too long: %zu bytes, at most %d will do", name, strlen(dir), PATH - 64);
+}
+
+static bool make_directories(const char *dir, char *error, size_t size)
+{
+    char path[PATH];
+    struct stat status;
+    if (snprintf(path, sizeof path, "%s", dir) >= PATH) return fail(error, size, "the path of the directory is too long: %zu bytes", strlen(dir));
+    for (char *end = path; *end != '\0'; ) { // a, a/b, a/b/c
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        char after = *end;
+        *end = '\0';
+        int failed = mkdir(path, 0777) == 0 ? 0 : errno;
+        if (failed && (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)))
+            return fail(error, size, "cannot make the directory %s: %s; choose another place", path, strerror(failed == EEXIST ? ENOTDIR : failed));
+        *end = after;
+    }
+    return true;
+}
+
+// -------------------------------------------------------------------------------------------------------------- small documents
+
+typedef struct Document { char *text; size_t length; FILE *out; } Document; // text that is written with fprintf(out, ...)
+
+static void document_open(Document *d)
+{
+    *d = (Document){ 0 };
+    d->out = open_memstream(&d->text, &d->length);
+    if (d->out == NULL) { fprintf(stderr, "out of memory: no room to save\n"); exit(1); }
+}
+
+// Ends the text, so that it can be read.
+static bool document_close(Document *d, char *error, size_t size)
+{
+    bool good = !ferror(d->out);
+    good = fclose(d->out) == 0 && good;
+    return good || fail(error, size, "out of memory: no room to save");
+}
+
+static void put_string(FILE *out, const char *text, size_t length)
+{
+    fputc('"', out);
+    for (size_t i = 0; i < length; i++) {
+        char piece[16];
+        size_t n = json_escape(piece, sizeof piece, text + i, 1);
+        fwrite(piece + 1, 1, n - 2, out); // without the quotes that json_escape adds
+    }
+    fputc('"', out);
+}
+
+static void put_text(FILE *out, const char *text)
+{
+    if (text == NULL) fputs("null", out);
+    else put_string(out, text, strlen(text));
+}
+
+// In as few digits as give the same double again.
+static void put_number(FILE *out, double value)
+{
+    char text[40];
+    check(isfinite(value), "checkpoint: %g cannot be written as JSON", value);
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    fputs(text, out);
+}
+
+static bool save_document(Document *d, const char *dir, const char *name, char *error, size_t size)
+{
+    char path[PATH];
+    bool good = document_close(d, error, size) && join(path, dir, name, error, size) && file_write_all(path, d->text, d->length, error, size);
+    free(d->text);
+    return good;
+}
+
+static Json *read_json(const char *dir, const char *name, size_t limit, char *error, size_t size)
+{
+    char path[PATH], why[WHY], *bytes;
+    size_t length;
+    if (!join(path, dir, name, error, size) || !file_read(path, limit, &bytes, &length, error, size)) return NULL;
+    Json *json = json_parse(bytes, length, why, sizeof why);
+    if (json == NULL) fail(error, size, "%s is not JSON: %s", path, why);
+    free(bytes);
+    return json;
+}
+
+// Absent, null, false, "" or empty: a feature that is not in use.
+static bool unused(const Json *value)
+{
+    return value == NULL || value->type == JSON_NULL || (value->type == JSON_BOOL && !value->boolean)
+        || (value->type == JSON_STRING && value->length == 0) || ((value->type == JSON_ARRAY || value->type == JSON_OBJECT) && value->count == 0);
+}
+
+static bool given(const Json *object, const char *key)
+{
+    const Json *value = json_get(object, key);
+    return value != NULL && value->type != JSON_NULL;
+}
+
+static bool string_is(const Json *value, const char *text)
+{
+    return value != NULL && value->type == JSON_STRING && value->length == strlen(text) && memcmp(value->string, text, value->length) == 0;
+}
+
+// A value that may be left out.
+static bool optional_bool(const Json *object, const char *key, bool otherwise, bool *value, char *error, size_t size)
+{
+    *value = otherwise;
+    return !given(object, key) || json_get_bool(object, key, value, error, size);
+}
+
+static bool optional_number(const Json *object, const char *key, double otherwise, double *value, char *error, size_t size)
+{
+    *value = otherwise;
+    return !given(object, key) || json_get_number(object, key, value, error, size);
+}
+
+// ------------------------------------------------------------------------------------------------------------------------ slots
+
+typedef struct Slot {
+    char    name[80];              // in the file, without prefix: "h.0.attn.c_attn.weight"
+    int     ndim, shape[2];        // in the file
+    bool    transposed;            // in memory it is the other way round
+    bool    trains;
+    int     moment, of;            // 1: m, 2: v of the tensor of slot `of`; 0: the tensor itself
+    Tensor *tensor;
+    real   *data;                  // in memory
+    const SafetensorsEntry *entry; // in the file that it was matched with
+} Slot;
+
+typedef struct Slots { Slot *list; int count, room; } Slots;
+
+static Slot *add_slot(Slots *slots, int ndim, int rows, int columns, const char *format, int i, const char *name, const char *end)
+{
+    if (slots->count == slots->room) {
+        slots->room = slots->room ? 2 * slots->room : 64;
+        slots->list = realloc(slots->list, (size_t)slots->room * sizeof *slots->list);
+        if (slots->list == NULL) { fprintf(stderr, "out of memory: no room to save or load\n"); exit(1); }
+    }
+    Slot *slot = &slots->list[slots->count++];
+    *slot = (Slot){ .ndim = ndim, .shape = { rows, columns }, .trains = true };
+    snprintf(slot->name, sizeof slot->name, format, i, name, end);
+    return slot;
+}
+
+// The tensors of a model, in the order of its parameter list.
+static void list_base(Slots *slots, const Config *c)
+{
+    int C = c->n_embd;
+    add_slot(slots, 2, c->vocab_size, C, "%.0dwte.weight", 0, "", "");
+    add_slot(slots, 2, c->block_size, C, "%.0dwpe.weight", 0, "", "");
+    for (int i = 0; i < c->n_layer; i++)
+        for (int k = 0; k < LINEARS; k++) {
+            if (k == C_ATTN || k == C_FC) { // a layernorm comes before each half of the block
+                add_slot(slots, 1, C, 1, "h.%d.%s.%s", i, k == C_ATTN ? "ln_1" : "ln_2", "weight");
+                add_slot(slots, 1, C, 1, "h.%d.%s.%s", i, k == C_ATTN ? "ln_1" : "ln_2", "bias");
+            }
+            int I = linear_inputs(c, (LinearKind)k), O = linear_outputs(c, (LinearKind)k);
+            add_slot(slots, 2, I, O, "h.%d.%s.%s", i, linear_names[k], "weight");
+            add_slot(slots, 1, O, 1, "h.%d.%s.%s", i, linear_names[k], "bias");
+        }
+    add_slot(slots, 1, C, 1, "%.0dln_f.weight", 0, "", "");
+    add_slot(slots, 1, C, 1, "%.0dln_f.bias", 0, "", "");
+}
+
+static void point_at_base(Slots *slots, const Transformer *model)
+{
+    for (int i = 0; i < model->base_count; i++) {
+        Tensor *t = model->parameters[i];
+        check(strcmp(t->name + strlen(MODEL_PREFIX), slots->list[i].name) == 0, "checkpoint: %s is saved as %s", t->name, slots->list[i].name);
+        slots->list[i].tensor = t;
+        slots->list[i].data = t->data;
+    }
+}
+
+// Rank and scale of every linear layer, [n_layer][LINEARS]; r is 0 where there is no adapter.
+typedef struct Plan { LoraConfig config; struct Layer { int r; double scale; } *layer; } Plan;
+
+// A and B of an adapter, in PEFT's names and orientation.
+static void list_adapter(Slots *slots, const Config *c, const Plan *plan)
+{
+    for (int i = 0; i < c->n_layer; i++)
+        for (int k = 0; k < LINEARS; k++) {
+            int r = plan->layer[i * LINEARS + k].r;
+            if (r == 0) continue;
+            Slot *A = add_slot(slots, 2, r, linear_inputs(c, (LinearKind)k), "h.%d.%s.%s", i, linear_names[k], "lora_A.weight");
+            A->transposed = true;
+            A->trains = !plan->config.freeze_A;
+            add_slot(slots, 2, linear_outputs(c, (LinearKind)k), r, "h.%d.%s.%s", i, linear_names[k], "lora_B.weight")->transposed = true;
+        }
+}
+
+static void point_at_adapter(Slots *slots, const Adapter *adapter, const Config *c)
+{
+    Slot *slot = slots->list;
+    for (int i = 0; i < c->n_layer * LINEARS; i++) {
+        const Lora *lora = &adapter->lora[i];
+        if (lora->A == NULL) continue;
+        slot[0].tensor = lora->A, slot[0].data = lora->A->data;
+        slot[1].tensor = lora->B, slot[1].data = lora->B->data;
+        slot += 2;
+    }
+}
+
+// The two moments of everything that trains.
+static void list_moments(Slots *slots)
+{
+    int tensors = slots->count;
+    for (int i = 0; i < tensors; i++)
+        for (int moment = 1; moment <= 2 && slots->list[i].trains; moment++) {
+            Slot of = slots->list[i];
+            Slot *slot = add_slot(slots, of.ndim, of.shape[0], of.shape[1], "%.0d%s%s", 0, of.name, moment == 1 ? ".m" : ".v");
+            slot->transposed = of.transposed;
+            slot->moment = moment;
+            slot->of = i;
+        }
+}
+
+// After the tensors themselves have been pointed at. Moments that the optimizer lacks are made if `make`.
+static void point_at_moments(Slots *slots, AdamW *o, bool make)
+{
+    for (int s = 0; s < slots->count; s++) {
+        Slot *slot = &slots->list[s];
+        if (slot->moment == 0) continue;
+        const Tensor *t = slots->list[slot->of].tensor;
+        int i = 0;
+        while (i < o->count && o->parameters[i] != t) i++;
+        check(i < o->count, "checkpoint: the optimizer does not know %s", t->name);
+        real **buffer = slot->moment == 1 ? &o->m[i] : &o->v[i];
+        if (*buffer == NULL && make) *buffer = memory_take(MEMORY_MOMENTS, t->size);
+        check(*buffer != NULL, "checkpoint: %s trains, but has no moments", t->name);
+        slot->data = *buffer;
+    }
+}
+
+// to[rows][columns] = from[columns][rows], transposed
+static void transpose(const real *from, real *to, int rows, int columns)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) to[(long)i * columns + j] = from[(long)j * rows + i];
+}
+
+static size_t slot_size(const Slot *slot) { return (size_t)slot->shape[0] * (size_t)slot->shape[1]; }
+
+static bool write_slots(const char *dir, const char *file, const char *prefix, const Slots *slots, const SafetensorsMetadata *metadata, size_t pairs,
+                        char *error, size_t size)
+{
+    struct { char text[128]; } *names = allocate((size_t)slots->count, sizeof *names);
+    SafetensorsTensor *tensors = allocate((size_t)slots->count, sizeof *tensors);
+    real **turned = allocate((size_t)slots->count, sizeof *turned);
+    for (int i = 0; i < slots->count; i++) {
+        const Slot *slot = &slots->list[i];
+        snprintf(names[i].text, sizeof names[i].text, "%s%s", prefix, slot->name);
+        if (slot->transposed) transpose(slot->data, turned[i] = allocate(slot_size(slot), sizeof(real)), slot->shape[0], slot->shape[1]);
+        tensors[i] = (SafetensorsTensor){ names[i].text, REAL_DTYPE, slot->ndim, slot->shape, turned[i] ? turned[i] : slot->data };
+    }
+    char path[PATH];
+    bool good = join(path, dir, file, error, size)
+             && safetensors_write(path, tensors, (size_t)slots->count, metadata, pairs, error, size) == SAFETENSORS_OK;
+    for (int i = 0; i < slots->count; i++) free(turned[i]);
+    free(turned);
+    free(tensors);
+    free(names);
+    return good;
+}
+
+static bool read_slots(const Safetensors *file, const Slots *slots, char *error, size_t size)
+{
+    bool good = true;
+    for (int i = 0; good && i < slots->count; i++) {
+        const Slot *slot = &slots->list[i];
+        real *turned = slot->transposed ? allocate(slot_size(slot), sizeof(real)) : NULL;
+        good = safetensors_read(file, slot->entry, turned ? turned : slot->data, REAL_DTYPE, error, size) == SAFETENSORS_OK;
+        if (good && turned) transpose(turned, slot->data, slot->shape[1], slot->shape[0]);
+        free(turned);
+    }
+    return good;
+}
+
+// The name without what transformers and PEFT put before it.
+static const char *bare(const char *name)
+{
+    static const char *const prefixes[] = { "base_model.model.", MODEL_PREFIX };
+    for (int i = 0; i < 2; i++)
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) name += strlen(prefixes[i]);
+    return name;
+}
+
+// "h.3.attn.bias": the causal mask, which older files have among their tensors. So has lm_head.weight its place: see tied_head.
+static bool passed_over(const char *name)
+{
+    if (strcmp(name, "lm_head.weight") == 0) return true;
+    if (strncmp(name, "h.", 2) != 0) return false;
+    name += 2 + strspn(name + 2, "0123456789");
+    return strcmp(name, ".attn.bias") == 0 || strcmp(name, ".attn.masked_bias") == 0;
+}
+
+typedef struct Names { int count; char text[400]; } Names; // the first few of a list
+
+static void add_name(Names *names, const char *name, const char *remark)
+{
+    char quoted[100]; // whatever the file calls it, on one line
+    if (json_escape(quoted, sizeof quoted, name, strlen(name)) >= sizeof quoted) memcpy(quoted + sizeof quoted - 5, "...\"", 5);
+    size_t used = strlen(names->text);
+    if (names->count < 3) snprintf(names->text + used, sizeof names->text - used, "%s%s%s", used ? ", " : "", quoted, remark);
+    else if (names->count == 3) snprintf(names->text + used, sizeof names->text - used, ", ...");
+    names->count++;
+}
+
+static int by_name(const void *left, const void *right)
+{
+    return strcmp((*(Slot *const *)left)->name, (*(Slot *const *)right)->name);
+}
+
+static const char *dims_text(size_t ndim, const size_t *shape, char text[80])
+{
+    strcpy(text, "[");
+    for (size_t i = 0; i < ndim && i < 3; i++) snprintf(text + strlen(text), 80 - strlen(text), i ? ",%zu" : "%zu", shape[i]);
+    return strcat(text, ndim > 3 ? ",...]" : "]");
+}
+
+// Finds every slot's tensor in the file. It must hold these and no others, but for what a model file may have besides.
+static bool match(const Safetensors *file, Slots *slots, bool model_file, char *error, size_t size)
+{
+    Names missing = { 0 }, extra = { 0 }, misshaped = { 0 };
+    Slot **sorted = allocate((size_t)slots->count, sizeof *sorted);
+    for (int i = 0; i < slots->count; i++) sorted[i] = &slots->list[i];
+    qsort(sorted, (size_t)slots->count, sizeof *sorted, by_name);
+    for (size_t e = 0; e < file->count; e++) {
+        const SafetensorsEntry *entry = &file->entries[e];
+        const char *name = bare(entry->name);
+        if (model_file && passed_over(name)) continue;
+        Slot key, *pointer = &key, **found = NULL;
+        if (strlen(name) < sizeof key.name) {
+            strcpy(key.name, name);
+            found = bsearch(&pointer, sorted, (size_t)slots->count, sizeof *sorted, by_name);
+        }
+        if (found == NULL || (*found)->entry != NULL) { // unknown, or there with and without prefix
+            add_name(&extra, entry->name, "");
+            continue;
+        }
+        Slot *slot = *found;
+        slot->entry = entry;
+        if (safetensors_shape_is(entry, slot->ndim, slot->shape)) continue;
+        char is[80], wanted[80], remark[200];
+        dims_text(entry->ndim, entry->shape, is);
+        dims_text((size_t)slot->ndim, (size_t[]){ (size_t)slot->shape[0], (size_t)slot->shape[1] }, wanted);
+        snprintf(remark, sizeof remark, " is %s, not %s", is, wanted);
+        add_name(&misshaped, entry->name, remark);
+    }
+    for (int i = 0; i < slots->count; i++)
+        if (slots->list[i].entry == NULL) add_name(&missing, slots->list[i].name, "");
+    free(sorted);
+    if (missing.count + extra.count + misshaped.count == 0) return true;
+
+    snprintf(error, size, "%s does not fit its configuration", file->path);
+    const struct { const Names *names; const char *what; } lists[] = { { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" } };
+    for (int i = 0; i < 3; i++) {
+        size_t used = strlen(error);
+        const Names *names = lists[i].names;
+        if (names->count > 0) snprintf(error + used, size - used, "%s %d tensor%s %s (%s)", i > 0 && used > 0 && strchr(error, '(') ? ";" : ":", names->count,
+                                       names->count == 1 ? "" : "s", lists[i].what, names->text);
+    }
+    return false;
+}
+
+static bool open_tensors(const char *dir, const char *name, Safetensors **file, char *error, size_t size)
+{
+    char path[PATH];
+    return join(path, dir, name, error, size) && safetensors_open(path, file, error, size) == SAFETENSORS_OK;
+}
+
+static bool is_merged(const Transformer *model)
+{
+    for (int i = 0; i < model->config.n_layer; i++)
+        for (int k = 0; k < LINEARS; k++)
+            if (model->blocks[i].linear[k].original != NULL) return true;
+    return false;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- models
+
+static void put_config(FILE *out, const Config *c)
+{
+    fprintf(out, "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n  \"vocab_size\": %d,\n  \"n_positions\": %d,\n"
+            "  \"n_ctx\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n", c->vocab_size, c->block_size, c->block_size, c->n_embd,
+            c->n_layer, c->n_head);
+    // no token begins or ends a text: GPT-2's own, 50256, would lie outside of a vocabulary of characters
+    fprintf(out, "  \"n_inner\": null,\n  \"activation_function\": \"gelu_new\",\n  \"resid_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n"
+            "  \"attn_pdrop\": 0.0,\n  \"layer_norm_epsilon\": 1e-05,\n  \"initializer_range\": 0.02,\n  \"scale_attn_weights\": true,\n"
+            "  \"scale_attn_by_inverse_layer_idx\": false,\n  \"reorder_and_upcast_attn\": false,\n  \"use_cache\": true,\n"
+            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n  \"eos_token_id\": null,\n  \"torch_dtype\": \"%s\"\n}\n",
+            REAL_DTYPE == SAFETENSORS_F64 ? "float64" : "float32");
+}
+
+static bool parse_config(const Json *json, Config *config, char *error, size_t size)
+{
+    static const struct { const char *key; bool value; } flags[] = { // what the engine computes; also what GPT-2 does when nothing is said
+        { "scale_attn_weights", true }, { "scale_attn_by_inverse_layer_idx", false }, { "reorder_and_upcast_attn", false },
+        { "tie_word_embeddings", true }, { "add_cross_attention", false },
+    };
+    static const char *const features[] = { "pruned_heads", "quantization_config" };
+    long V, T, C, L, H, inner;
+    double epsilon;
+    if (!string_is(json_get(json, "model_type"), "gpt2")) return fail(error, size, "\"model_type\" is not \"gpt2\", the one kind of model that this engine computes");
+    if (!json_get_int(json, "vocab_size", 1, LARGEST_TABLE, &V, error, size) || !json_get_int(json, "n_positions", 1, LARGEST_TABLE, &T, error, size)
+        || !json_get_int(json, "n_embd", 1, LARGEST_WIDTH, &C, error, size) || !json_get_int(json, "n_layer", 1, LARGEST_DEPTH, &L, error, size)
+        || !json_get_int(json, "n_head", 1, C, &H, error, size)) return false;
+    if (C % H != 0) return fail(error, size, "\"n_embd\" %ld is not a multiple of \"n_head\" %ld", C, H);
+    if (given(json, "n_inner") && !json_get_int(json, "n_inner", 4 * C, 4 * C, &inner, error, size)) return false;
+    if (given(json, "activation_function") && !string_is(json_get(json, "activation_function"), "gelu_new"))
+        return fail(error, size, "\"activation_function\" is not \"gelu_new\", the one that this engine computes");
+    if (!optional_number(json, "layer_norm_epsilon", 1e-5, &epsilon, error, size)) return false;
+    if (fabs(epsilon - 1e-5) > 1e-12) return fail(error, size, "\"layer_norm_epsilon\" is %g; this engine computes with 1e-05 only", epsilon);
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        bool value;
+        if (!optional_bool(json, flags[i].key, flags[i].value, &value, error, size)) return false;
+        if (value != flags[i].value)
+            return fail(error, size, "\"%s\" is %s; this engine computes the opposite only", flags[i].key, value ? "true" : "false");
+    }
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        if (!unused(json_get(json, features[i]))) return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
+    *config = (Config){ .vocab_size = (int)V, .block_size = (int)T, .n_layer = (int)L, .n_head = (int)H, .n_embd = (int)C };
+    return true;
+}
+
+// A vocabulary of the tokenizers library: text is split into characters, and each is looked up.
+static void put_tokenizer(FILE *out, const Vocabulary *vocabulary)
+{
+    fputs("{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\"normalizer\":null,\n"
+          " \"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\\\\s\\\\S]\"},\"behavior\":\"Isolated\",\"invert\":false},\n"
+          " \"post_processor\":null,\"decoder\":{\"type\":\"Fuse\"},\n \"model\":{\"type\":\"WordLevel\",\"vocab\":{", out);
+    for (int token = 0; token < vocabulary->size; token++) {
+        char character[5];
+        int length = vocabulary_decode(vocabulary, token, character);
+        if (token > 0) fputc(',', out);
+        put_string(out, character, (size_t)length);
+        fprintf(out, ":%d", token);
+    }
+    fputs("},\"unk_token\":\"<unk>\"}}\n", out);
+}
+
+static bool parse_tokenizer(const Json *json, int vocab_size, Vocabulary *vocabulary, char *error, size_t size)
+{
+    const Json *model = json_get(json, "model"), *vocab = json_get(model, "vocab"), *split = json_get(json, "pre_tokenizer");
+    const Json *pattern = json_get(split, "pattern");
+    bool by_character = string_is(json_get(split, "type"), "Split") && string_is(json_get(split, "behavior"), "Isolated")
+                     && (string_is(json_get(pattern, "Regex"), "[\\s\\S]") || string_is(json_get(pattern, "String"), ""));
+    if (!string_is(json_get(model, "type"), "WordLevel") || vocab == NULL || vocab->type != JSON_OBJECT || !by_character
+        || !string_is(json_get(json_get(json, "decoder"), "type"), "Fuse") || !unused(json_get(json, "normalizer"))
+        || !unused(json_get(json, "post_processor")) || !unused(json_get(json, "added_tokens")))
+        return fail(error, size, "not a tokenizer whose tokens are single characters, the only kind that this program knows");
+    if (vocab->count != (size_t)vocab_size) return fail(error, size, "it has %zu tokens, but the model %d", vocab->count, vocab_size);
+    uint32_t *list = allocate((size_t)vocab_size, sizeof *list);
+    bool *taken = allocate((size_t)vocab_size, sizeof *taken), good = true;
+    for (const Json *item = vocab->child; item != NULL && good; item = item->next) {
+        const char *end = item->key;
+        uint32_t c = item->key_length > 0 ? utf8_next(&end) : 0;
+        good = item->key_length > 0 && end == item->key + item->key_length && item->is_int && item->int_value >= 0
+            && item->int_value < vocab_size && !taken[item->int_value];
+        if (!good) break;
+        list[item->int_value] = c;
+        taken[item->int_value] = true;
+    }
+    for (int i = 1; i < vocab_size && good; i++) good = list[i - 1] < list[i];
+    free(taken);
+    if (good) *vocabulary = (Vocabulary){ vocab_size, list };
+    else free(list);
+    return good || fail(error, size, "its tokens are not single characters, numbered from 0 in the order of their code points");
+}
+
+bool vocabulary_load(const char *dir, int vocab_size, Vocabulary *vocabulary, char *error, size_t size)
+{
+    char why[WHY];
+    *vocabulary = (Vocabulary){ 0 };
+    Json *json = read_json(dir, "tokenizer.json", TOKENIZER_FILE, error, size);
+    if (json == NULL) return false;
+    bool good = parse_tokenizer(json, vocab_size, vocabulary, why, sizeof why);
+    json_free(json);
+    return good || fail(error, size, "%s/tokenizer.json: %s", dir, why);
+}
+
+static bool save_vocabulary(const Vocabulary *vocabulary, int block_size, const char *dir, char *error, size_t size)
+{
+    Document d;
+    document_open(&d);
+    put_tokenizer(d.out, vocabulary);
+    if (!save_document(&d, dir, "tokenizer.json", error, size)) return false;
+    document_open(&d); // the class is what keeps transformers from taking GPT-2's own tokenizer
+    fprintf(d.out, "{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"model_max_length\":%d,\"clean_up_tokenization_spaces\":false}\n", block_size);
+    return save_document(&d, dir, "tokenizer_config.json", error, size);
+}
+
+bool model_save(const Transformer *model, const Vocabulary *vocabulary, const char *dir, char *error, size_t size)
+{
+    const Config *c = &model->config;
+    bool text = vocabulary != NULL && vocabulary->size > 0;
+    check(!text || vocabulary->size == c->vocab_size, "model_save: %d characters for a vocab_size of %d", vocabulary->size, c->vocab_size);
+    if (!make_directories(dir, error, size)) return false;
+    Document d;
+    document_open(&d);
+    put_config(d.out, c);
+    if (!save_document(&d, dir, "config.json", error, size)) return false;
+    if (text && !save_vocabulary(vocabulary, c->block_size, dir, error, size)) return false;
+    Slots slots = { 0 };
+    list_base(&slots, c);
+    point_at_base(&slots, model);
+    SafetensorsMetadata format = { "format", "pt" };
+    bool good = write_slots(dir, "model.safetensors", MODEL_PREFIX, &slots, &format, 1, error, size);
+    free(slots.list);
+    return good;
+}
+
+// If the file has an output head of its own, it must be the token embedding once more.
+static bool tied_head(const Safetensors *file, const Transformer *model, char *error, size_t size)
+{
+    for (size_t e = 0; e < file->count; e++) {
+        const SafetensorsEntry *entry = &file->entries[e];
+        if (strcmp(bare(entry->name), "lm_head.weight") != 0) continue;
+        bool same = safetensors_shape_is(entry, 2, model->wte->shape);
+        real *head = same ? allocate(entry->elements, sizeof *head) : NULL;
+        bool good = !same || safetensors_read(file, entry, head, REAL_DTYPE, error, size) == SAFETENSORS_OK;
+        same = same && good && memcmp(head, model->wte->data, entry->elements * sizeof *head) == 0;
+        free(head);
+        if (!good) return false;
+        if (!same) return fail(error, size, "%s: lm_head.weight is not the same as wte.weight; this engine ties the two", file->path);
+    }
+    return true;
+}
+
+Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, size_t size)
+{
+    char why[WHY];
+    if (vocabulary != NULL) *vocabulary = (Vocabulary){ 0 };
+    Json *json = read_json(dir, "config.json", SMALL_FILE, error, size);
+    if (json == NULL) return NULL;
+    Config config;
+    bool good = parse_config(json, &config, why, sizeof why) || fail(error, size, "%s/config.json: %s", dir, why);
+    json_free(json);
+
+    Safetensors *file = NULL;
+    Slots slots = { 0 };
+    Transformer *model = NULL;
+    if (good && open_tensors(dir, "model.safetensors", &file, error, size)) {
+        list_base(&slots, &config);
+        if (match(file, &slots, true, error, size)) model = transformer_new(config, 0, error, size);
+    }
+    if (model != NULL) {
+        point_at_base(&slots, model);
+        if (!read_slots(file, &slots, error, size) || !tied_head(file, model, error, size)) {
+            transformer_free(model);
+            model = NULL;
+        }
+    }
+    free(slots.list);
+    safetensors_close(file);
+    if (model != NULL && vocabulary != NULL) vocabulary_load(dir, config.vocab_size, vocabulary, why, sizeof why);
+    return model;
+}
+
+// -------------------------------------------------------------------------------------------------------------------- adapters
+
+static double scale_of(double alpha, int r, bool rank_stabilized) { return alpha / (rank_stabilized ? sqrt((double)r) : (double)r); }
+
+// Ranks and scales as they are in memory.
+static Plan plan_of(const Adapter *adapter, const Config *c)
+{
+    Plan plan = { adapter->config, allocate((size_t)c->n_layer * LINEARS, sizeof *plan.layer) };
+    int first = 0;
+    for (int i = 0; i < c->n_layer * LINEARS; i++) {
+        const Lora *lora = &adapter->lora[i];
+        if (lora->A == NULL) continue;
+        plan.layer[i].r = last_dim(lora->A);
+        plan.layer[i].scale = (double)lora->scale;
+        if (first == 0) first = plan.layer[i].r;
+        if (plan.layer[i].r == adapter->config.r) first = adapter->config.r;
+    }
+    plan.config.r = first; // a rank that occurs; 0: there is no layer at all
+    return plan;
+}
+
+static const char *short_name(int kind) { return kind == C_ATTN ? "c_attn" : kind == C_FC ? "c_fc" : linear_names[kind]; }
+
+// PEFT's configuration, keys in the order of the alphabet. The targets are those layers and no others: by kind and block if the adapter
+// covers the same kinds in each of its blocks, else by their full names.
+static void put_adapter_config(FILE *out, const Config *c, const Plan *plan, const char *base_dir)
+{
+    const LoraConfig *l = &plan->config;
+    unsigned kinds = 0; // in any block
+    int blocks = 0;     // with any adapter
+    bool even = true;   // all kinds in each of them
+    for (int i = 0; i < c->n_layer; i++)
+        for (int k = 0; k < LINEARS; k++) kinds |= plan->layer[i * LINEARS + k].r > 0 ? 1u << k : 0;
+    bool *used = allocate((size_t)c->n_layer, sizeof *used);
+    for (int i = 0; i < c->n_layer; i++) {
+        unsigned here = 0;
+        for (int k = 0; k < LINEARS; k++) here |= plan->layer[i * LINEARS + k].r > 0 ? 1u << k : 0;
+        used[i] = here != 0;
+        blocks += used[i];
+        even = even && (here == 0 || here == kinds);
+    }
+
+    const char *comma = "";
+    fputs("{\n  \"alpha_pattern\": {", out);
+    for (int i = 0; i < c->n_layer * LINEARS; i++) {
+        int r = plan->layer[i].r;
+        if (r == 0 || (real)scale_of(l->alpha, r, l->rank_stabilized) == (real)plan->layer[i].scale) continue;
+        fprintf(out, "%s\n    \"h.%d.%s\": ", comma, i / LINEARS, linear_names[i % LINEARS]);
+        put_number(out, plan->layer[i].scale / scale_of(1, r, l->rank_stabilized));
+        comma = ",";
+    }
+    fputs("},\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ", out);
+    put_text(out, base_dir);
+    fputs(",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": true,\n  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
+          "  \"layers_pattern\": null,\n  \"layers_to_transform\": ", out);
+    comma = "[";
+    for (int i = 0; i < c->n_layer && even && blocks < c->n_layer; i++)
+        if (used[i]) fprintf(out, "%s%d", comma, i), comma = ", ";
+    fputs(even && blocks < c->n_layer ? "]" : "null", out);
+    fputs(",\n  \"lora_alpha\": ", out);
+    put_number(out, l->alpha);
+    fprintf(out, ",\n  \"lora_dropout\": 0.0,\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n  \"r\": %d,\n  \"rank_pattern\": {", l->r);
+    comma = "";
+    for (int i = 0; i < c->n_layer * LINEARS; i++) {
+        int r = plan->layer[i].r;
+        if (r == 0 || r == l->r) continue;
+        fprintf(out, "%s\n    \"h.%d.%s\": %d", comma, i / LINEARS, linear_names[i % LINEARS], r);
+        comma = ",";
+    }
+    fputs("},\n  \"revision\": null,\n  \"target_modules\": [", out);
+    comma = "";
+    for (int k = 0; k < LINEARS && even; k++)
+        if (kinds & 1u << k) fprintf(out, "%s\"%s\"", comma, short_name(k)), comma = ", ";
+    for (int i = 0; i < c->n_layer * LINEARS && !even; i++)
+        if (plan->layer[i].r > 0) fprintf(out, "%s\n    \"%sh.%d.%s\"", comma, MODEL_PREFIX, i / LINEARS, linear_names[i % LINEARS]), comma = ",";
+    fprintf(out, "],\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}\n", l->rank_stabilized ? "true" : "false");
+    free(used);
+}
+
+// Compiles one of PEFT's regular expressions, which are Python's, as one of POSIX's. A whole name must match; with `suffix`, what comes
+// after some dot of it will do. Simple ones mean the same in both; others are refused, and so are counts {n}, with which a short
+// expression can ask for much memory.
+static bool compile(const char *pattern, bool suffix, regex_t *compiled, char *error, size_t size)
+{
+    char text[600] = "";
+    size_t n = (size_t)snprintf(text, sizeof text, "^%s(", suffix ? "(.*\\.)?" : "");
+    bool good = strlen(pattern) <= 256, in_brackets = false;
+    for (const char *p = pattern; *p != '\0' && good; p++) {
+        if (*p == '\\' && p[1] == 'd' && !in_brackets) n += (size_t)snprintf(text + n, sizeof text - n, "[0-9]"), p++;
+        else if (*p == '\\' && !in_brackets && p[1] != '\0' && strchr(".^$*+?()[]|-_", p[1])) {
+            if (!strchr("-_", p[1])) text[n++] = '\\';
+            text[n++] = *++p;
+        } else if (*p == '(' && p[1] == '?' && p[2] == ':' && !in_brackets) text[n++] = '(', p += 2;
+        else {
+            good = !strchr("\\{}", *p) && !(*p == '(' && p[1] == '?');
+            in_brackets = *p == '[' || (in_brackets && *p != ']');
+            text[n++] = *p;
+        }
+        good = good && n < sizeof text - 8;
+    }
+    if (good) memcpy(text + n, ")$", 3);
+    if (good && regcomp(compiled, text, REG_EXTENDED | REG_NOSUB) == 0) return true;
+    char quoted[100];
+    json_escape(quoted, sizeof quoted, pattern, strlen(pattern));
+    return fail(error, size, "the regular expression %s is not one of the simple ones that are understood here; name the layers instead", quoted);
+}
+
+static void module_name(char name[80], int index) // "transformer.h.2.mlp.c_fc" for [block][kind]
+{
+    snprintf(name, 80, "%sh.%d.%s", MODEL_PREFIX, index / LINEARS, linear_names[index % LINEARS]);
+}
+
+static bool is_path_end(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return m < n && name[n - m - 1] == '.' && strcmp(name + n - m, end) == 0;
+}
+
+static bool block_chosen(const Json *layers, int block)
+{
+    if (unused(layers)) return true;
+    if (layers->type != JSON_ARRAY) return layers->is_int && layers->int_value == block;
+    for (const Json *item = layers->child; item != NULL; item = item->next)
+        if (item->is_int && item->int_value == block) return true;
+    return false;
+}
+
+// Marks the layers that PEFT would give an adapter: chosen [n_layer][LINEARS].
+static bool choose_layers(const Json *json, const Config *c, bool *chosen, char *error, size_t size)
+{
+    const Json *targets = json_get(json, "target_modules"), *layers = json_get(json, "layers_to_transform"), *where = json_get(json, "layers_pattern");
+    bool by_default = unused(targets), all = string_is(targets, "all-linear"), any = false;
+    bool by_pattern = !by_default && !all && targets->type == JSON_STRING;
+    regex_t pattern;
+    if (!by_default && targets->type != JSON_STRING && targets->type != JSON_ARRAY) return fail(error, size, "\"target_modules\" is neither a list nor a string");
+    if (!unused(where) && !string_is(where, "h") && !(where->type == JSON_ARRAY && where->count == 1 && string_is(where->child, "h")))
+        return fail(error, size, "\"layers_pattern\" is not \"h\", as the blocks of this model are called");
+    if (!unused(layers) && layers->type != JSON_ARRAY && !layers->is_int) return fail(error, size, "\"layers_to_transform\" is neither a number nor a list of numbers");
+    if (by_pattern && !compile(targets->string, false, &pattern, error, size)) return false;
+    for (int i = 0; i < c->n_layer * LINEARS; i++) {
+        char name[80];
+        module_name(name, i);
+        bool here = block_chosen(layers, i / LINEARS);
+        chosen[i] = (by_default && i % LINEARS == C_ATTN && here) || (all && here) || (by_pattern && regexec(&pattern, name, 0, NULL, 0) == 0);
+        for (const Json *item = by_default || all || by_pattern ? NULL : targets->child; item != NULL; item = item->next)
+            if (item->type == JSON_STRING) chosen[i] |= strcmp(name, item->string) == 0 || (is_path_end(name, item->string) && here);
+        any |= chosen[i];
+    }
+    if (by_pattern) regfree(&pattern);
+    return any || fail(error, size, "\"target_modules\" and \"layers_to_transform\" name no linear layer of this model's %d blocks", c->n_layer);
+}
+
+// Gives each layer the value of the first pattern that its name matches: value[n_layer][LINEARS].
+static bool apply_patterns(const Json *json, const char *key, const Config *c, double *value, char *error, size_t size)
+{
+    const Json *patterns = json_get(json, key);
+    if (unused(patterns)) return true;
+    if (patterns->type != JSON_OBJECT) return fail(error, size, "\"%s\" is not an object", key);
+    bool *decided = allocate((size_t)c->n_layer * LINEARS, sizeof *decided), good = true;
+    for (const Json *item = patterns->child; item != NULL && good; item = item->next) {
+        regex_t pattern;
+        good = item->type == JSON_NUMBER || fail(error, size, "a value of \"%s\" is not a number", key);
+        good = good && compile(item->key, true, &pattern, error, size);
+        for (int i = 0; i < c->n_layer * LINEARS && good; i++) {
+            char name[80];
+            module_name(name, i);
+            if (decided[i] || regexec(&pattern, name, 0, NULL, 0) != 0) continue;
+            decided[i] = true;
+            value[i] = item->number;
+        }
+        if (good) regfree(&pattern);
+    }
+    free(decided);
+    return good;
+}
+
+// Ranks and scales as PEFT would take them from its configuration.
+static bool parse_plan(const Json *json, const Config *c, Plan *plan, char *error, size_t size)
+{
+    static const char *const features[] = { // what changes the computation, or adds tensors
+        "modules_to_save", "exclude_modules", "use_dora", "lora_bias", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora",
+        "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config", "velora_config", "monteclora_config", "megatron_config",
+    };
+    size_t layers = (size_t)c->n_layer * LINEARS;
+    LoraConfig *l = &plan->config;
+    long r = 8;
+    if (!string_is(json_get(json, "peft_type"), "LORA")) return fail(error, size, "\"peft_type\" is not \"LORA\"");
+    if (given(json, "bias") && !string_is(json_get(json, "bias"), "none")) return fail(error, size, "\"bias\" is not \"none\"; adapters have no biases here");
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        if (!unused(json_get(json, features[i]))) return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
+    if ((given(json, "r") && !json_get_int(json, "r", 1, LARGEST_WIDTH, &r, error, size)) || !optional_number(json, "lora_alpha", 8, &l->alpha, error, size)
+        || !optional_bool(json, "use_rslora", false, &l->rank_stabilized, error, size)) return false;
+    l->r = (int)r;
+
+    bool *chosen = allocate(layers, sizeof *chosen);
+    double *ranks = allocate(layers, sizeof *ranks), *alphas = allocate(layers, sizeof *alphas);
+    for (size_t i = 0; i < layers; i++) ranks[i] = (double)r, alphas[i] = l->alpha;
+    bool good = choose_layers(json, c, chosen, error, size) && apply_patterns(json, "rank_pattern", c, ranks, error, size)
+             && apply_patterns(json, "alpha_pattern", c, alphas, error, size);
+    l->first_block = c->n_layer;
+    plan->layer = allocate(layers, sizeof *plan->layer);
+    for (int i = 0; i < (int)layers && good; i++) {
+        if (!chosen[i]) continue;
+        good = (ranks[i] >= 1 && ranks[i] <= LARGEST_WIDTH && ranks[i] == floor(ranks[i]))
+            || fail(error, size, "\"rank_pattern\" has %g; a rank is a whole number from 1 to %d", ranks[i], LARGEST_WIDTH);
+        if (!good) break;
+        plan->layer[i].r = (int)ranks[i];
+        plan->layer[i].scale = scale_of(alphas[i], plan->layer[i].r, l->rank_stabilized);
+        l->targets |= 1u << i % LINEARS;
+        if (i / LINEARS < l->first_block) l->first_block = i / LINEARS;
+        l->last_block = i / LINEARS;
+    }
+    free(chosen);
+    free(ranks);
+    free(alphas);
+    return good;
+}
+
+// Attaches an adapter with these ranks and scales, one by one: transformer_add_adapter knows one rank for each block.
+static Adapter *attach(Transformer *model, const char *name, const Plan *plan, char *error, size_t size)
+{
+    const Config *c = &model->config;
+    LoraConfig smallest = plan->config;
+    smallest.r = 1;
+    Adapter *adapter = transformer_add_adapter(model, name, smallest, 0, error, size);
+    if (adapter == NULL) return NULL;
+    adapter->config = plan->config;
+    int kept = 0;
+    for (int p = 0, i = 0; p < model->parameter_count; p++) { // A and B of each layer are neighbours in the list, in the order of layers
+        while (i < c->n_layer * LINEARS && adapter->lora[i].A == NULL) i++;
+        if (i == c->n_layer * LINEARS || model->parameters[p] != adapter->lora[i].A) { model->parameters[kept++] = model->parameters[p]; continue; }
+        int kind = i % LINEARS, r = plan->layer[i].r;
+        char full[160];
+        snprintf(full, sizeof full, "%s.h.%d.%s", name, i / LINEARS, linear_names[kind]);
+        Lora *lora = &adapter->lora[i];
+        lora_free(lora);
+        if (r > 0) {
+            *lora = lora_new(full, linear_inputs(c, (LinearKind)kind), linear_outputs(c, (LinearKind)kind), r, plan->layer[i].scale, 0);
+            model->parameters[kept++] = lora->A;
+            model->parameters[kept++] = lora->B;
+        }
+        i++, p++;
+    }
+    model->parameter_count = kept;
+    transformer_use_adapter(model, adapter);
+    return adapter;
+}
+
+static void hash_text(char text[20], uint64_t hash) { snprintf(text, 20, "%016llx", (unsigned long long)hash); }
+
+bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error, size_t size)
+{
+    check(!is_merged(model), "adapter_save: an adapter is merged into the base; unmerge it first");
+    const Config *c = &model->config;
+    if (json_valid_utf8(base_dir, strlen(base_dir)) != strlen(base_dir))
+        return fail(error, size, "the base's path is not UTF-8, so it cannot be written into adapter_config.json; rename it");
+    Plan plan = plan_of(adapter, c);
+    Slots slots = { 0 };
+    list_adapter(&slots, c, &plan);
+    bool good = slots.count > 0 || fail(error, size, "adapter %s has no layer: there is nothing to save", adapter->name);
+    good = good && make_directories(dir, error, size);
+    if (good) {
+        char fingerprint[20];
+        hash_text(fingerprint, transformer_hash(model));
+        SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint } };
+        Document d;
+        document_open(&d);
+        put_adapter_config(d.out, c, &plan, base_dir);
+        point_at_adapter(&slots, adapter, c);
+        good = save_document(&d, dir, "adapter_config.json", error, size)
+            && write_slots(dir, "adapter_model.safetensors", ADAPTER_PREFIX, &slots, metadata, 2, error, size);
+    }
+    free(slots.list);
+    free(plan.layer);
+    return good;
+}
+
+static bool same_base(const Transformer *model, const char *fingerprint, const char *path, const char *hint, char *error, size_t size)
+{
+    char own[20];
+    if (fingerprint == NULL) return true;
+    hash_text(own, transformer_hash(model));
+    if (strcmp(own, fingerprint) == 0) return true;
+    return fail(error, size, "%s was trained on another base: its fingerprint is %.32s, that of this one is %s; %s", path, fingerprint, own, hint);
+}
+
+Adapter *adapter_load(Transformer *model, const char *dir, const char *name, bool any_base, char *error, size_t size)
+{
+    check(!is_merged(model), "adapter_load: an adapter is merged into the base; unmerge it first");
+    char why[WHY];
+    Json *json = read_json(dir, "adapter_config.json", SMALL_FILE, error, size);
+    if (json == NULL) return NULL;
+    Plan plan = { 0 };
+    bool good = parse_plan(json, &model->config, &plan, why, sizeof why) || fail(error, size, "%s/adapter_config.json: %s", dir, why);
+    json_free(json);
+
+    Safetensors *file = NULL;
+    Slots slots = { 0 };
+    Adapter *adapter = NULL, *before = model->active;
+    list_adapter(&slots, &model->config, &plan);
+    if (good && open_tensors(dir, "adapter_model.safetensors", &file, error, size)
+        && (any_base || same_base(model, safetensors_metadata(file, FINGERPRINT), file->path, "load that one", error, size))
+        && match(file, &slots, false, error, size))
+        adapter = attach(model, name, &plan, error, size);
+    if (adapter != NULL) {
+        point_at_adapter(&slots, adapter, &model->config);
+        if (!read_slots(file, &slots, error, size)) {
+            transformer_remove_adapter(model, adapter);
+            transformer_use_adapter(model, before);
+            adapter = NULL;
+        }
+    }
+    safetensors_close(file);
+    free(slots.list);
+    free(plan.layer);
+    return adapter;
+}
+
+bool adapter_base(const char *dir, char *base, size_t base_size, char *error, size_t size)
+{
+    char why[WHY];
+    const char *text;
+    Json *json = read_json(dir, "adapter_config.json", SMALL_FILE, error, size);
+    if (json == NULL) return false;
+    bool good = json_get_string(json, "base_model_name_or_path", &text, why, sizeof why);
+    good = good && ((size_t)snprintf(base, base_size, "%s", text) < base_size || fail(why, sizeof why, "the path of the base is too long"));
+    json_free(json);
+    return good || fail(error, size, "%s/adapter_config.json: %s", dir, why);
+}
+
+// ------------------------------------------------------------------------------------------------------------- training states
+
+// Everything but the numbers in tensors, as one JSON object.
+static void put_state(FILE *out, const TrainingState *state, const Plan *plan)
+{
+    const Transformer *model = state->model;
+    const AdamW *o = state->optimizer;
+    const struct { const char *key; double value; } numbers[] = {
+        { "beta1", o->config.beta1 }, { "beta2", o->config.beta2 }, { "weight_decay", o->config.weight_decay }, { "grad_clip", o->config.grad_clip },
+        { "dropout", model->config.dropout },
+    };
+    fprintf(out, "{\"version\":%d,\"step\":%ld,\"seed\":%llu,\"optimizer_step\":%ld", STATE_VERSION, state->step, (unsigned long long)state->seed, o->step);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        fprintf(out, ",\"%s\":", numbers[i].key);
+        put_number(out, numbers[i].value);
+    }
+    fputs(",\"options\":", out);
+    put_text(out, state->options);
+    if (state->vocabulary.size > 0) {
+        fputs(",\"tokenizer\":", out);
+        put_tokenizer(out, &state->vocabulary);
+    }
+    if (model->active == NULL) {
+        fputs(",\"config\":", out);
+        put_config(out, &model->config);
+    } else {
+        char fingerprint[20];
+        hash_text(fingerprint, transformer_hash(model));
+        fputs(",\"adapter_name\":", out);
+        put_text(out, model->active->name);
+        fprintf(out, ",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":", plan->config.freeze_A ? "true" : "false", fingerprint);
+        put_text(out, state->base_dir);
+        fputs(",\"adapter\":", out);
+        put_adapter_config(out, &model->config, plan, state->base_dir);
+    }
+    fputs("}", out);
+}
+
+bool state_save(const char *dir, const TrainingState *state, char *error, size_t size)
+{
+    Transformer *model = state->model;
+    const Config *c = &model->config;
+    check(!is_merged(model), "state_save: an adapter is merged into the base; unmerge it first");
+    check((model->active != NULL) == (state->base_dir != NULL), "state_save: an adapter in use and base_dir go together");
+    check(state->vocabulary.size == 0 || state->vocabulary.size == c->vocab_size, "state_save: %d characters for a vocab_size of %d",
+          state->vocabulary.size, c->vocab_size);
+    Plan plan = { 0 };
+    Slots slots = { 0 };
+    if (model->active == NULL) {
+        list_base(&slots, c);
+        point_at_base(&slots, model);
+    } else {
+        plan = plan_of(model->active, c);
+        list_adapter(&slots, c, &plan);
+        point_at_adapter(&slots, model->active, c);
+    }
+    int trainable = 0;
+    for (int i = 0; i < model->parameter_count; i++) trainable += model->parameters[i]->requires_grad;
+    for (int i = 0; i < slots.count; i++) {
+        check(slots.list[i].tensor->requires_grad == slots.list[i].trains, "state_save: %s %s", slots.list[i].tensor->name,
+              slots.list[i].trains ? "is frozen; a state knows only training of everything or of the adapter in use" : "trains, though the adapter's A is frozen");
+        trainable -= slots.list[i].trains;
+    }
+    check(trainable == 0, "state_save: %d more tensors train than belong to the state", trainable);
+    if (state->optimizer->step > 0) {
+        list_moments(&slots);
+        point_at_moments(&slots, state->optimizer, false);
+    }
+    Document d;
+    document_open(&d);
+    put_state(d.out, state, &plan);
+    bool good = document_close(&d, error, size) && make_directories(dir, error, size);
+    SafetensorsMetadata metadata[] = { { "format", "pt" }, { STATE, d.text } };
+    good = good && write_slots(dir, STATE_FILE, MODEL_PREFIX, &slots, metadata, 2, error, size);
+    free(d.text);
+    free(slots.list);
+    free(plan.layer);
+    return good;
+}
+
+// What a state says besides its tensors; `plan` only if an adapter trains, `config` only if everything does.
+static bool parse_state(const Json *json, TrainingState *state, AdamWConfig *adamw, long *optimizer_step, double *dropout, char *error, size_t size)
+{
+    long version;
+    const Json *seed = json_get(json, "seed"), *options = json_get(json, "options");
+    if (!json_get_int(json, "version", STATE_VERSION, STATE_VERSION, &version, error, size)
+        || !json_get_int(json, "step", 0, INT64_MAX, &state->step, error, size)
+        || !json_get_int(json, "optimizer_step", 0, INT64_MAX, optimizer_step, error, size)
+        || !json_get_number(json, "beta1", &adamw->beta1, error, size) || !json_get_number(json, "beta2", &adamw->beta2, error, size)
+        || !json_get_number(json, "weight_decay", &adamw->weight_decay, error, size)
+        || !json_get_number(json, "grad_clip", &adamw->grad_clip, error, size) || !json_get_number(json, "dropout", dropout, error, size)) return false;
+    if (seed == NULL || !seed->is_uint) return fail(error, size, "\"seed\" is missing or not a whole number");
+    if (!(*dropout >= 0 && *dropout < 1)) return fail(error, size, "\"dropout\" is %g", *dropout);
+    state->seed = seed->uint_value;
+    if (options != NULL && options->type == JSON_STRING) memcpy(state->options = allocate(options->length + 1, 1), options->string, options->length);
+    return true;
+}
+
+// The model, as far as it can be built before the tensors are read; *slots lists these and is matched with the file.
+static bool build_model(const Safetensors *file, const Json *json, const char *base_dir, bool moments, TrainingState *state, Slots *slots, char *error, size_t size)
+{
+    char why[WHY];
+    const Json *adapter = json_get(json, "adapter"), *tokenizer = json_get(json, "tokenizer");
+    const char *name, *stored, *fingerprint;
+    Plan plan = { 0 };
+    Config config;
+    bool good;
+    if (adapter == NULL) {
+        if (!parse_config(json_get(json, "config"), &config, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
+        list_base(slots, &config);
+        if (moments) list_moments(slots);
+        good = match(file, slots, false, error, size) && (state->model = transformer_new(config, 0, error, size)) != NULL;
+        if (good) point_at_base(slots, state->model);
+    } else {
+        if (!json_get_string(json, "adapter_name", &name, why, sizeof why) || !json_get_string(json, "base_dir", &stored, why, sizeof why)
+            || !json_get_string(json, FINGERPRINT, &fingerprint, why, sizeof why)
+            || !json_get_bool(json, "freeze_A", &plan.config.freeze_A, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
+        if (base_dir == NULL) base_dir = stored;
+        memcpy(state->base_dir = allocate(strlen(base_dir) + 1, 1), base_dir, strlen(base_dir));
+        state->model = model_load(base_dir, NULL, error, size);
+        good = state->model != NULL && same_base(state->model, fingerprint, file->path, "the base must be the one it was", error, size);
+        if (good) good = parse_plan(adapter, &state->model->config, &plan, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
+        if (good) {
+            list_adapter(slots, &state->model->config, &plan);
+            if (moments) list_moments(slots);
+            transformer_train_base(state->model, false);
+            good = match(file, slots, false, error, size) && attach(state->model, name, &plan, error, size) != NULL;
+        }
+        if (good) point_at_adapter(slots, state->model->active, &state->model->config);
+        free(plan.layer);
+    }
+    if (good && tokenizer != NULL && !parse_tokenizer(tokenizer, state->model->config.vocab_size, &state->vocabulary, why, sizeof why))
+        return fail(error, size, "%s: the vocabulary: %s", file->path, why);
+    return good;
+}
+
+bool state_load(const char *dir, const char *base_dir, TrainingState *state, char *error, size_t size)
+{
+    char why[WHY];
+    Safetensors *file;
+    *state = (TrainingState){ 0 };
+    if (!open_tensors(dir, STATE_FILE, &file, error, size)) return false;
+    const char *text = safetensors_metadata(file, STATE);
+    Json *json = text == NULL ? NULL : json_parse(text, strlen(text), why, sizeof why);
+    Slots slots = { 0 };
+    AdamWConfig adamw;
+    long optimizer_step;
+    double dropout;
+    bool good = json != NULL || fail(error, size, "%s is no training state: %s", file->path, text == NULL ? "its metadata lacks " STATE : why);
+    for (size_t e = 0; e < file->count && good; e++)
+        if (file->entries[e].dtype != REAL_DTYPE)
+            good = fail(error, size, "%s holds %s, but this build computes in %s; go on with the build that wrote it (make REAL=%s)", file->path,
+                        safetensors_dtype_name(file->entries[e].dtype), safetensors_dtype_name(REAL_DTYPE), REAL_DTYPE == SAFETENSORS_F64 ? "float" : "double");
+    if (good && !parse_state(json, state, &adamw, &optimizer_step, &dropout, why, sizeof why)) good = fail(error, size, "%s: %s", file->path, why);
+    good = good && build_model(file, json, base_dir, optimizer_step > 0, state, &slots, error, size);
+    if (good) {
+        state->model->config.dropout = dropout;
+        state->optimizer = adamw_new(state->model->parameters, state->model->parameter_count, adamw);
+        state->optimizer->step = optimizer_step;
+        point_at_moments(&slots, state->optimizer, true);
+        good = read_slots(file, &slots, error, size);
+    }
+    free(slots.list);
+    json_free(json);
+    safetensors_close(file);
+    if (!good) state_free(state);
+    return good;
+}
+
+void state_free(TrainingState *state)
+{
+    adamw_free(state->optimizer); // first: it looks at the model's tensors
+    transformer_free(state->model);
+    vocabulary_free(&state->vocabulary);
+    free(state->options);
+    free(state->base_dir);
+    *state = (TrainingState){ 0 };
+}

@@ -1,0 +1,49 @@
+// options.c - see options.h.
+
+#include "io/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *program_name = "meltwater";
+
+void die(int status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fflush(stdout);
+    fprintf(stderr, "%s: ", program_name);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(status);
+}
+
+long option_long(const char *name, const char *value, long least, long most)
+{
+    char *end;
+    errno = 0;
+    long number = strtol(value, &end, 10);
+    if (end == value || *end != '\0' || errno != 0 || number < least || number > most)
+        die(EXIT_USAGE, "--%s %s: a whole number from %ld to %ld is needed", name, value, least, most);
+    return number;
+}
+
+double option_double(const char *name, const char *value, double least, double most)
+{
+    char *end;
+    double number = strtod(value, &end);
+    if (end == value || *end != '\0' || !isfinite(number) || number < least || number > most)
+        die(EXIT_USAGE, "--%s %s: a number from %g to %g is needed", name, value, least, most);
+    return number;
+}
+
+uint64_t option_seed(const char *value) { return (uint64_t)option_long("seed", value, 0, 1l << 62); }
+
+void option_unknown(char **argv, int index)
+{
+    die(EXIT_USAGE, "%s: no such option, or its value is missing; --help lists them all", argv[index]);
+}

@@ -1,0 +1,25 @@
+// options.h - what the command lines of the programs have in common: strict values, and errors of one line.
+
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdint.h>
+
+// Exit statuses of all programs.
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+// The name that messages begin with; set first in main.
+extern const char *program_name;
+
+// Prints "program: message" on stderr and exits with the status.
+_Noreturn void die(int status, const char *format, ...);
+
+// The value of --NAME as a whole number in [least, most], or as a finite number in it. Anything else, a trailing letter too, is
+// wrong usage: the message names option, value and range.
+long     option_long(const char *name, const char *value, long least, long most);
+double   option_double(const char *name, const char *value, double least, double most);
+uint64_t option_seed(const char *value);
+// For getopt_long's '?' and ':': says which word, and points at --help.
+_Noreturn void option_unknown(char **argv, int index);
+
+#endif

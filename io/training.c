@@ -1,0 +1,116 @@
+// training.c - see training.h.
+
+#include "io/training.h"
+
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+
+double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+long resident_peak(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_maxrss * 1024L : 0; // in kilobytes on Linux
+}
+
+double schedule_rate(const Schedule *s, long step)
+{
+    if (step < s->warmup_iters) return s->learning_rate * (double)(step + 1) / (double)(s->warmup_iters + 1);
+    if (step >= s->max_iters) return s->min_lr;
+    double done = (double)(step - s->warmup_iters) / (double)(s->max_iters - s->warmup_iters);
+    return s->min_lr + 0.5 * (1 + cos(3.141592653589793 * done)) * (s->learning_rate - s->min_lr);
+}
+
+StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const Text *text, int B, uint64_t seed, long step,
+                         double learning_rate, int *batch)
+{
+    double start = seconds_now();
+    int T = model->config.block_size, *ids = batch, *targets = batch + B * T;
+    text_batch(text, B, T, seed, step, ids, targets);
+
+    tape_clear(tape);
+    tape->dropout_seed = random_bits(seed + 1, (uint64_t)step);
+    Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
+    StepResult result = { .loss = (double)loss->data[0] };
+    backward(tape, loss);
+    result.gradient_norm = adamw_step(optimizer, learning_rate);
+    zero_grads(model);
+
+    result.seconds = seconds_now() - start;
+    return result;
+}
+
+static double window_loss(const Transformer *model, const int *ids, const int *targets, int B, int T)
+{
+    Tensor *loss = transformer_loss(model, NULL, ids, targets, B, T);
+    double value = (double)loss->data[0];
+    tensor_drop(loss);
+    return value;
+}
+
+double evaluate_all(const Transformer *model, const int *tokens, long count)
+{
+    enum { WINDOWS = 16 }; // at a time
+    int T = model->config.block_size;
+    long targets = count - 1, done = 0;
+    double sum = 0;
+    while (done < targets) {
+        long windows = (targets - done) / T; // whole ones that are left
+        int B = windows > WINDOWS ? WINDOWS : windows > 0 ? (int)windows : 1;
+        int length = windows > 0 ? T : (int)(targets - done);
+        sum += window_loss(model, tokens + done, tokens + done + 1, B, length) * B * length;
+        done += (long)B * length;
+    }
+    return sum / (double)targets;
+}
+
+double evaluate_validation(const Transformer *model, const Text *text)
+{
+    return evaluate_all(model, text->tokens + text->train_count, text->count - text->train_count);
+}
+
+double evaluate_training(const Transformer *model, const Text *text)
+{
+    long count = text->count - text->train_count;
+    if (count > text->train_count) count = text->train_count;
+    return evaluate_all(model, text->tokens + text->train_count - count, count);
+}
+
+double evaluate_quickly(const Transformer *model, const Text *text, int B)
+{
+    enum { BATCHES = 20 };
+    int T = model->config.block_size;
+    const int *tokens = text->tokens + text->train_count;
+    long starts = text->count - text->train_count - T; // where a window and the target after it fit
+    int *ids = malloc(2 * (size_t)(B * T) * sizeof *ids), *targets = ids + B * T;
+    if (ids == NULL) { fprintf(stderr, "out of memory: no room for a batch\n"); exit(1); }
+    double sum = 0;
+    for (int i = 0; i < BATCHES; i++) {
+        for (int b = 0; b < B; b++) {
+            long start = (long)(random_bits(1, (uint64_t)(i * B + b)) % (uint64_t)starts);
+            memcpy(ids + b * T, tokens + start, (size_t)T * sizeof *ids);
+            memcpy(targets + b * T, tokens + start + 1, (size_t)T * sizeof *ids);
+        }
+        sum += window_loss(model, ids, targets, B, T);
+    }
+    free(ids);
+    return sum / BATCHES;
+}
+
+void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k, uint64_t seed)
+{
+    int V = model->config.vocab_size;
+    real *logits = memory_take(MEMORY_WORKSPACE, V);
+    for (int i = 0; i < length; i++) {
+        int end = prompt_length + i, T = end < model->config.block_size ? end : model->config.block_size;
+        transformer_next(model, tokens + end - T, T, logits);
+        tokens[end] = sample_token(logits, V, temperature, top_k, seed, (uint64_t)i);
+    }
+    memory_give(MEMORY_WORKSPACE, logits, V);
+}

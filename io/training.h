@@ -1,0 +1,42 @@
+// training.h - what the programs that train have in common: the schedule, one step, evaluation.
+
+#ifndef TRAINING_H
+#define TRAINING_H
+
+#include "adamw.h"
+#include "io/text.h"
+#include "transformer.h"
+
+typedef struct Schedule {
+    double learning_rate, min_lr;
+    long   warmup_iters, max_iters;
+} Schedule;
+
+// nanoGPT's: linear warm-up from learning_rate / (warmup_iters + 1), then a cosine from learning_rate down to min_lr at max_iters.
+double schedule_rate(const Schedule *schedule, long step);
+
+typedef struct StepResult { double loss, gradient_norm, seconds; } StepResult;
+
+// One step on batch number `step` of the text: forward, backward, AdamW, and the gradients are freed. batch is scratch for
+// 2 * B * T ints, and must not change while the step runs. If loss or norm is not finite, the weights are as before.
+StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const Text *text, int B, uint64_t seed, long step,
+                         double learning_rate, int *batch);
+
+// The mean loss in nats per target over tokens[0 .. count-1]: consecutive windows of block_size, the last one shorter; each
+// token but the first is a target once. No tape, so no dropout.
+double evaluate_all(const Transformer *model, const int *tokens, long count);
+// Over the whole validation part of the text, and over the equally long end of its training part.
+double evaluate_validation(const Transformer *model, const Text *text);
+double evaluate_training(const Transformer *model, const Text *text);
+// An estimate: the mean over 20 fixed windows-batches of the validation part.
+double evaluate_quickly(const Transformer *model, const Text *text, int B);
+
+// Writes `length` tokens that follow the prompt, `prompt_length` >= 1, into tokens (which holds the prompt and has room for both).
+// The context is the last block_size tokens.
+void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k, uint64_t seed);
+
+// The process's peak resident size in bytes, or 0 if the system does not tell.
+long resident_peak(void);
+double seconds_now(void);
+
+#endif

@@ -1,0 +1,302 @@
+// predict.c - see predict.h. One training step on paper: every buffer that comes and goes, in the order in which it does.
+// N = B T rows. Sizes are in numbers; they become bytes at the end.
+
+#include "predict.h"
+
+enum { QUERIES = 24 }; // rows of scores that attention holds at a time
+
+typedef struct Paper {
+    long live[MEMORY_KINDS], own_peak[MEMORY_KINDS], at_peak[MEMORY_KINDS], total, peak;
+    const Config *config;
+    const LoraConfig *lora;
+    long T, N, C, threads;
+    bool full;
+} Paper;
+
+static void take(Paper *p, MemoryKind kind, long count)
+{
+    p->live[kind] += count;
+    p->total += count;
+    if (p->live[kind] > p->own_peak[kind]) p->own_peak[kind] = p->live[kind];
+    if (p->total > p->peak) {
+        p->peak = p->total;
+        memcpy(p->at_peak, p->live, sizeof p->live);
+    }
+}
+
+static void give(Paper *p, MemoryKind kind, long count) { take(p, kind, -count); }
+
+static void keep(Paper *p, long count) // a result becomes one that a gradient will read
+{
+    give(p, MEMORY_LIVE_ACTIVATIONS, count);
+    take(p, MEMORY_KEPT_ACTIVATIONS, count);
+}
+
+static void activation_grad(Paper *p, long count) { take(p, MEMORY_ACTIVATION_GRADIENTS, count); }
+static void parameter_grad(Paper *p, long count) { take(p, MEMORY_PARAMETER_GRADIENTS, count); }
+static void grad_done(Paper *p, long count) { give(p, MEMORY_ACTIVATION_GRADIENTS, count); }
+static void kept_done(Paper *p, long count) { give(p, MEMORY_KEPT_ACTIVATIONS, count); }
+static void result(Paper *p, long count) { take(p, MEMORY_LIVE_ACTIVATIONS, count); }
+static void dropped(Paper *p, long count) { give(p, MEMORY_LIVE_ACTIVATIONS, count); }
+
+static void scratch(Paper *p) // attention's scores and their gradients, one set for each thread
+{
+    long count = 2 * QUERIES * p->T * p->threads;
+    take(p, MEMORY_WORKSPACE, count);
+    give(p, MEMORY_WORKSPACE, count);
+}
+
+static int rank(const Config *config, const LoraConfig *lora, int block, int kind)
+{
+    int last = lora == NULL ? -1 : lora->last_block < 0 ? config->n_layer - 1 : lora->last_block;
+    if (lora == NULL || block < lora->first_block || block > last || !(lora->targets & 1u << kind)) return 0;
+    return lora->r_by_block ? lora->r_by_block[block] : lora->r;
+}
+
+// Which values of a block require a gradient: what makes them does, or what they are made of.
+typedef struct Flow { bool in, qkv, attended, middle, wide, narrow, out; } Flow;
+
+static Flow flow_of(const Paper *p, int block, bool in)
+{
+    bool a[LINEARS];
+    for (int k = 0; k < LINEARS; k++) a[k] = p->full || rank(p->config, p->lora, block, k) > 0;
+    Flow f = { .in = in };
+    f.qkv = in || a[C_ATTN];
+    f.attended = f.qkv || a[ATTN_C_PROJ];
+    f.middle = in || f.attended;
+    f.wide = f.middle || a[C_FC];
+    f.narrow = f.wide || a[MLP_C_PROJ];
+    f.out = f.middle || f.narrow;
+    return f;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ forward
+
+// y = x W + b (+ s (x A) B, in place); x is not needed afterwards. It is kept for dW = x^T dy or for dA = x^T dh.
+static bool keeps_x(const Paper *p, int r) { return p->full || (r > 0 && !p->lora->freeze_A); }
+
+static void linear_there(Paper *p, int block, int kind)
+{
+    long x = p->N * linear_inputs(p->config, (LinearKind)kind), y = p->N * linear_outputs(p->config, (LinearKind)kind);
+    int r = rank(p->config, p->lora, block, kind);
+    result(p, y);
+    if (p->full) keep(p, x);
+    if (r > 0) {
+        result(p, p->N * r); // h = x A
+        if (keeps_x(p, r)) keep(p, x);
+        keep(p, p->N * r);   // h is kept for dB = s h^T dy
+    }
+    if (!keeps_x(p, r)) dropped(p, x);
+}
+
+static void layernorm_there(Paper *p, bool recorded, bool x_is_kept)
+{
+    result(p, p->N * p->C);
+    if (!recorded) return;
+    take(p, MEMORY_KEPT_ACTIVATIONS, 2 * p->N); // mean and 1/deviation of each row
+    if (!x_is_kept) keep(p, p->N * p->C);
+}
+
+static void block_there(Paper *p, int block, Flow f, bool x_is_kept)
+{
+    long NC = p->N * p->C;
+    layernorm_there(p, f.in, x_is_kept);
+    linear_there(p, block, C_ATTN);
+    result(p, NC); // attention
+    if (f.qkv) take(p, MEMORY_KEPT_ACTIVATIONS, 2 * p->N * p->config->n_head); // max and 1/sum of each row of scores
+    scratch(p);
+    if (f.qkv) keep(p, 3 * NC);
+    else dropped(p, 3 * NC);
+    linear_there(p, block, ATTN_C_PROJ);
+    result(p, NC); // x + h
+    layernorm_there(p, f.middle, false);
+    dropped(p, NC); // h; its place was needed until the layernorm had replaced it
+    linear_there(p, block, C_FC);
+    result(p, 4 * NC); // gelu
+    if (f.wide) keep(p, 4 * NC);
+    else dropped(p, 4 * NC);
+    linear_there(p, block, MLP_C_PROJ);
+    result(p, NC); // the second sum
+    if (!f.middle) dropped(p, NC); // the first
+    dropped(p, NC); // h
+}
+
+// ----------------------------------------------------------------------------------------------------------------- backward
+
+static void linear_back(Paper *p, int block, int kind, bool x_requires)
+{
+    long I = linear_inputs(p->config, (LinearKind)kind), O = linear_outputs(p->config, (LinearKind)kind), N = p->N;
+    int r = rank(p->config, p->lora, block, kind);
+    if (r > 0) {
+        bool h_requires = x_requires || !p->lora->freeze_A;
+        parameter_grad(p, r * O);                        // dB
+        if (h_requires) activation_grad(p, N * r);       // dh
+        if (!x_requires) grad_done(p, N * O);            // nothing below wants dy; else the frozen linear takes it over
+        kept_done(p, N * r);                             // h
+        if (!p->lora->freeze_A) parameter_grad(p, I * r);// dA
+        if (x_requires) activation_grad(p, N * I);       // dx, its part through A
+        if (keeps_x(p, r)) kept_done(p, N * I);          // x
+        if (h_requires) grad_done(p, N * r);
+    }
+    if (p->full) {
+        parameter_grad(p, O);
+        parameter_grad(p, I * O);
+    }
+    if (!x_requires) return;                             // the linear itself was not recorded
+    if (r == 0) activation_grad(p, N * I);               // dx
+    if (p->full) kept_done(p, N * I);                    // x
+    grad_done(p, N * O);                                 // dy
+}
+
+// x already has the gradient of the residual sum, if it requires one.
+static void layernorm_back(Paper *p)
+{
+    if (p->full) {
+        parameter_grad(p, p->C);
+        parameter_grad(p, p->C);
+    }
+    kept_done(p, p->N * p->C); // x
+    kept_done(p, 2 * p->N);
+    grad_done(p, p->N * p->C); // dy
+}
+
+// y = x + h: x takes the gradient's buffer over, h gets a copy.
+static void residual_back(Paper *p, bool x_requires, bool h_requires)
+{
+    if (h_requires) activation_grad(p, p->N * p->C);
+    if (!x_requires) grad_done(p, p->N * p->C);
+}
+
+static void block_back(Paper *p, int block, Flow f)
+{
+    long NC = p->N * p->C;
+    residual_back(p, f.middle, f.narrow);
+    if (f.narrow) linear_back(p, block, MLP_C_PROJ, f.wide);
+    if (f.wide) {
+        activation_grad(p, 4 * NC);
+        kept_done(p, 4 * NC); // gelu's x
+        grad_done(p, 4 * NC);
+        linear_back(p, block, C_FC, f.middle);
+    }
+    if (!f.middle) return;
+    layernorm_back(p);
+    residual_back(p, f.in, f.attended);
+    if (f.attended) linear_back(p, block, ATTN_C_PROJ, f.qkv);
+    if (f.qkv) {
+        activation_grad(p, 3 * NC);
+        scratch(p);
+        kept_done(p, 3 * NC); // qkv
+        kept_done(p, 2 * p->N * p->config->n_head);
+        grad_done(p, NC);
+        linear_back(p, block, C_ATTN, f.in);
+    }
+    if (f.in) layernorm_back(p);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ one step
+
+double base_parameters(double V, double T, double L, double C) { return V * C + T * C + L * (12 * C * C + 13 * C) + 2 * C; }
+
+long lora_parameters(const Config *config, const LoraConfig *lora)
+{
+    long size = 0;
+    for (int i = 0; i < config->n_layer; i++)
+        for (int k = 0; k < LINEARS; k++)
+            size += (long)rank(config, lora, i, k) * (linear_inputs(config, (LinearKind)k) + linear_outputs(config, (LinearKind)k));
+    return size;
+}
+
+static long frozen_A_parameters(const Config *config, const LoraConfig *lora)
+{
+    long size = 0;
+    for (int i = 0; i < config->n_layer; i++)
+        for (int k = 0; k < LINEARS; k++) size += (long)rank(config, lora, i, k) * linear_inputs(config, (LinearKind)k);
+    return size;
+}
+
+Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads, int real_bytes)
+{
+    long N = (long)B * T, C = config->n_embd, V = config->vocab_size, L = config->n_layer;
+    Paper paper = { .config = config, .lora = lora, .T = T, .N = N, .C = C, .threads = threads, .full = lora == NULL };
+    Paper *p = &paper;
+
+    // there all the time
+    long base = (long)base_parameters((double)V, (double)config->block_size, (double)L, (double)C);
+    long adapter = lora ? lora_parameters(config, lora) : 0;
+    long trainable = lora ? adapter - (lora->freeze_A ? frozen_A_parameters(config, lora) : 0) : base;
+    take(p, MEMORY_WEIGHTS, base);
+    take(p, MEMORY_ADAPTERS, adapter);
+    take(p, MEMORY_MOMENTS, 2 * trainable);
+
+    // forward
+    bool requires = p->full;
+    result(p, N * C); // the embedding
+    for (int i = 0; i < L; i++) {
+        Flow f = flow_of(p, i, requires);
+        long kept_before = p->live[MEMORY_KEPT_ACTIVATIONS];
+        block_there(p, i, f, false);
+        requires = f.out;
+        bool x_is_kept = f.in; // by the first layernorm
+        if (recompute) {       // all that the block kept goes again, and its input stays for backward
+            kept_done(p, p->live[MEMORY_KEPT_ACTIVATIONS] - kept_before);
+            if (f.in) result(p, N * C);
+            if (f.out) keep(p, N * C);
+            x_is_kept = f.out;
+        }
+        if (!x_is_kept) dropped(p, N * C);
+    }
+    layernorm_there(p, requires, false);
+    if (!requires) dropped(p, N * C);
+    result(p, N * V); // logits
+    if (p->full) keep(p, N * C);
+    else dropped(p, N * C);
+    result(p, N);     // losses
+    if (requires) {
+        take(p, MEMORY_KEPT_ACTIVATIONS, 2 * N);
+        keep(p, N * V);
+    } else dropped(p, N * V);
+    result(p, 1);     // their mean
+    dropped(p, N);
+
+    // backward
+    if (requires) {
+        activation_grad(p, 1);
+        activation_grad(p, N);
+        grad_done(p, 1);
+        activation_grad(p, N * V);
+        kept_done(p, N * V);
+        kept_done(p, 2 * N);
+        grad_done(p, N);
+        if (p->full) parameter_grad(p, V * C);
+        activation_grad(p, N * C);
+        if (p->full) kept_done(p, N * C);
+        grad_done(p, N * V);
+        if (p->full) {
+            parameter_grad(p, C);
+            parameter_grad(p, C);
+        }
+        activation_grad(p, N * C);
+        kept_done(p, N * C);
+        kept_done(p, 2 * N);
+        grad_done(p, N * C);
+        for (int i = (int)L - 1; i >= 0; i--) {
+            bool in = p->full;
+            for (int j = 0; j < i; j++) in = flow_of(p, j, in).out;
+            Flow f = flow_of(p, i, in);
+            if (!f.out) continue;
+            if (recompute) {
+                block_there(p, i, f, true);
+                dropped(p, N * C); // its result: only what was kept on the way is of interest now
+            }
+            block_back(p, i, f);
+            if (recompute && !f.in) kept_done(p, N * C);
+        }
+        if (p->full) parameter_grad(p, config->block_size * C); // wpe
+    }
+    Prediction prediction = { .peak = p->peak * real_bytes };
+    for (int k = 0; k < MEMORY_KINDS; k++) {
+        prediction.own_peak[k] = p->own_peak[k] * real_bytes;
+        prediction.at_peak[k] = p->at_peak[k] * real_bytes;
+    }
+    return prediction;
+}

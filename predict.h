@@ -1,0 +1,26 @@
+// predict.h - how many bytes a training step takes, by arithmetic alone.
+//
+// Nothing here runs the engine or shares code with it: the formulas follow one step on paper, op by op, and a test holds them
+// against the ledger to the byte. What a student can learn from them is in predict.c, where each term says which tensor it is.
+
+#ifndef PREDICT_H
+#define PREDICT_H
+
+#include "transformer.h"
+
+typedef struct Prediction {
+    long own_peak[MEMORY_KINDS]; // the most that each kind holds during a step, in bytes
+    long at_peak[MEMORY_KINDS];  // what each kind holds when the total is highest
+    long peak;
+} Prediction;
+
+// A step after the first (the moments exist): forward, backward, optimizer, on B windows of T tokens, with `threads` parts.
+// `lora` NULL: all of the base trains. Otherwise the base is frozen and an adapter of that form is in use. Numbers of
+// `real_bytes` bytes each. Dropout must be 0.
+Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads, int real_bytes);
+
+// Numbers in the base: V C + T C + L (12 C^2 + 13 C) + 2 C; and in an adapter: r (in + out) for each linear layer that has one.
+double base_parameters(double V, double T, double L, double C);
+long   lora_parameters(const Config *config, const LoraConfig *lora);
+
+#endif

@@ -1,0 +1,129 @@
+// gradcheck.h - is a gradient right? Compares it with central differences, and says what a wrong one looks like.
+//
+// The checker takes plain arrays, so it can be fed a wrong gradient on purpose (test_ops.c does). It refuses an expected
+// gradient that is zero everywhere: code that returns zeros would pass it. In double, four evaluations per number leave an
+// error near 1e-11, so that a derivative wrong by one part in a million shows; the float build can only look for gross errors.
+
+#ifndef GRADCHECK_H
+#define GRADCHECK_H
+
+#include "../tensor.h"
+
+#include <stdlib.h>
+
+#define IN_DOUBLE   (sizeof(real) == sizeof(double))
+#define STEP_H      (IN_DOUBLE ? 0x1p-10 : 0x1p-6)  // a power of two: x + h is exact for the values below
+#define GRAD_BOUND  (IN_DOUBLE ? 1e-8 : 1e-2)
+#define FLOOR       (IN_DOUBLE ? 0.01 : 0.2)
+#define EPSILON     (IN_DOUBLE ? 2.3e-16 : 1.2e-7)  // of `real`
+
+// Irregular numbers in (-bound, bound), at least 0.06 from 0 (a kink of relu) and multiples of 1/4096 (exact with +-2h).
+static inline double irregular(uint64_t seed, long i, double bound)
+{
+    double x = (2 * random_uniform(seed, (uint64_t)i) - 1) * (bound - 0.0625);
+    return floor(x * 4096) / 4096 + (x < 0 ? -0.0625 : 0.0625 + 1.0 / 4096);
+}
+
+static inline void fill_irregular(Tensor *t, uint64_t seed, double bound)
+{
+    for (long i = 0; i < t->size; i++) t->data[i] = (real)irregular(seed, i, bound);
+}
+
+// df/dx by the five-point rule, whose error is of order h^4.
+static inline double central_difference(real *x, double (*loss)(void *context), void *context)
+{
+    const double h = STEP_H, at = (double)*x;
+    double f[5];
+    for (int k = -2; k <= 2; k++) {
+        if (k == 0) continue;
+        *x = (real)(at + k * h);
+        f[k + 2] = loss(context);
+    }
+    *x = (real)at;
+    return (8 * (f[3] - f[1]) - (f[4] - f[0])) / (12 * h);
+}
+
+typedef struct Verdict {
+    bool   ok;
+    double error;      // the largest difference, relative to the expected value (or to FLOOR of the largest, if that is more)
+    long   differ;     // entries whose error is above the bound
+    char   text[640];  // what to tell: place, both values, ratio, and a hint if the whole tensor fits a pattern
+} Verdict;
+
+static inline bool close_to(double a, double b, double scale) { return fabs(a - b) <= 1e-4 * scale; }
+
+static inline const char *gradient_hint(const real *ours, const double *expected, long count, int rows, int columns, double largest)
+{
+    static const struct { double ratio; const char *hint; } patterns[] = {
+        { 0, "all zero: is the path cut, or a flag not handed on?" },
+        { 0.5, "half of it: is = used where += is meant, so that one of two uses is lost?" },
+        { 2, "twice as much: added twice, or not zeroed?" },
+        { -1, "the opposite sign" },
+    };
+    static char text[120];
+    for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
+        bool fits = true;
+        for (long i = 0; i < count && fits; i++) fits = close_to((double)ours[i], patterns[p].ratio * expected[i], largest);
+        if (fits) return patterns[p].hint;
+    }
+    bool transposed = rows * columns == count && rows > 1 && columns > 1;
+    for (int r = 0; r < rows && transposed; r++)
+        for (int c = 0; c < columns && transposed; c++)
+            transposed = close_to((double)ours[(long)c * rows + r], expected[(long)r * columns + c], largest);
+    if (transposed) return "the transposed pattern: are rows and columns exchanged?";
+    double dot = 0, square = 0;
+    for (long i = 0; i < count; i++) {
+        dot += (double)ours[i] * expected[i];
+        square += expected[i] * expected[i];
+    }
+    bool scaled = true;
+    for (long i = 0; i < count && scaled; i++) scaled = close_to((double)ours[i], dot / square * expected[i], largest);
+    if (!scaled) return "no simple pattern";
+    snprintf(text, sizeof text, "every entry is %.6g times what it should be: a factor is missing (mean or sum? alpha / r?)", dot / square);
+    return text;
+}
+
+// ours [count] against expected [count]; rows x columns is how they are laid out; `what` names op, argument and variant.
+static inline Verdict compare_gradients(const char *what, const real *ours, const double *expected, long count, int columns, double bound)
+{
+    Verdict v = { .ok = false, .error = 0 };
+    double largest = 0;
+    for (long i = 0; i < count; i++) largest = fmax(largest, fabs(expected[i]));
+    if (!(largest > 1e-6)) {
+        snprintf(v.text, sizeof v.text, "%s: the expected gradient is 0 everywhere; this check could not fail", what);
+        return v;
+    }
+    if (ours == NULL) {
+        snprintf(v.text, sizeof v.text, "%s: no gradient was computed", what);
+        return v;
+    }
+    long worst = 0;
+    for (long i = 0; i < count; i++) {
+        double error = fabs((double)ours[i] - expected[i]) / fmax(fabs(expected[i]), FLOOR * largest);
+        if (!(error <= bound)) v.differ++;
+        if (!(error <= v.error)) v.error = error, worst = i; // a NaN counts as the largest
+    }
+    v.ok = v.differ == 0;
+    snprintf(v.text, sizeof v.text, "%s: at [%ld,%ld]: ours %.10g, expected %.10g (central difference), ratio %.6g\n"
+             "       %ld of %ld entries differ by more than %.0e (the worst by %.2e)\n       hint: %s",
+             what, worst / columns, worst % columns, (double)ours[worst], expected[worst], (double)ours[worst] / expected[worst], v.differ, count,
+             bound, v.error, gradient_hint(ours, expected, count, (int)(count / columns), columns, largest));
+    return v;
+}
+
+// Whether two arrays have the same bits (so that NaN equals NaN and 0 differs from -0).
+static inline bool same_bits(const void *a, const void *b, long count)
+{
+    return memcmp(a, b, (size_t)count * sizeof(real)) == 0;
+}
+
+static inline real *copy_of(const real *values, long count)
+{
+    if (values == NULL) return NULL;
+    real *copy = malloc((size_t)count * sizeof *copy);
+    if (copy == NULL) exit(1);
+    memcpy(copy, values, (size_t)count * sizeof *copy);
+    return copy;
+}
+
+#endif

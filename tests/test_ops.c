@@ -1,0 +1,987 @@
+// test_ops.c - every op, alone: its values against naive formulas, each gradient against central differences (one table row per
+// shape; a test demands that no op and no input is missing), what a node keeps, and the same bits for any number of threads.
+// Then what ops stand on: matmul, fast_exp, share and parallel_run.
+
+#include "../autograd.h"
+#include "../matmul.h"
+#include "gradcheck.h"
+#include "test.h"
+
+#include <stdatomic.h>
+#include <time.h>
+#include <unistd.h>
+
+// ------------------------------------------------------------------------------------------------------------ the table's parts
+
+enum { MOST_IDS = 4096, DROPOUT_SEED = 77 };
+static int ids[MOST_IDS];
+
+static const int *ids_below(int V, long count)
+{
+    for (long i = 0; i < count; i++) ids[i] = (int)((i * 7 + i * i * 3 + 2) % V);
+    return ids;
+}
+
+static Tensor *do_add(Tape *t, Tensor **in) { return op_add(t, in[0], in[1]); }
+static Tensor *do_sub(Tape *t, Tensor **in) { return op_sub(t, in[0], in[1]); }
+static Tensor *do_mul(Tape *t, Tensor **in) { return op_mul(t, in[0], in[1]); }
+static Tensor *do_scale(Tape *t, Tensor **in) { return op_scale(t, in[0], (real)-1.75); }
+static Tensor *do_add_scaled(Tape *t, Tensor **in) { return op_add_scaled(t, in[0], in[1], (real)0.375); }
+static Tensor *do_relu(Tape *t, Tensor **in) { return op_relu(t, in[0]); }
+static Tensor *do_tanh(Tape *t, Tensor **in) { return op_tanh(t, in[0]); }
+static Tensor *do_exp(Tape *t, Tensor **in) { return op_exp(t, in[0]); }
+static Tensor *do_sum(Tape *t, Tensor **in) { return op_sum(t, in[0]); }
+static Tensor *do_mean(Tape *t, Tensor **in) { return op_mean(t, in[0]); }
+static Tensor *do_softmax(Tape *t, Tensor **in) { return op_softmax(t, in[0]); }
+static Tensor *do_matmul(Tape *t, Tensor **in) { return op_matmul(t, in[0], in[1]); }
+static Tensor *do_layernorm(Tape *t, Tensor **in) { return op_layernorm(t, in[0], in[1], in[2]); }
+static Tensor *do_linear(Tape *t, Tensor **in) { return op_linear(t, in[0], in[1], in[2]); }
+static Tensor *do_lm_head(Tape *t, Tensor **in) { return op_lm_head(t, in[0], in[1]); }
+static Tensor *do_attention_1(Tape *t, Tensor **in) { return op_attention(t, in[0], 1); }
+static Tensor *do_attention_3(Tape *t, Tensor **in) { return op_attention(t, in[0], 3); }
+static Tensor *do_gelu(Tape *t, Tensor **in) { return op_gelu(t, in[0]); }
+static Tensor *do_dropout(Tape *t, Tensor **in) { return op_dropout(t, in[0], (real)0.3125); }
+
+static Tensor *do_embedding(Tape *t, Tensor **in) // 3 sequences, two positions shorter than wpe is long
+{
+    int T = in[1]->shape[0] - 2;
+    return op_embedding(t, in[0], in[1], ids_below(in[0]->shape[0], 3 * T), 3, T);
+}
+
+static Tensor *do_cross_entropy(Tape *t, Tensor **in)
+{
+    return op_cross_entropy(t, in[0], ids_below(last_dim(in[0]), rows_of(in[0])));
+}
+
+static Tensor *do_matmul_add(Tape *t, Tensor **in) // in place: nobody keeps y
+{
+    return op_matmul_add(t, op_scale(t, in[0], (real)1.25), in[1], in[2], (real)-0.625);
+}
+
+static Tensor *do_matmul_add_kept(Tape *t, Tensor **in) // copied: tanh keeps y for its own gradient
+{
+    return op_matmul_add(t, op_tanh(t, in[0]), in[1], in[2], (real)-0.625);
+}
+
+static Tensor *gelu_of_linear(Tape *t, Tensor *x, void *context)
+{
+    Tensor **in = context;
+    Tensor *h = op_linear(t, x, in[1], in[2]), *y = op_gelu(t, h);
+    tensor_drop(h);
+    return y;
+}
+
+static Tensor *do_recompute(Tape *t, Tensor **in)
+{
+    return op_recompute(t, gelu_of_linear, in, in[0], in[1]->requires_grad || in[2]->requires_grad);
+}
+
+// ---- the same values, from the formulas in autograd.h, one number at a time in double
+
+static double at(const Tensor *t, long i) { return (double)t->data[i]; }
+static double gelu_of(double x) { return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))); }
+
+#define ELEMENTWISE(name, value)                                                           \
+    static void name(Tensor **in, double *y)                                               \
+    {                                                                                      \
+        for (long i = 0; i < in[0]->size; i++) {                                           \
+            double a = at(in[0], i), b = in[1] && in[1]->size == in[0]->size ? at(in[1], i) : 0; \
+            (void)a, (void)b;                                                              \
+            y[i] = value;                                                                  \
+        }                                                                                  \
+    }
+ELEMENTWISE(naive_add, a + b)
+ELEMENTWISE(naive_sub, a - b)
+ELEMENTWISE(naive_mul, a * b)
+ELEMENTWISE(naive_scale, -1.75 * a)
+ELEMENTWISE(naive_add_scaled, a + 0.375 * b)
+ELEMENTWISE(naive_relu, fmax(a, 0))
+ELEMENTWISE(naive_tanh, (exp(2 * a) - 1) / (exp(2 * a) + 1))
+ELEMENTWISE(naive_exp, exp(a))
+ELEMENTWISE(naive_gelu, gelu_of(a))
+ELEMENTWISE(naive_dropout, random_uniform(random_bits(DROPOUT_SEED, 0), (uint64_t)i) < 0.3125 ? 0 : a / (1 - 0.3125))
+
+static void naive_sum(Tensor **in, double *y)
+{
+    y[0] = 0;
+    for (long i = 0; i < in[0]->size; i++) y[0] += at(in[0], i);
+}
+
+static void naive_mean(Tensor **in, double *y)
+{
+    naive_sum(in, y);
+    y[0] /= (double)in[0]->size;
+}
+
+static void naive_softmax(Tensor **in, double *y)
+{
+    int V = last_dim(in[0]);
+    for (long r = 0; r < rows_of(in[0]); r++) {
+        double sum = 0;
+        for (int j = 0; j < V; j++) sum += exp(at(in[0], r * V + j));
+        for (int j = 0; j < V; j++) y[r * V + j] = exp(at(in[0], r * V + j)) / sum;
+    }
+}
+
+static void naive_product(const Tensor *a, const Tensor *b, bool transposed, double *y)
+{
+    int I = last_dim(a), O = transposed ? b->shape[0] : b->shape[1];
+    for (long r = 0; r < rows_of(a); r++)
+        for (int o = 0; o < O; o++) {
+            y[r * O + o] = 0;
+            for (int i = 0; i < I; i++) y[r * O + o] += at(a, r * I + i) * (transposed ? at(b, (long)o * I + i) : at(b, (long)i * O + o));
+        }
+}
+
+static void naive_matmul(Tensor **in, double *y) { naive_product(in[0], in[1], false, y); }
+static void naive_lm_head(Tensor **in, double *y) { naive_product(in[0], in[1], true, y); }
+
+static void naive_linear(Tensor **in, double *y)
+{
+    naive_product(in[0], in[1], false, y);
+    int O = in[1]->shape[1];
+    for (long i = 0; i < rows_of(in[0]) * O; i++) y[i] += at(in[2], i % O);
+}
+
+static void naive_recompute(Tensor **in, double *y)
+{
+    naive_linear(in, y);
+    for (long i = 0; i < rows_of(in[0]) * in[1]->shape[1]; i++) y[i] = gelu_of(y[i]);
+}
+
+static void naive_matmul_add(Tensor **in, double *y)
+{
+    naive_product(in[1], in[2], false, y);
+    for (long i = 0; i < in[0]->size; i++) y[i] = 1.25 * at(in[0], i) - 0.625 * y[i];
+}
+
+static void naive_matmul_add_kept(Tensor **in, double *y)
+{
+    naive_product(in[1], in[2], false, y);
+    for (long i = 0; i < in[0]->size; i++) y[i] = tanh(at(in[0], i)) - 0.625 * y[i];
+}
+
+static void naive_embedding(Tensor **in, double *y)
+{
+    int C = last_dim(in[0]), T = in[1]->shape[0] - 2;
+    const int *id = ids_below(in[0]->shape[0], 3 * T);
+    for (int b = 0; b < 3; b++)
+        for (int t = 0; t < T; t++)
+            for (int c = 0; c < C; c++) y[((long)b * T + t) * C + c] = at(in[0], (long)id[b * T + t] * C + c) + at(in[1], (long)t * C + c);
+}
+
+static void naive_layernorm(Tensor **in, double *y)
+{
+    int C = last_dim(in[0]);
+    for (long r = 0; r < rows_of(in[0]); r++) {
+        double mean = 0, variance = 0;
+        for (int c = 0; c < C; c++) mean += at(in[0], r * C + c) / C;
+        for (int c = 0; c < C; c++) variance += pow(at(in[0], r * C + c) - mean, 2) / C;
+        for (int c = 0; c < C; c++) y[r * C + c] = (at(in[0], r * C + c) - mean) / sqrt(variance + 1e-5) * at(in[1], c) + at(in[2], c);
+    }
+}
+
+static void naive_attention(Tensor **in, double *y, int H)
+{
+    int B = in[0]->shape[0], T = in[0]->shape[1], C = last_dim(in[0]) / 3, D = C / H;
+    double *weight = malloc((size_t)T * sizeof *weight);
+    for (int b = 0; b < B; b++)
+        for (int h = 0; h < H; h++)
+            for (int t = 0; t < T; t++) {
+                double sum = 0;
+                for (int j = 0; j < T; j++) {
+                    double score = 0;
+                    for (int d = 0; d < D; d++) score += at(in[0], ((long)b * T + t) * 3 * C + h * D + d) * at(in[0], ((long)b * T + j) * 3 * C + C + h * D + d);
+                    weight[j] = j > t ? 0 : exp(score / sqrt(D)); // the mask: the future has no weight
+                    sum += weight[j];
+                }
+                for (int d = 0; d < D; d++) {
+                    double value = 0;
+                    for (int j = 0; j < T; j++) value += weight[j] / sum * at(in[0], ((long)b * T + j) * 3 * C + 2 * C + h * D + d);
+                    y[((long)b * T + t) * C + h * D + d] = value;
+                }
+            }
+    free(weight);
+}
+
+static void naive_attention_1(Tensor **in, double *y) { naive_attention(in, y, 1); }
+static void naive_attention_3(Tensor **in, double *y) { naive_attention(in, y, 3); }
+
+static void naive_cross_entropy(Tensor **in, double *y)
+{
+    int V = last_dim(in[0]);
+    const int *target = ids_below(V, rows_of(in[0]));
+    for (long r = 0; r < rows_of(in[0]); r++) {
+        double sum = 0;
+        for (int k = 0; k < V; k++) sum += exp(at(in[0], r * V + k));
+        y[r] = -log(exp(at(in[0], r * V + target[r])) / sum);
+    }
+}
+
+// ---- the table
+
+typedef struct Input { const char *name; int ndim, shape[MAX_DIMS]; } Input;
+
+typedef struct Case {
+    OpKind op;
+    Tensor *(*apply)(Tape *tape, Tensor **in);
+    void   (*naive)(Tensor **in, double *y);
+    Input  in[MAX_INPUTS];
+    // What the gradient of each input must find kept: digits for inputs, y for the result, s for the saved statistics.
+    // NULL: the node keeps more than its own op needs, or its inputs must be leaves; not checked here.
+    const char *keeps[MAX_INPUTS];
+    long   saved;      // reals
+    bool   leaves;     // inputs 1 and 2 must be leaves
+    bool   large;      // so large that all threads take part: for the comparison of bits, not for differences
+} Case;
+
+static const Case cases[] = {
+    { OP_ADD, do_add, naive_add, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "", "" } },
+    { OP_ADD, do_add, naive_add, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
+    { OP_SUB, do_sub, naive_sub, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "", "" } },
+    { OP_SUB, do_sub, naive_sub, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
+    { OP_MUL, do_mul, naive_mul, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "1", "0" } },
+    { OP_MUL, do_mul, naive_mul, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
+    { OP_SCALE, do_scale, naive_scale, { { "a", 2, { 3, 7 } } }, .keeps = { "" } },
+    { OP_SCALE, do_scale, naive_scale, { { "a", 2, { 100, 229 } } }, .large = true },
+    { OP_ADD_SCALED, do_add_scaled, naive_add_scaled, { { "a", 2, { 3, 7 } }, { "b", 2, { 3, 7 } } }, .keeps = { "", "" } },
+    { OP_ADD_SCALED, do_add_scaled, naive_add_scaled, { { "a", 2, { 100, 229 } }, { "b", 2, { 100, 229 } } }, .large = true },
+    { OP_RELU, do_relu, naive_relu, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
+    { OP_RELU, do_relu, naive_relu, { { "x", 2, { 100, 229 } } }, .large = true },
+    { OP_TANH, do_tanh, naive_tanh, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
+    { OP_TANH, do_tanh, naive_tanh, { { "x", 2, { 100, 229 } } }, .large = true },
+    { OP_EXP, do_exp, naive_exp, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
+    { OP_EXP, do_exp, naive_exp, { { "x", 2, { 100, 229 } } }, .large = true },
+    { OP_SUM, do_sum, naive_sum, { { "x", 3, { 2, 3, 7 } } }, .keeps = { "" } },
+    { OP_SUM, do_sum, naive_sum, { { "x", 2, { 100, 229 } } }, .large = true },
+    { OP_MEAN, do_mean, naive_mean, { { "x", 3, { 2, 3, 7 } } }, .keeps = { "" } },
+    { OP_MEAN, do_mean, naive_mean, { { "x", 2, { 100, 229 } } }, .large = true },
+    { OP_SOFTMAX, do_softmax, naive_softmax, { { "x", 3, { 2, 3, 5 } } }, .keeps = { "y" } },
+    { OP_SOFTMAX, do_softmax, naive_softmax, { { "x", 2, { 3, 37 } } }, .keeps = { "y" } },
+    { OP_SOFTMAX, do_softmax, naive_softmax, { { "x", 2, { 211, 113 } } }, .large = true },
+    { OP_MATMUL, do_matmul, naive_matmul, { { "a", 3, { 2, 3, 5 } }, { "b", 2, { 5, 4 } } }, .keeps = { "1", "0" } },
+    { OP_MATMUL, do_matmul, naive_matmul, { { "a", 2, { 11, 7 } }, { "b", 2, { 7, 37 } } }, .keeps = { "1", "0" } },
+    { OP_MATMUL, do_matmul, naive_matmul, { { "a", 2, { 41, 67 } }, { "b", 2, { 67, 35 } } }, .large = true },
+
+    { OP_EMBEDDING, do_embedding, naive_embedding, { { "wte", 2, { 11, 5 } }, { "wpe", 2, { 9, 5 } } }, .keeps = { "", "" } },
+    { OP_EMBEDDING, do_embedding, naive_embedding, { { "wte", 2, { 11, 130 } }, { "wpe", 2, { 70, 130 } } }, .large = true },
+    { OP_LAYERNORM, do_layernorm, naive_layernorm, { { "x", 3, { 2, 3, 5 } }, { "gain", 1, { 5 } }, { "bias", 1, { 5 } } }, .keeps = { "01s", "0s", "" }, .saved = 12 },
+    { OP_LAYERNORM, do_layernorm, naive_layernorm, { { "x", 2, { 4, 37 } }, { "gain", 1, { 37 } }, { "bias", 1, { 37 } } }, .keeps = { "01s", "0s", "" }, .saved = 8 },
+    { OP_LAYERNORM, do_layernorm, naive_layernorm, { { "x", 2, { 211, 113 } }, { "gain", 1, { 113 } }, { "bias", 1, { 113 } } }, .large = true },
+    { OP_LINEAR, do_linear, naive_linear, { { "x", 3, { 2, 3, 5 } }, { "W", 2, { 5, 4 } }, { "b", 1, { 4 } } }, .keeps = { "1", "0", "" } },
+    { OP_LINEAR, do_linear, naive_linear, { { "x", 2, { 9, 7 } }, { "W", 2, { 7, 37 } }, { "b", 1, { 37 } } }, .keeps = { "1", "0", "" } },
+    { OP_LINEAR, do_linear, naive_linear, { { "x", 2, { 41, 67 } }, { "W", 2, { 67, 35 } }, { "b", 1, { 35 } } }, .large = true },
+    { OP_LM_HEAD, do_lm_head, naive_lm_head, { { "x", 3, { 2, 3, 5 } }, { "wte", 2, { 11, 5 } } }, .keeps = { "1", "0" } },
+    { OP_LM_HEAD, do_lm_head, naive_lm_head, { { "x", 2, { 41, 67 } }, { "wte", 2, { 35, 67 } } }, .large = true },
+    { OP_ATTENTION, do_attention_1, naive_attention_1, { { "qkv", 3, { 2, 5, 6 } } }, .keeps = { "0s" }, .saved = 20 },
+    { OP_ATTENTION, do_attention_3, naive_attention_3, { { "qkv", 3, { 2, 4, 18 } } }, .keeps = { "0s" }, .saved = 48 },
+    { OP_ATTENTION, do_attention_1, naive_attention_1, { { "qkv", 3, { 1, 29, 6 } } }, .keeps = { "0s" }, .saved = 58 },  // T above a block of queries
+    { OP_ATTENTION, do_attention_1, naive_attention_1, { { "qkv", 3, { 1, 3, 57 } } }, .keeps = { "0s" }, .saved = 6 },   // D = 19, above the lanes
+    { OP_ATTENTION, do_attention_3, naive_attention_3, { { "qkv", 3, { 3, 53, 108 } } }, .large = true },
+    { OP_GELU, do_gelu, naive_gelu, { { "x", 2, { 3, 7 } } }, .keeps = { "0" } },
+    { OP_GELU, do_gelu, naive_gelu, { { "x", 2, { 100, 229 } } }, .large = true },
+    { OP_DROPOUT, do_dropout, naive_dropout, { { "x", 2, { 5, 9 } } }, .keeps = { "" } },
+    { OP_DROPOUT, do_dropout, naive_dropout, { { "x", 2, { 100, 229 } } }, .large = true },
+    { OP_CROSS_ENTROPY, do_cross_entropy, naive_cross_entropy, { { "logits", 3, { 2, 2, 5 } } }, .keeps = { "0s" }, .saved = 8 },
+    { OP_CROSS_ENTROPY, do_cross_entropy, naive_cross_entropy, { { "logits", 2, { 3, 37 } } }, .keeps = { "0s" }, .saved = 6 },
+    { OP_CROSS_ENTROPY, do_cross_entropy, naive_cross_entropy, { { "logits", 2, { 151, 150 } } }, .large = true },
+
+    { OP_MATMUL_ADD, do_matmul_add, naive_matmul_add, { { "y", 3, { 2, 3, 4 } }, { "h", 3, { 2, 3, 5 } }, { "B", 2, { 5, 4 } } }, .keeps = { "", "2", "1" } },
+    { OP_MATMUL_ADD, do_matmul_add_kept, naive_matmul_add_kept, { { "y", 2, { 3, 7 } }, { "h", 2, { 3, 2 } }, { "B", 2, { 2, 7 } } }, .keeps = { NULL } },
+    { OP_MATMUL_ADD, do_matmul_add, naive_matmul_add, { { "y", 2, { 61, 35 } }, { "h", 2, { 61, 13 } }, { "B", 2, { 13, 35 } } }, .large = true },
+    { OP_RECOMPUTE, do_recompute, naive_recompute, { { "x", 2, { 3, 5 } }, { "W", 2, { 5, 4 } }, { "b", 1, { 4 } } }, .keeps = { "0", "0", "0" }, .leaves = true },
+    { OP_RECOMPUTE, do_recompute, naive_recompute, { { "x", 2, { 41, 67 } }, { "W", 2, { 67, 35 } }, { "b", 1, { 35 } } }, .leaves = true, .large = true },
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static bool has_gradient(OpKind op, int input) // recompute's stands in the engine, not in the table
+{
+    return ops[op].input[input].grad != NULL || (op == OP_RECOMPUTE && input == 0);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ one graph
+
+// PLAIN_USE: loss = w . op(in). SHARED: op(in) is made twice, each with weights of its own, so every input gets two gradients.
+// ALIASED: two inputs of the same shape are one tensor. CHAINED: each input is the result of an op and is dropped at once, and
+// the result goes through another op.
+typedef enum Variant { PLAIN_USE, SHARED, ALIASED, CHAINED, VARIANTS } Variant;
+static const char *const variant_names[VARIANTS] = { "alone", "used twice", "same tensor in two places", "chained" };
+
+typedef struct Graph {
+    const Case *c;
+    Variant     variant;
+    Tape       *tape;
+    Tensor     *in[MAX_INPUTS]; // leaves
+    int         inputs, outputs;
+    Tensor     *out[2], *weight[2];
+} Graph;
+
+static bool observed[OP_KINDS][MAX_INPUTS];
+static bool observe(const Node *n, int input) // the engine asks before each gradient whether to drop it: never
+{
+    observed[n->op][input] = true;
+    return false;
+}
+
+static Graph graph_new(const Case *c, Variant variant)
+{
+    Graph g = { .c = c, .variant = variant, .tape = tape_new() };
+    g.tape->dropout_seed = DROPOUT_SEED;
+    g.tape->cut = observe;
+    for (; g.inputs < MAX_INPUTS && c->in[g.inputs].name; g.inputs++) {
+        const Input *in = &c->in[g.inputs];
+        Tensor *t = g.in[g.inputs] = tensor_new(in->name, MEMORY_WEIGHTS, in->ndim, in->shape);
+        fill_irregular(t, 31 + (uint64_t)(10 * g.inputs), c->op == OP_GELU ? 3 : 1);
+        t->requires_grad = true;
+    }
+    return g;
+}
+
+static void graph_free(Graph *g)
+{
+    tape_free(g->tape);
+    for (int i = 0; i < g->inputs; i++) tensor_drop(g->in[i]);
+    for (int k = 0; k < 2; k++) tensor_drop(g->weight[k]);
+}
+
+static void graph_forward(Graph *g)
+{
+    tape_clear(g->tape);
+    Tensor *in[MAX_INPUTS] = { g->in[0], g->in[1], g->in[2] };
+    static Tensor *late[MAX_INPUTS]; // recompute reads this again in backward
+    if (g->variant == ALIASED) in[1] = in[0];
+    bool made[MAX_INPUTS] = { false };
+    for (int i = 0; i < g->inputs && g->variant == CHAINED; i++)
+        if (!(g->c->leaves && i > 0)) in[i] = op_scale(g->tape, in[i], (real)1.5), made[i] = true;
+    memcpy(late, in, sizeof in);
+    g->outputs = g->variant == SHARED ? 2 : 1;
+    for (int k = 0; k < g->outputs; k++) g->out[k] = g->c->apply(g->tape, late);
+    for (int i = 0; i < g->inputs; i++)
+        if (made[i]) tensor_drop(in[i]);
+    if (g->variant == CHAINED) {
+        Tensor *y = g->out[0];
+        g->out[0] = op_tanh(g->tape, y);
+        tensor_drop(y);
+    }
+}
+
+static Tensor *graph_loss(Graph *g)
+{
+    Tensor *loss = NULL;
+    for (int k = 0; k < g->outputs; k++) {
+        if (g->weight[k] == NULL) {
+            g->weight[k] = tensor_new("weights of the loss", MEMORY_WEIGHTS, g->out[k]->ndim, g->out[k]->shape);
+            fill_irregular(g->weight[k], 500 + (uint64_t)k, 1);
+        }
+        Tensor *part = op_sum(g->tape, op_mul(g->tape, g->out[k], g->weight[k]));
+        loss = loss ? op_add(g->tape, loss, part) : part;
+    }
+    return loss;
+}
+
+static double graph_number(void *context) // the same loss, summed in double outside the engine
+{
+    Graph *g = context;
+    graph_forward(g);
+    double loss = 0;
+    for (int k = 0; k < g->outputs; k++)
+        for (long i = 0; i < g->out[k]->size; i++) loss += at(g->out[k], i) * irregular(500 + (uint64_t)k, i, 1);
+    return loss;
+}
+
+static void graph_backward(Graph *g)
+{
+    graph_forward(g);
+    backward(g->tape, graph_loss(g));
+}
+
+// ---------------------------------------------------------------------------------------------------------------- the op tests
+
+static bool checked[OP_KINDS][MAX_INPUTS];
+
+static bool can_alias(const Case *c) // a - a is left out: its gradient is 0, which a test of its own expects
+{
+    const Input *a = &c->in[0], *b = &c->in[1];
+    return b->name && c->op != OP_SUB && a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+}
+
+static void check_case(const Case *c, Variant variant)
+{
+    if (variant == ALIASED && !can_alias(c)) return;
+    Graph g = graph_new(c, variant);
+    memset(observed, 0, sizeof observed);
+    graph_backward(&g);
+    for (int i = 0; i < g.inputs; i++) g.in[i]->requires_grad = false;
+    for (int i = 0; i < (variant == ALIASED ? 1 : g.inputs); i++) {
+        Tensor *t = g.in[i];
+        double *expected = malloc((size_t)t->size * sizeof *expected);
+        for (long j = 0; j < t->size; j++) expected[j] = central_difference(&t->data[j], graph_number, &g);
+        char what[160];
+        snprintf(what, sizeof what, "%s, d/d %s %s, %s", ops[c->op].name, t->name, shape_text(t), variant_names[variant]);
+        Verdict v = compare_gradients(what, t->grad, expected, t->size, last_dim(t), GRAD_BOUND);
+        EXPECT(v.ok, "%s", v.text);
+        if (v.ok && variant == CHAINED) checked[c->op][i] = observed[c->op][i] || c->op == OP_RECOMPUTE;
+        free(expected);
+    }
+    graph_free(&g);
+}
+
+static void check_variant(Variant variant)
+{
+    for (int i = 0; i < CASES; i++)
+        if (!cases[i].large) check_case(&cases[i], variant);
+}
+
+TEST(gradients_of_each_op_alone) { check_variant(PLAIN_USE); }
+TEST(gradients_of_inputs_used_twice) { check_variant(SHARED); }
+TEST(gradients_of_one_tensor_in_two_places) { check_variant(ALIASED); }
+TEST(gradients_of_each_op_between_others) { check_variant(CHAINED); }
+
+TEST(a_tensor_minus_itself)
+{
+    Tensor *x = tensor_from("x", (real[]){ 3, (real)-0.5, 7 }, SHAPE(3));
+    x->requires_grad = true;
+    Tape *tape = tape_new();
+    backward(tape, op_sum(tape, op_sub(tape, x, x)));
+    for (int i = 0; i < 3; i++) EXPECT(x->grad && x->grad[i] == 0, "d(x - x)/dx is not 0 at %d", i);
+    tape_free(tape);
+    tensor_drop(x);
+}
+
+TEST(no_op_and_no_input_is_missed) // runs after the test of chained ops, which fills `checked`
+{
+    for (int op = 0; op < OP_KINDS; op++) {
+        EXPECT(ops[op].name != NULL && ops[op].forward != NULL, "op %d has no row in the op table", op);
+        int inputs = 0;
+        for (int i = 0; i < MAX_INPUTS; i++) {
+            if (!has_gradient((OpKind)op, i)) continue;
+            inputs++;
+            EXPECT(checked[op][i], "%s: the gradient of input %d passed no check", ops[op].name, i);
+        }
+        EXPECT(inputs > 0, "%s has no gradient at all", ops[op].name);
+        bool large = false;
+        for (int i = 0; i < CASES; i++) large |= cases[i].large && cases[i].op == (OpKind)op;
+        EXPECT(large, "%s: not in the comparison of threads", ops[op].name);
+    }
+}
+
+TEST(the_checker_rejects_wrong_gradients)
+{
+    enum { ROWS_ = 2, COLUMNS_ = 3, SIZE = ROWS_ * COLUMNS_ };
+    const double right[SIZE] = { 0.5, -1.25, 3, 0.75, -0.125, 2 };
+    static const struct { const char *what, *hint; double factor; } wrong[] = {
+        { "zero", "path cut", 0 }, { "half", "+=", 0.5 }, { "double", "added twice", 2 }, { "negative", "sign", -1 }, { "seventh", "factor", 1 / 7.0 },
+    };
+    real ours[SIZE];
+    for (int i = 0; i < SIZE; i++) ours[i] = (real)right[i];
+    EXPECT(compare_gradients("right", ours, right, SIZE, COLUMNS_, GRAD_BOUND).ok, "a right gradient is rejected");
+    for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++) {
+        for (int i = 0; i < SIZE; i++) ours[i] = (real)(wrong[w].factor * right[i]);
+        Verdict v = compare_gradients(wrong[w].what, ours, right, SIZE, COLUMNS_, GRAD_BOUND);
+        EXPECT(!v.ok && v.differ == SIZE && strstr(v.text, wrong[w].hint), "%s", v.text);
+    }
+    for (int r = 0; r < ROWS_; r++)
+        for (int c = 0; c < COLUMNS_; c++) ours[c * ROWS_ + r] = (real)right[r * COLUMNS_ + c];
+    Verdict v = compare_gradients("transposed", ours, right, SIZE, COLUMNS_, GRAD_BOUND);
+    EXPECT(!v.ok && strstr(v.text, "transposed pattern"), "%s", v.text);
+    for (int i = 0; i < SIZE; i++) ours[i] = (real)right[i];
+    ours[4] = (real)(right[4] * (1 + 4 * GRAD_BOUND)); // one entry, slightly wrong
+    v = compare_gradients("one entry", ours, right, SIZE, COLUMNS_, GRAD_BOUND);
+    EXPECT(!v.ok && v.differ == 1 && strstr(v.text, "[1,1]"), "%s", v.text);
+    ours[4] = (real)NAN;
+    EXPECT(!compare_gradients("NaN", ours, right, SIZE, COLUMNS_, GRAD_BOUND).ok, "NaN passes");
+    EXPECT(!compare_gradients("NULL", NULL, right, SIZE, COLUMNS_, GRAD_BOUND).ok, "a missing gradient passes");
+    const double zeros[SIZE] = { 0 };
+    memset(ours, 0, sizeof ours);
+    v = compare_gradients("vacuous", ours, zeros, SIZE, COLUMNS_, GRAD_BOUND);
+    EXPECT(!v.ok && strstr(v.text, "could not fail"), "zeros agree with zeros: %s", v.text);
+}
+
+// Every choice of frozen inputs: the gradients of the others keep their bits, and a frozen input gets none.
+TEST(frozen_inputs_change_no_other_gradient)
+{
+    for (int n = 0; n < CASES; n++) {
+        const Case *c = &cases[n];
+        if (c->large || !c->in[1].name) continue;
+        for (Variant variant = PLAIN_USE; variant < VARIANTS; variant++) {
+            if (variant == ALIASED) continue;
+            Graph g = graph_new(c, variant);
+            graph_backward(&g);
+            real *all[MAX_INPUTS] = { NULL };
+            for (int i = 0; i < g.inputs; i++) all[i] = copy_of(g.in[i]->grad, g.in[i]->size);
+            for (unsigned trains = 1; trains + 1 < 1u << g.inputs; trains++) {
+                for (int i = 0; i < g.inputs; i++) {
+                    tensor_drop_grad(g.in[i]);
+                    g.in[i]->requires_grad = trains >> i & 1;
+                }
+                graph_backward(&g);
+                for (int i = 0; i < g.inputs; i++) {
+                    if (trains >> i & 1)
+                        EXPECT(g.in[i]->grad && same_bits(g.in[i]->grad, all[i], g.in[i]->size), "%s, %s, trainable inputs %#x: other bits in d/d %s", ops[c->op].name,
+                               variant_names[variant], trains, g.in[i]->name);
+                    else EXPECT(g.in[i]->grad == NULL, "%s: %s is frozen and has a gradient", ops[c->op].name, g.in[i]->name);
+                }
+            }
+            for (int i = 0; i < g.inputs; i++) free(all[i]);
+            graph_free(&g);
+        }
+    }
+}
+
+// What a node keeps is what the trainable inputs' gradients read: no more (memory), and no less (the chained gradients above
+// would read freed buffers). All inputs are results here, dropped by the caller at once.
+TEST(a_node_keeps_what_its_gradients_read)
+{
+    for (int n = 0; n < CASES; n++) {
+        const Case *c = &cases[n];
+        if (c->large || c->keeps[0] == NULL) continue;
+        Graph g = graph_new(c, CHAINED);
+        for (unsigned trains = 0; trains < 1u << g.inputs; trains++) {
+            tape_clear(g.tape);
+            Tensor *in[MAX_INPUTS] = { NULL };
+            static Tensor *late[MAX_INPUTS];
+            for (int i = 0; i < g.inputs; i++) {
+                g.in[i]->requires_grad = trains >> i & 1;
+                in[i] = c->leaves && i > 0 ? g.in[i] : op_scale(g.tape, g.in[i], (real)1.5);
+            }
+            memcpy(late, in, sizeof in);
+            Tensor *y = c->apply(g.tape, late);
+            bool keeps_in[MAX_INPUTS] = { false }, keeps_out = false, keeps_saved = false;
+            for (int i = 0; i < g.inputs; i++)
+                for (const char *k = c->keeps[i]; trains >> i & 1 && *k; k++) {
+                    if (*k == 'y') keeps_out = true;
+                    else if (*k == 's') keeps_saved = true;
+                    else keeps_in[*k - '0'] = true;
+                }
+            long expected = (keeps_out ? y->size : 0) + (keeps_saved ? c->saved : 0);
+            for (int i = 0; i < g.inputs; i++) expected += keeps_in[i] ? in[i]->size : 0;
+            for (int i = 0; i < g.inputs; i++)
+                if (!(c->leaves && i > 0)) tensor_drop(in[i]);
+            tensor_drop(y);
+            EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == expected * (long)sizeof(real), "%s, trainable inputs %#x: %ld bytes are kept, not %ld", ops[c->op].name,
+                   trains, ledger.live[MEMORY_KEPT_ACTIVATIONS], expected * (long)sizeof(real));
+            EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0, "%s: %ld bytes are live after all handles were dropped", ops[c->op].name, ledger.live[MEMORY_LIVE_ACTIVATIONS]);
+            EXPECT(y->requires_grad == (trains != 0), "%s, trainable inputs %#x: the result's flag is %d", ops[c->op].name, trains, y->requires_grad);
+        }
+        graph_free(&g);
+    }
+}
+
+TEST(values_follow_the_formulas)
+{
+    for (int n = 0; n < CASES; n++) {
+        const Case *c = &cases[n];
+        Graph g = graph_new(c, PLAIN_USE);
+        graph_forward(&g);
+        Tensor *y = g.out[0];
+        double *expected = malloc((size_t)y->size * sizeof *expected), largest = 0, worst = 0;
+        c->naive(g.in, expected);
+        for (long i = 0; i < y->size; i++) largest = fmax(largest, fabs(expected[i]));
+        for (long i = 0; i < y->size; i++) {
+            double error = fabs(at(y, i) - expected[i]) / largest;
+            if (!(error <= worst)) worst = error;
+        }
+        EXPECT(largest > 1e-3 && worst < 60 * EPSILON, "%s, %s %s: off by %.2e of the largest value, %.3g", ops[c->op].name, g.in[0]->name, shape_text(g.in[0]), worst, largest);
+        // without a tape: the same bits; dropout, which is off then, gives a copy
+        Tensor *free_y = c->apply(NULL, g.in);
+        const real *same = c->op == OP_DROPOUT ? g.in[0]->data : y->data;
+        EXPECT(same_bits(free_y->data, same, y->size), "%s: other bits without a tape", ops[c->op].name);
+        tensor_drop(free_y);
+        free(expected);
+        graph_free(&g);
+    }
+}
+
+TEST(bits_do_not_depend_on_the_threads)
+{
+    static const int counts[] = { 1, 2, 3, 5 };
+    for (int n = 0; n < CASES; n++) {
+        const Case *c = &cases[n];
+        if (!c->large) continue;
+        real *y = NULL, *grads[MAX_INPUTS] = { NULL };
+        for (int k = 0; k < 4; k++) {
+            parallel_set_threads(counts[k]);
+            Graph g = graph_new(c, PLAIN_USE);
+            graph_backward(&g);
+            if (k == 0) {
+                y = copy_of(g.out[0]->data, g.out[0]->size);
+                for (int i = 0; i < g.inputs; i++) grads[i] = copy_of(g.in[i]->grad, g.in[i]->size);
+            } else {
+                EXPECT(same_bits(y, g.out[0]->data, g.out[0]->size), "%s: other values with %d threads", ops[c->op].name, counts[k]);
+                for (int i = 0; i < g.inputs; i++)
+                    EXPECT(same_bits(grads[i], g.in[i]->grad, g.in[i]->size), "%s: other bits in d/d %s with %d threads", ops[c->op].name, g.in[i]->name, counts[k]);
+            }
+            graph_free(&g);
+        }
+        free(y);
+        for (int i = 0; i < MAX_INPUTS; i++) free(grads[i]);
+    }
+    parallel_set_threads(2);
+}
+
+// ------------------------------------------------------------------------------------------------------ values at the extremes
+
+TEST(softmax_and_cross_entropy_survive_large_logits)
+{
+    const real large[] = { 900, -900, 899, 3, 900 };
+    const int target[] = { 2 };
+    Tensor *x = tensor_from("x", large, SHAPE(1, 5));
+    Tensor *y = op_softmax(NULL, x), *loss = op_cross_entropy(NULL, x, target);
+    double sum = 2 + exp(-1);
+    EXPECT(fabs(at(y, 0) - 1 / sum) < 4 * EPSILON && fabs(at(y, 2) - exp(-1) / sum) < 4 * EPSILON, "%g %g", at(y, 0), at(y, 2));
+    EXPECT(at(y, 1) < 1e-30 && at(y, 3) < 1e-30, "%g %g", at(y, 1), at(y, 3));
+    EXPECT(fabs(at(loss, 0) - (1 + log(sum))) < 900 * EPSILON, "%.9g, not %.9g", at(loss, 0), 1 + log(sum));
+    tensor_drop(loss);
+    tensor_drop(y);
+    for (long i = 0; i < x->size; i++) x->data[i] = (real)-1e4 + (real)i; // all far below 0: still a distribution
+    y = op_softmax(NULL, x);
+    sum = 0;
+    for (long i = 0; i < y->size; i++) sum += at(y, i);
+    EXPECT(fabs(sum - 1) < 8 * EPSILON && at(y, 4) > at(y, 3), "the sum is %.9g", sum);
+    tensor_drop(y);
+    tensor_drop(x);
+}
+
+TEST(gelu_far_from_zero)
+{
+    const real far[] = { -40, -12, -6, 6, 12, 40, 0 };
+    Tensor *x = tensor_from("x", far, SHAPE(7));
+    x->requires_grad = true;
+    Tape *tape = tape_new();
+    Tensor *y = op_gelu(tape, x);
+    backward(tape, op_sum(tape, y));
+    for (int i = 0; i < 7; i++) {
+        EXPECT(fabs(at(y, i) - gelu_of((double)far[i])) <= 1e-6 + 4 * EPSILON * fabs((double)far[i]), "gelu(%g) = %g", (double)far[i], at(y, i));
+        double slope = i < 3 ? 0 : i < 6 ? 1 : 0.5;
+        EXPECT(fabs((double)x->grad[i] - slope) < 1e-6, "the slope at %g is %g", (double)far[i], (double)x->grad[i]);
+    }
+    tape_free(tape);
+    tensor_drop(x);
+}
+
+TEST(relu_has_slope_0_at_0)
+{
+    Tensor *x = tensor_from("x", (real[]){ 0, (real)-0.5, (real)0.5 }, SHAPE(3));
+    x->requires_grad = true;
+    Tape *tape = tape_new();
+    backward(tape, op_sum(tape, op_relu(tape, x)));
+    EXPECT(x->grad[0] == 0 && x->grad[1] == 0 && x->grad[2] == 1, "%g %g %g", (double)x->grad[0], (double)x->grad[1], (double)x->grad[2]);
+    tape_free(tape);
+    tensor_drop(x);
+}
+
+// ------------------------------------------------------------------------------------------------------------------- dropout
+
+static real *dropped(Tape *tape, Tensor *x, real p, int calls_before)
+{
+    tape_clear(tape);
+    for (int i = 0; i < calls_before; i++) op_dropout(tape, x, p);
+    return copy_of(op_dropout(tape, x, p)->data, x->size);
+}
+
+TEST(dropout_drops_its_share_and_can_be_replayed)
+{
+    enum { N = 20000 };
+    Tensor *x = tensor_new("x", MEMORY_WEIGHTS, SHAPE(N));
+    for (long i = 0; i < N; i++) x->data[i] = 3;
+    Tape *tape = tape_new();
+    static const double chances[] = { 0, 0.1, 0.5, 0.9 };
+    for (int k = 0; k < 4; k++) {
+        tape->dropout_seed = 11;
+        real *y = dropped(tape, x, (real)chances[k], 0);
+        long zeros = 0, others = 0, pairs = 0;
+        for (long i = 0; i < N; i++) {
+            zeros += y[i] == 0;
+            others += y[i] != 0 && fabs((double)y[i] - 3 / (1 - chances[k])) > 100 * EPSILON;
+            pairs += i > 0 && y[i] == 0 && y[i - 1] == 0;
+        }
+        double share_ = (double)zeros / N, deviation = sqrt(chances[k] * (1 - chances[k]) / N);
+        EXPECT(fabs(share_ - chances[k]) <= 5 * deviation, "p = %g: a share of %g is zero", chances[k], share_);
+        EXPECT(fabs((double)pairs / N - chances[k] * chances[k]) <= 0.03, "p = %g: neighbours are not independent: %g", chances[k], (double)pairs / N);
+        EXPECT(others == 0, "p = %g: %ld elements are neither 0 nor x / (1 - p)", chances[k], others);
+        real *again = dropped(tape, x, (real)chances[k], 0), *next = dropped(tape, x, (real)chances[k], 1);
+        tape->dropout_seed = 12;
+        real *other = dropped(tape, x, (real)chances[k], 0);
+        EXPECT(same_bits(y, again, N), "p = %g: the same call gave other elements", chances[k]);
+        if (k > 0) EXPECT(!same_bits(y, next, N) && !same_bits(y, other, N), "p = %g: another call, or another seed, gave the same elements", chances[k]);
+        free(y), free(again), free(next), free(other);
+    }
+    tape_free(tape);
+    tensor_drop(x);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ fast_exp
+
+TEST(fast_exp_agrees_with_libm)
+{
+    if (IN_DOUBLE) {
+        for (double x = -700; x < 700; x += 0.371) EXPECT((double)fast_exp((real)x) == exp(x), "e^%g = %.17g", x, (double)fast_exp((real)x));
+        return;
+    }
+    double worst = 0, where = 0;
+    for (int sign = -1; sign <= 1; sign += 2)
+        for (uint32_t bits = 0x2f000000u; bits < 0x42b00000u; bits += 499) { // from 2^-33 to 88, a sample of all floats
+            float x;
+            memcpy(&x, &bits, sizeof x);
+            x *= (float)sign;
+            if (x < -87.0f) break;
+            double error = fabs((double)fast_exp((real)x) / exp((double)x) - 1);
+            if (!(error <= worst)) worst = error, where = (double)x;
+        }
+    EXPECT(worst < 2e-7, "relative error %.3g at %.9g", worst, where); // what tensor.h promises
+    EXPECT(worst > 1e-9, "the test compares nothing: %g", worst);
+    EXPECT(fast_exp(0) == 1, "e^0 = %.9g", (double)fast_exp(0));
+    const real ends[] = { 1000, (real)88.5, (real)INFINITY };
+    for (int i = 0; i < 3; i++) {
+        EXPECT(fast_exp(ends[i]) == fast_exp(88), "e^%g leaves the end's value", (double)ends[i]);
+        EXPECT(fast_exp(-ends[i]) == fast_exp(-87) && fast_exp(-ends[i]) > 0, "e^-%g leaves the end's value", (double)ends[i]);
+    }
+}
+
+TEST(fast_exp_keeps_nan) { EXPECT(isnan((double)fast_exp((real)NAN)), "e^NaN = %g", (double)fast_exp((real)NAN)); }
+
+// -------------------------------------------------------------------------------------------------------------------- matmul
+
+typedef enum Start { START_NONE, START_BIAS, START_SELF, STARTS } Start;
+
+// A product with its operands in guarded buffers: NaN around what may be read, canaries around what may be written.
+typedef struct Product { Matmul p; real *a, *b, *c, *bias; long a_size, b_size, c_size; } Product;
+
+enum { GUARD = 48 };
+static const real CANARY = (real)-12345.5;
+
+static real *guarded(long inner, real fill)
+{
+    real *buffer = malloc((size_t)(inner + 2 * GUARD) * sizeof *buffer);
+    for (long i = 0; i < inner + 2 * GUARD; i++) buffer[i] = fill;
+    return buffer;
+}
+
+static Product product_new(int m, int n, int k, bool a_transposed, bool b_transposed, Start start, double scale)
+{
+    Product q = { .p = { .m = m, .n = n, .k = k, .scale = (real)scale } };
+    long a_row = a_transposed ? m + 3 : k + 3, b_row = b_transposed ? k + 2 : n + 2, c_row = n + 5;
+    q.a_size = a_row * (a_transposed ? k : m), q.b_size = b_row * (b_transposed ? n : k), q.c_size = c_row * m;
+    q.a = guarded(q.a_size, (real)NAN), q.b = guarded(q.b_size, (real)NAN), q.c = guarded(q.c_size, CANARY), q.bias = guarded(n, (real)NAN);
+    q.p.a = q.a + GUARD, q.p.a_row = a_transposed ? 1 : a_row, q.p.a_column = a_transposed ? a_row : 1;
+    q.p.b = q.b + GUARD, q.p.b_row = b_transposed ? 1 : b_row, q.p.b_column = b_transposed ? b_row : 1;
+    q.p.c = q.c + GUARD, q.p.c_row = c_row;
+    for (int i = 0; i < m; i++)
+        for (int l = 0; l < k; l++) q.a[GUARD + i * q.p.a_row + l * q.p.a_column] = (real)irregular(1, (long)i * k + l, 1);
+    for (int l = 0; l < k; l++)
+        for (int j = 0; j < n; j++) q.b[GUARD + l * q.p.b_row + j * q.p.b_column] = (real)irregular(2, (long)l * n + j, 1);
+    for (int j = 0; j < n; j++) q.bias[GUARD + j] = (real)irregular(3, j, 1);
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) q.p.c[i * c_row + j] = start == START_SELF ? (real)irregular(4, (long)i * n + j, 1) : (real)NAN;
+    if (start == START_BIAS) q.p.start = q.bias + GUARD;
+    if (start == START_SELF) q.p.start = q.p.c, q.p.start_row = c_row;
+    return q;
+}
+
+static void product_free(Product *q) { free(q->a), free(q->b), free(q->c), free(q->bias); }
+
+static void run_parts(Matmul p, int count)
+{
+    for (int i = 0; i < count; i++) matmul(p, (Part){ i, count });
+}
+
+// The triple loop, at every `every`-th element and along the borders; true if all is right and no canary was touched.
+static bool product_right(const Product *q, Start start, int every, char *text, size_t size)
+{
+    const Matmul *p = &q->p;
+    for (int i = 0; i < p->m; i++)
+        for (int j = 0; j < p->n; j++) {
+            if (((long)i * p->n + j) % every != 0 && i != 0 && j != 0 && i != p->m - 1 && j != p->n - 1) continue;
+            double sum = start == START_BIAS ? irregular(3, j, 1) : start == START_SELF ? irregular(4, (long)i * p->n + j, 1) : 0, weight = fabs(sum);
+            for (int l = 0; l < p->k; l++) {
+                double product = (double)p->scale * irregular(1, (long)i * p->k + l, 1) * irregular(2, (long)l * p->n + j, 1);
+                sum += product;
+                weight += fabs(product);
+            }
+            double got = (double)p->c[i * p->c_row + j];
+            if (fabs(got - sum) <= EPSILON * (p->k + 3) * weight) continue;
+            snprintf(text, size, "%d x %d x %d, strides %ld %ld, %ld %ld, start %d: C[%d,%d] = %.9g, not %.9g", p->m, p->n, p->k, p->a_row, p->a_column, p->b_row,
+                     p->b_column, start, i, j, got, sum);
+            return false;
+        }
+    long inner = q->c_size + 2 * GUARD;
+    for (long w = 0; w < inner; w++) {
+        long at_ = w - GUARD;
+        bool inside = at_ >= 0 && at_ < q->c_size && at_ % p->c_row < p->n;
+        if (inside || q->c[w] == CANARY) continue;
+        snprintf(text, size, "%d x %d x %d: wrote outside of C at %ld", p->m, p->n, p->k, at_);
+        return false;
+    }
+    return true;
+}
+
+static void check_product(int m, int n, int k, int every)
+{
+    for (int form = 0; form < 4 * STARTS; form++) {
+        Start start = (Start)(form / 4);
+        Product q = product_new(m, n, k, form & 1, form & 2, start, form % 5 == 0 ? 1 : -0.375);
+        run_parts(q.p, 1 + form % 3);
+        char text[256] = "";
+        EXPECT(product_right(&q, start, every, text, sizeof text), "%s", text);
+        product_free(&q);
+    }
+}
+
+TEST(matmul_equals_the_triple_loop)
+{
+    for (int i = 0; i < 60; i++)
+        check_product(1 + (int)(random_bits(5, 3 * (uint64_t)i) % 70), 1 + (int)(random_bits(5, 3 * (uint64_t)i + 1) % 70), 1 + (int)(random_bits(5, 3 * (uint64_t)i + 2) % 70), 3);
+    static const int sizes[] = { 1, 2, 3, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33 };
+    for (int i = 0; i < 14; i++) check_product(sizes[i], sizes[(i * 5 + 3) % 14], sizes[(i * 3 + 1) % 14], 1);
+    check_product(1, 1, 1, 1);
+    check_product(1, 300, 7, 1);
+    check_product(300, 1, 7, 1);
+}
+
+TEST(matmul_across_its_blocks)
+{
+    check_product(301, 300, 513, 211);
+    check_product(193, 257, 256, 211);
+    check_product(145, 33, 257, 61);
+}
+
+// The bits of an element depend on its own row of A and column of B alone: not on m, n, or the number of parts.
+TEST(matmul_bits_depend_on_row_and_column_alone)
+{
+    static const int shapes[][3] = { { 37, 53, 300 }, { 9, 70, 33 }, { 211, 5, 17 }, { 50, 290, 40 } };
+    for (int s = 0; s < 4; s++)
+        for (int form = 0; form < 4; form++) {
+            int m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
+            Product one = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
+            run_parts(one.p, 1);
+            for (int parts = 2; parts <= 7; parts += parts == 3 ? 2 : 1) {
+                Product many = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
+                run_parts(many.p, parts);
+                EXPECT(same_bits(one.c, many.c, one.c_size + 2 * GUARD), "%d x %d x %d: other bits in %d parts", m, n, k, parts);
+                product_free(&many);
+            }
+            long rows_differ = 0, columns_differ = 0;
+            for (int i = 0; i < m; i += 3) { // a row by itself
+                Product row = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
+                row.p.a += i * row.p.a_row, row.p.m = 1;
+                run_parts(row.p, 1);
+                rows_differ += !same_bits(row.p.c, one.p.c + i * one.p.c_row, n);
+                product_free(&row);
+            }
+            for (int j = 0; j < n; j += 7) { // a column by itself
+                Product column = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
+                column.p.b += j * column.p.b_column, column.p.start += j, column.p.n = 1;
+                run_parts(column.p, 1);
+                for (int i = 0; i < m; i++) columns_differ += !same_bits(column.p.c + i * column.p.c_row, one.p.c + i * one.p.c_row + j, 1);
+                product_free(&column);
+            }
+            EXPECT(rows_differ == 0 && columns_differ == 0, "%d x %d x %d: %ld rows and %ld elements have other bits when computed alone", m, n, k, rows_differ, columns_differ);
+            product_free(&one);
+        }
+}
+
+TEST(matmul_parts_write_each_element_once)
+{
+    static const int shapes[][2] = { { 37, 53 }, { 3, 200 }, { 200, 3 }, { 1, 1 }, { 64, 64 } };
+    for (int s = 0; s < 5; s++)
+        for (int parts = 1; parts <= 6; parts++) {
+            int m = shapes[s][0], n = shapes[s][1];
+            int *writes = calloc((size_t)m * (size_t)n, sizeof *writes);
+            for (int i = 0; i < parts; i++) {
+                Product q = product_new(m, n, 5, false, false, START_NONE, 1); // C starts as NaN
+                matmul(q.p, (Part){ i, parts });
+                for (int r = 0; r < m; r++)
+                    for (int c = 0; c < n; c++) writes[r * n + c] += !isnan((double)q.p.c[r * q.p.c_row + c]);
+                product_free(&q);
+            }
+            long wrong = 0;
+            for (int e = 0; e < m * n; e++) wrong += writes[e] != 1;
+            EXPECT(wrong == 0, "%d x %d in %d parts: %ld elements are not written exactly once", m, n, parts, wrong);
+            free(writes);
+        }
+}
+
+// ------------------------------------------------------------------------------------------------------------------ parallel
+
+TEST(shares_cover_all_and_are_even)
+{
+    for (long n = 0; n <= 80; n++)
+        for (long grain = 1; grain <= 17; grain += 1 + grain / 5)
+            for (int count = 1; count <= 9; count++) {
+                long end = 0, least = n + 1, most = 0;
+                bool aligned = true;
+                for (int i = 0; i < count; i++) {
+                    Share s = share((Part){ i, count }, n, grain);
+                    aligned &= s.begin == end && s.end >= s.begin && (s.begin % grain == 0 || s.begin == n);
+                    end = s.end;
+                    long length = s.end - s.begin;
+                    least = length < least ? length : least;
+                    most = length > most ? length : most;
+                }
+                EXPECT(aligned && end == n, "%ld items, grain %ld, %d parts: the shares do not follow each other", n, grain, count);
+                EXPECT(most - least <= grain, "%ld items, grain %ld, %d parts: shares from %ld to %ld", n, grain, count, least, most);
+            }
+}
+
+typedef struct Calls { atomic_int of_part[16], wrong; int count; } Calls;
+
+static void count_call(void *context, Part part)
+{
+    Calls *calls = context;
+    if (part.count != calls->count || part.index < 0 || part.index >= part.count) atomic_fetch_add(&calls->wrong, 1);
+    else atomic_fetch_add(&calls->of_part[part.index], 1);
+}
+
+TEST(every_part_runs_once_with_more_threads_than_cores)
+{
+    static const int counts[] = { 7, 1, 2, 5, 7, 3, 2 }; // up and down
+    for (int k = 0; k < 7; k++) {
+        parallel_set_threads(counts[k]);
+        EXPECT(parallel_threads() == counts[k], "%d threads, not %d", parallel_threads(), counts[k]);
+        for (int round = 0; round < 40; round++) {
+            Calls calls = { .count = counts[k] };
+            if (round % 20 == 19) nanosleep(&(struct timespec){ 0, 3000000 }, NULL); // long enough for the waiting threads to fall asleep
+            parallel_run(count_call, &calls);
+            int wrong = atomic_load(&calls.wrong);
+            for (int i = 0; i < 16; i++) wrong += atomic_load(&calls.of_part[i]) != (i < counts[k]);
+            EXPECT(wrong == 0, "%d threads, round %d: %d parts ran not at all, twice, or with a wrong number", counts[k], round, wrong);
+        }
+    }
+    Calls calls = { .count = 1 };
+    parallel_run_serial(count_call, &calls);
+    EXPECT(atomic_load(&calls.of_part[0]) == 1 && atomic_load(&calls.wrong) == 0, "the serial run is not one part");
+    parallel_set_threads(MAX_THREADS + 50);
+    EXPECT(parallel_threads() == MAX_THREADS, "%d threads", parallel_threads());
+    parallel_set_threads(0);
+    EXPECT(parallel_threads() == (int)sysconf(_SC_NPROCESSORS_ONLN), "0 is not one thread per core: %d", parallel_threads());
+    parallel_set_threads(2);
+}
+
+int main(void)
+{
+    parallel_set_threads(2);
+    RUN(the_checker_rejects_wrong_gradients);
+    RUN(gradients_of_each_op_alone);
+    RUN(gradients_of_inputs_used_twice);
+    RUN(gradients_of_one_tensor_in_two_places);
+    RUN(a_tensor_minus_itself);
+    RUN(gradients_of_each_op_between_others);
+    RUN(no_op_and_no_input_is_missed);
+    RUN(frozen_inputs_change_no_other_gradient);
+    RUN(a_node_keeps_what_its_gradients_read);
+    RUN(values_follow_the_formulas);
+    RUN(bits_do_not_depend_on_the_threads);
+    RUN(softmax_and_cross_entropy_survive_large_logits);
+    RUN(gelu_far_from_zero);
+    RUN(relu_has_slope_0_at_0);
+    RUN(dropout_drops_its_share_and_can_be_replayed);
+    RUN(fast_exp_agrees_with_libm);
+    RUN(fast_exp_keeps_nan);
+    RUN(matmul_equals_the_triple_loop);
+    RUN(matmul_across_its_blocks);
+    RUN(matmul_bits_depend_on_row_and_column_alone);
+    RUN(matmul_parts_write_each_element_once);
+    RUN(shares_cover_all_and_are_even);
+    RUN(every_part_runs_once_with_more_threads_than_cores);
+    return test_summary();
+}
