@@ -1,0 +1,129 @@
+// adapter.c - what is in an adapter; folding it into a base; comparing two.
+
+#include "io/checkpoint.h"
+#include "io/options.h"
+#include "io/progress.h"
+#include "io/training.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+
+static void help(void)
+{
+    printf("adapter: looks into LoRA adapters, merges and compares them\n\n"
+           "  ./adapter info  DIR [--model BASE]              ranks, sizes, |A|, |B| and the change they make to each weight\n"
+           "  ./adapter merge DIR --out OUT [--model BASE]    writes BASE with the adapter folded in: W + s A B\n"
+           "  ./adapter diff  DIR OTHER [--model BASE]        how far the two adapters' changes are apart, layer by layer\n\n"
+           "  --model BASE   the base; without it, the one that the adapter names\n"
+           "  --any-base     although the adapter was trained on another base\n\n"
+           "Example: ./adapter merge out/pirate --out out/merged && ./sample --model out/merged\n");
+}
+
+// The change that layer k of block i gets: s A B, [I,O]; NULL if there is none. The caller drops it.
+static Tensor *change(const Adapter *adapter, int block, int kind)
+{
+    const Lora *lora = &adapter->lora[block * LINEARS + kind];
+    if (lora->A == NULL) return NULL;
+    Tensor *product = op_matmul(NULL, lora->A, lora->B), *scaled = op_scale(NULL, product, lora->scale);
+    tensor_drop(product);
+    return scaled;
+}
+
+static void info(Transformer *model, Adapter *adapter, const char *directory)
+{
+    const Config *c = &model->config;
+    long base = transformer_base_size(model), size = adapter_size(adapter, c);
+    printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n\n", directory, thousands(size), bytes_text((double)(size * (long)sizeof(real))), thousands(base),
+           bytes_text((double)(base * (long)sizeof(real))), 100.0 * (double)size / (double)base);
+    printf("%-24s%6s%9s%11s%11s%13s%10s\n", "layer", "r", "scale", "|A|", "|B|", "|s A B|", "/ |W|");
+    bool untrained = true;
+    for (int i = 0; i < c->n_layer; i++)
+        for (int k = 0; k < LINEARS; k++) {
+            const Lora *lora = &adapter->lora[i * LINEARS + k];
+            Tensor *delta = change(adapter, i, k);
+            if (delta == NULL) continue;
+            const Tensor *W = model->blocks[i].linear[k].weight;
+            double b = norm_of(lora->B->data, lora->B->size), d = norm_of(delta->data, delta->size), w = norm_of(W->data, W->size);
+            untrained &= b == 0;
+            char name[32];
+            snprintf(name, sizeof name, "h.%d.%s", i, linear_names[k]);
+            printf("%-24s%6d%9.4g%11.4g%11.4g%13.4g%9.2f%%\n", name, lora->A->shape[1], (double)lora->scale, norm_of(lora->A->data, lora->A->size), b, d, 100 * d / w);
+            tensor_drop(delta);
+        }
+    if (untrained) printf("every B is exactly 0: this adapter has not been trained, and changes nothing\n");
+    enum { SWITCHES = 1000 };
+    double start = seconds_now();
+    for (int i = 0; i < SWITCHES; i++) transformer_use_adapter(model, i % 2 ? adapter : NULL);
+    printf("\none more adapter like this on the same base takes %s; switching takes %.1f microseconds\n", bytes_text((double)(size * (long)sizeof(real))), 1e6 * (seconds_now() - start) / SWITCHES);
+}
+
+static void diff(Transformer *model, const Adapter *a, const Adapter *b)
+{
+    printf("%-24s%12s%12s%12s%12s\n", "layer", "|first|", "|second|", "|a - b|", "cosine");
+    for (int i = 0; i < model->config.n_layer; i++)
+        for (int k = 0; k < LINEARS; k++) {
+            Tensor *x = change(a, i, k), *y = change(b, i, k);
+            if (x == NULL && y == NULL) continue;
+            char name[32];
+            snprintf(name, sizeof name, "h.%d.%s", i, linear_names[k]);
+            long size = x ? x->size : y->size;
+            double xx = 0, yy = 0, xy = 0;
+            for (long j = 0; j < size; j++) {
+                double u = x ? (double)x->data[j] : 0, v = y ? (double)y->data[j] : 0;
+                xx += u * u, yy += v * v, xy += u * v;
+            }
+            double apart = xx + yy - 2 * xy;
+            printf("%-24s%12.4g%12.4g%12.4g%12.4f\n", name, sqrt(xx), sqrt(yy), sqrt(apart > 0 ? apart : 0), xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : 0);
+            tensor_drop(x);
+            tensor_drop(y);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    program_name = "adapter";
+    enum { MODEL = 1, OUT, ANY_BASE, HELP };
+    static const struct option options[] = { { "model", 1, NULL, MODEL }, { "out", 1, NULL, OUT }, { "any-base", 0, NULL, ANY_BASE }, { "help", 0, NULL, HELP }, { 0 } };
+    const char *base = NULL, *out = NULL;
+    bool any_base = false;
+    opterr = 0;
+    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
+        switch (option) {
+        case MODEL: base = optarg; break;
+        case OUT: out = optarg; break;
+        case ANY_BASE: any_base = true; break;
+        case HELP: help(); return 0;
+        default: option_unknown(argv, optind - 1);
+        }
+    const char *command = optind < argc ? argv[optind] : "";
+    int wanted = strcmp(command, "diff") == 0 ? 2 : 1, given = argc - optind - 1;
+    if (strcmp(command, "info") != 0 && strcmp(command, "merge") != 0 && strcmp(command, "diff") != 0)
+        die(EXIT_USAGE, "\"%s\": the first word is info, merge or diff; --help shows how", command);
+    if (given != wanted) die(EXIT_USAGE, "%s takes %d adapter director%s, not %d; --help shows how", command, wanted, wanted == 1 ? "y" : "ies", given);
+    if (strcmp(command, "merge") == 0 && out == NULL) die(EXIT_USAGE, "merge needs --out DIR for the merged model");
+
+    char error[1024], named[4096];
+    const char *first = argv[optind + 1];
+    if (base == NULL && !adapter_base(first, named, sizeof named, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (base == NULL) base = named;
+    Vocabulary vocabulary = { 0 };
+    Transformer *model = model_load(base, &vocabulary, error, sizeof error);
+    if (model == NULL) die(EXIT_FAILED, "%s", error);
+    Adapter *adapter = adapter_load(model, first, "first", any_base, error, sizeof error);
+    if (adapter == NULL) die(EXIT_FAILED, "%s", error);
+
+    if (strcmp(command, "info") == 0) info(model, adapter, first);
+    else if (strcmp(command, "diff") == 0) {
+        Adapter *second = adapter_load(model, argv[optind + 2], "second", any_base, error, sizeof error);
+        if (second == NULL) die(EXIT_FAILED, "%s", error);
+        diff(model, adapter, second);
+    } else {
+        transformer_merge(model);
+        if (!model_save(model, &vocabulary, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+        printf("%s with %s folded in: saved in %s, the same size as the base\n", base, first, out);
+    }
+    vocabulary_free(&vocabulary);
+    transformer_free(model);
+    memory_release_pool();
+    return 0;
+}

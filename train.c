@@ -1,0 +1,305 @@
+// train.c - trains a character-level transformer on a text: all of it, or LoRA adapters on a frozen base.
+
+#include "io/checkpoint.h"
+#include "io/file.h"
+#include "io/options.h"
+#include "io/progress.h"
+#include "io/training.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { BUILTIN_CHARACTERS = 1000000 };
+
+typedef struct Options {
+    const char *data, *out, *init;
+    bool     resume, recompute, trace;
+    Config   config;
+    LoraConfig lora;            // r 0: everything trains
+    int      batch_size, threads;
+    Schedule schedule;
+    AdamWConfig adamw;
+    long     eval_interval;
+    uint64_t seed;
+} Options;
+
+static const Options defaults = {
+    .data = "builtin:tales", .out = "out",
+    .config = { .block_size = 64, .n_layer = 4, .n_head = 4, .n_embd = 128 },
+    .lora = { .targets = 1u << C_ATTN, .last_block = -1 },
+    .batch_size = 12,
+    .schedule = { .learning_rate = 1e-3, .min_lr = 1e-4, .warmup_iters = 100, .max_iters = 2000 },
+    .adamw = { .beta1 = 0.9, .beta2 = 0.99, .weight_decay = 0.1, .grad_clip = 1.0 },
+    .eval_interval = 250, .seed = 1337,
+};
+
+static void help(void)
+{
+    printf("train: trains a character-level transformer on any UTF-8 text\n\n"
+           "  --data FILE|builtin:NAME  the text (builtin:tales); built in: tales and the tasks pirate, robot, ghost\n"
+           "  --out DIR                 where the model, or the adapter, and the logs go (out)\n"
+           "  --init DIR                start from this model instead of random weights\n"
+           "  --resume                  go on from the last save in --out; the model's and adapter's shape come from there\n"
+           "  --lora-r N                0: train everything (0); N > 0: freeze --init and train adapters of rank N\n"
+           "  --lora-alpha X            the adapters' scale is alpha / r (twice r)\n"
+           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both (c_attn)\n"
+           "  --n-layer 4  --n-head 4  --n-embd 128  --block-size 64  --batch-size 12  --dropout 0\n"
+           "  --max-iters 2000          steps in all, also when resuming\n"
+           "  --learning-rate 1e-3  --min-lr 1e-4  --warmup-iters 100\n"
+           "  --weight-decay 0.1  --beta1 0.9  --beta2 0.99  --grad-clip 1.0\n"
+           "  --eval-interval 250       steps between evaluations and saves\n"
+           "  --seed 1337\n"
+           "  --threads N               one for each core (%d here); the result does not depend on it\n"
+           "  --recompute               keep only the blocks' inputs, and run each block again in backward\n"
+           "  --trace                   print the first step's backward pass, node by node\n\n"
+           "Example: ./train --data book.txt --out out/book && ./sample --model out/book --prompt \"Once \"\n"
+           "         ./train --data builtin:pirate --init out/book --lora-r 8 --learning-rate 3e-3 --out out/pirate\n", parallel_threads());
+}
+
+static Options read_options(int argc, char **argv)
+{
+    enum { DATA = 1, OUT, INIT, RESUME, LORA_R, LORA_ALPHA, LORA_TARGETS, N_LAYER, N_HEAD, N_EMBD, BLOCK_SIZE, BATCH_SIZE, MAX_ITERS, LEARNING_RATE, MIN_LR,
+           WARMUP_ITERS, WEIGHT_DECAY, BETA1, BETA2, GRAD_CLIP, DROPOUT, EVAL_INTERVAL, SEED, THREADS, RECOMPUTE, TRACE, HELP };
+    static const struct option table[] = {
+        { "data", 1, NULL, DATA }, { "out", 1, NULL, OUT }, { "init", 1, NULL, INIT }, { "resume", 0, NULL, RESUME }, { "lora-r", 1, NULL, LORA_R },
+        { "lora-alpha", 1, NULL, LORA_ALPHA }, { "lora-targets", 1, NULL, LORA_TARGETS }, { "n-layer", 1, NULL, N_LAYER }, { "n-head", 1, NULL, N_HEAD },
+        { "n-embd", 1, NULL, N_EMBD }, { "block-size", 1, NULL, BLOCK_SIZE }, { "batch-size", 1, NULL, BATCH_SIZE }, { "max-iters", 1, NULL, MAX_ITERS },
+        { "learning-rate", 1, NULL, LEARNING_RATE }, { "min-lr", 1, NULL, MIN_LR }, { "warmup-iters", 1, NULL, WARMUP_ITERS },
+        { "weight-decay", 1, NULL, WEIGHT_DECAY }, { "beta1", 1, NULL, BETA1 }, { "beta2", 1, NULL, BETA2 }, { "grad-clip", 1, NULL, GRAD_CLIP },
+        { "dropout", 1, NULL, DROPOUT }, { "eval-interval", 1, NULL, EVAL_INTERVAL }, { "seed", 1, NULL, SEED }, { "threads", 1, NULL, THREADS },
+        { "recompute", 0, NULL, RECOMPUTE }, { "trace", 0, NULL, TRACE }, { "help", 0, NULL, HELP }, { 0 } };
+    Options o = defaults;
+    bool alpha_given = false, shape_given = false, min_lr_given = false;
+    opterr = 0;
+    for (int option, index = 0; (option = getopt_long(argc, argv, ":", table, &index)) != -1;) {
+        const char *name = option > 0 && option <= HELP ? table[option - 1].name : "";
+        switch (option) {
+        case DATA: o.data = optarg; break;
+        case OUT: o.out = optarg; break;
+        case INIT: o.init = optarg; break;
+        case RESUME: o.resume = true; break;
+        case LORA_R: o.lora.r = (int)option_long(name, optarg, 0, 65536); break;
+        case LORA_ALPHA: o.lora.alpha = option_double(name, optarg, 0, 1e6); alpha_given = true; break;
+        case LORA_TARGETS: {
+            const char *bad = NULL;
+            o.lora.targets = lora_targets(optarg, &bad);
+            if (o.lora.targets == 0) die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, and c_proj for both projections", optarg, bad);
+            break;
+        }
+        case N_LAYER: o.config.n_layer = (int)option_long(name, optarg, 1, 4096); shape_given = true; break;
+        case N_HEAD: o.config.n_head = (int)option_long(name, optarg, 1, 65536); shape_given = true; break;
+        case N_EMBD: o.config.n_embd = (int)option_long(name, optarg, 1, 65536); shape_given = true; break;
+        case BLOCK_SIZE: o.config.block_size = (int)option_long(name, optarg, 1, 1 << 20); shape_given = true; break;
+        case BATCH_SIZE: o.batch_size = (int)option_long(name, optarg, 1, 1 << 20); break;
+        case MAX_ITERS: o.schedule.max_iters = option_long(name, optarg, 1, 1l << 40); break;
+        case LEARNING_RATE: o.schedule.learning_rate = option_double(name, optarg, 0, 100); break;
+        case MIN_LR: o.schedule.min_lr = option_double(name, optarg, 0, 100); min_lr_given = true; break;
+        case WARMUP_ITERS: o.schedule.warmup_iters = option_long(name, optarg, 0, 1l << 40); break;
+        case WEIGHT_DECAY: o.adamw.weight_decay = option_double(name, optarg, 0, 100); break;
+        case BETA1: o.adamw.beta1 = option_double(name, optarg, 0, 0.999999); break;
+        case BETA2: o.adamw.beta2 = option_double(name, optarg, 0, 0.999999); break;
+        case GRAD_CLIP: o.adamw.grad_clip = option_double(name, optarg, 0, 1e9); break;
+        case DROPOUT: o.config.dropout = option_double(name, optarg, 0, 0.99); break;
+        case EVAL_INTERVAL: o.eval_interval = option_long(name, optarg, 1, 1l << 40); break;
+        case SEED: o.seed = option_seed(optarg); break;
+        case THREADS: o.threads = (int)option_long(name, optarg, 1, MAX_THREADS); break;
+        case RECOMPUTE: o.recompute = true; break;
+        case TRACE: o.trace = true; break;
+        case HELP: help(); exit(0);
+        default: option_unknown(argv, optind - 1);
+        }
+    }
+    if (optind < argc) die(EXIT_USAGE, "%s: train takes options only; --help lists them", argv[optind]);
+    if (!alpha_given) o.lora.alpha = 2.0 * o.lora.r;
+    if (!min_lr_given && o.schedule.min_lr > o.schedule.learning_rate) o.schedule.min_lr = o.schedule.learning_rate;
+    if (o.schedule.min_lr > o.schedule.learning_rate) die(EXIT_USAGE, "--min-lr %g is above --learning-rate %g; the rate only falls", o.schedule.min_lr, o.schedule.learning_rate);
+    if (o.lora.r > 0 && o.init == NULL && !o.resume) die(EXIT_USAGE, "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, without --lora-r", o.lora.r);
+    if (shape_given && (o.init != NULL || o.resume)) die(EXIT_USAGE, "the shape comes from %s; leave out --n-layer, --n-head, --n-embd and --block-size", o.resume ? "what is resumed" : o.init);
+    if (o.resume && o.init != NULL) die(EXIT_USAGE, "--resume goes on from --out %s; leave out --init", o.out);
+    return o;
+}
+
+// Makes or loads the model and the optimizer. state->step is 0 unless resuming.
+static TrainingState begin(const Options *o, Text *text)
+{
+    char error[1024];
+    TrainingState state = { .seed = o->seed };
+    if (o->resume) {
+        if (!state_load(o->out, NULL, &state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+        state.model->recompute = o->recompute;
+    } else if (o->init != NULL) {
+        state.model = model_load(o->init, &state.vocabulary, error, sizeof error);
+        if (state.model == NULL) die(EXIT_FAILED, "%s", error);
+        if (state.vocabulary.size == 0) die(EXIT_FAILED, "%s has no character-level tokenizer.json, so no text can be read for it", o->init);
+        state.model->config.dropout = o->config.dropout;
+    }
+    int block_size = state.model ? state.model->config.block_size : o->config.block_size;
+    if (!text_read(o->data, BUILTIN_CHARACTERS, state.model ? &state.vocabulary : NULL, block_size, text, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (o->resume) return state;
+
+    if (state.model == NULL) {
+        Config config = o->config;
+        config.vocab_size = text->vocabulary.size;
+        state.model = transformer_new(config, o->seed, error, sizeof error);
+        if (state.model == NULL) die(EXIT_USAGE, "%s", error);
+        if (!vocabulary_copy(&text->vocabulary, &state.vocabulary)) die(EXIT_FAILED, "out of memory");
+    }
+    state.model->recompute = o->recompute;
+    if (o->lora.r > 0) {
+        transformer_train_base(state.model, false);
+        if (transformer_add_adapter(state.model, "default", o->lora, o->seed, error, sizeof error) == NULL) die(EXIT_USAGE, "%s", error);
+        state.base_dir = strdup(o->init);
+    }
+    state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, o->adamw);
+    return state;
+}
+
+// The state first: it is the truth that --resume goes by; then what sample and others read.
+static void save(const Options *o, const TrainingState *state)
+{
+    char error[1024];
+    bool saved = state_save(o->out, state, error, sizeof error);
+    if (saved && state->base_dir != NULL) saved = adapter_save(state->model, state->model->active, state->base_dir, o->out, error, sizeof error);
+    else if (saved) saved = model_save(state->model, &state->vocabulary, o->out, error, sizeof error);
+    if (!saved) die(EXIT_FAILED, "%s", error);
+}
+
+static volatile sig_atomic_t stop_asked;
+static void ask_to_stop(int signal_number) { (void)signal_number; stop_asked = 1; }
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Names the first number that is not finite, for the message that ends a run gone wrong.
+static void find_bad_number(const Transformer *model, char *where, size_t size)
+{
+    snprintf(where, size, "no weight is infinite or NaN; a smaller --learning-rate may help");
+    for (int i = 0; i < model->parameter_count; i++)
+        for (long j = 0; j < model->parameters[i]->size; j++)
+            if (!isfinite(model->parameters[i]->data[j])) {
+                snprintf(where, size, "the weight %s[%ld] is %g", model->parameters[i]->name, j, (double)model->parameters[i]->data[j]);
+                return;
+            }
+}
+
+int main(int argc, char **argv)
+{
+    program_name = "train";
+    Options o = read_options(argc, argv);
+    if (o.threads > 0) parallel_set_threads(o.threads);
+    Text text;
+    TrainingState state = begin(&o, &text);
+    Transformer *model = state.model;
+    const Config *c = &model->config;
+    long trainable = transformer_trainable_size(model), all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
+    printf("%s: %s characters, vocabulary %d; ", o.data, thousands(text.count), c->vocab_size);
+    if (!isnan(text.val_floor)) printf("no model can beat %.3f nats a character\n", text.val_floor);
+    else printf("guessing gives %.3f nats a character\n", log(c->vocab_size));
+    printf("model: %d layers, %d heads, width %d, context %d: %s numbers, of which %s (%.2f %%) train\n", c->n_layer, c->n_head, c->n_embd, c->block_size,
+           thousands(all), thousands(trainable), 100.0 * (double)trainable / (double)all);
+
+    int B = o.batch_size, T = c->block_size;
+    int *batch = malloc(2 * (size_t)B * (size_t)T * sizeof *batch);
+    long todo = o.schedule.max_iters - state.step;
+    double *times = malloc((size_t)(todo > 0 ? todo : 1) * sizeof *times);
+    if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory: no room for a batch");
+    if (todo <= 0) printf("all %ld steps are done already; --max-iters is the total\n", o.schedule.max_iters);
+
+    save(&o, &state); // a directory that cannot be written to is found before the work, not after
+    char path[4096], error[1024];
+    snprintf(path, sizeof path, "%s/log.csv", o.out);
+    FILE *log = fopen(path, o.resume ? "a" : "w");
+    if (log == NULL) die(EXIT_FAILED, "%s: cannot be written", path);
+    if (!o.resume) fprintf(log, "step,train_loss,val_loss,learning_rate,gradient_norm,ms\n");
+    struct sigaction action = { .sa_handler = ask_to_stop };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+
+    Tape *tape = tape_new();
+    Progress progress;
+    progress_begin(&progress, "training", state.step, o.schedule.max_iters, text.train_floor);
+    long first = state.step;
+    double before = seconds_now(), evaluating = 0;
+    while (state.step < o.schedule.max_iters && !stop_asked) {
+        long step = state.step;
+        tape->trace = o.trace && step == first ? stdout : NULL;
+        if (step == first + 1) {
+            tape_clear(tape);
+            tape->counts = (Counts){ 0 };
+            memory_reset_peaks();
+        }
+        double rate = schedule_rate(&o.schedule, step);
+        StepResult result = training_step(model, tape, state.optimizer, &text, B, state.seed, step, rate, batch);
+        if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
+            char where[256];
+            find_bad_number(model, where, sizeof where);
+            die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; the last save in %s is intact", step, result.loss, result.gradient_norm, where, o.out);
+        }
+        times[step - first] = result.seconds;
+        state.step++;
+        bool evaluate = state.step % o.eval_interval == 0 || state.step == o.schedule.max_iters;
+        double val = NAN, start = seconds_now();
+        if (evaluate) {
+            val = evaluate_quickly(model, &text, B);
+            progress_validation(&progress, val);
+            save(&o, &state);
+        }
+        evaluating += seconds_now() - start;
+        if (evaluate || step % 10 == 0) {
+            fprintf(log, "%ld,%.6f,", state.step, result.loss);
+            if (evaluate) fprintf(log, "%.6f", val);
+            fprintf(log, ",%.8g,%.6g,%.3f\n", rate, result.gradient_norm, 1e3 * result.seconds);
+            fflush(log);
+        }
+        progress_step(&progress, state.step, result.loss, (long)B * T);
+    }
+    progress_end(&progress);
+    fclose(log);
+    long done = state.step - first;
+    double tokens_per_second = done > 0 ? (double)(done * B * T) / (seconds_now() - before - evaluating) : 0;
+    if (stop_asked) {
+        save(&o, &state);
+        printf("stopped after step %ld and saved; go on with: ./train --resume --out %s, and the other options as before\n", state.step, o.out);
+        return 128 + SIGINT;
+    }
+
+    Ledger peaks = ledger; // of the steps alone
+    double train_loss = evaluate_training(model, &text), val_loss = evaluate_validation(model, &text);
+    if (done > 1) qsort(times, (size_t)done, sizeof *times, ascending);
+    long measured = done > 1 ? done - 1 : 1;
+    snprintf(path, sizeof path, "%s/metrics.json", o.out);
+    FileWriter *file = file_write_begin(path, error, sizeof error);
+    if (file == NULL) die(EXIT_FAILED, "%s", error);
+    file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", val_loss, train_loss);
+    if (!isnan(text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", text.val_floor);
+    file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n  \"trainable_parameters\": %ld,\n  \"all_parameters\": %ld,\n",
+                done > 0 ? 1e3 * times[done / 2] : 0.0, tokens_per_second, trainable, all);
+    file_printf(file, "  \"dgrad\": %ld,\n  \"wgrad\": %ld,\n  \"wgrad_skipped\": %ld,\n  \"wgrad_never_recorded\": %ld,\n  \"adapter_gradients\": %ld,\n", tape->counts.dgrad / measured,
+                tape->counts.wgrad / measured, tape->counts.wgrad_skipped / measured, tape->counts.wgrad_never_recorded / measured, tape->counts.adapter_gradients / measured);
+    file_printf(file, "  \"flops\": {");
+    for (int p = 0; p < PHASES; p++) file_printf(file, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], counts_phase(&tape->counts, (Phase)p).flops / measured);
+    file_printf(file, "},\n  \"pool_bytes\": %ld,\n  \"peak_bytes\": {\"total\": %ld", peaks.pool, peaks.peak);
+    for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, ", \"%s\": %ld", memory_kind_names[k], peaks.at_peak[k]);
+    file_printf(file, "},\n  \"own_peak_bytes\": {");
+    for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, "%s\"%s\": %ld", k ? ", " : "", memory_kind_names[k], peaks.own_peak[k]);
+    file_printf(file, "}\n}\n");
+    if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+
+    if (!isnan(text.val_floor)) printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
+    if (model->active != NULL) printf("base: hash %016llx, unchanged by construction: nothing in it requires grad\n", (unsigned long long)transformer_hash(model));
+    printf("saved in %s\n", o.out);
+    printf("final: train loss %.4f, val loss %.4f, %.0f tokens/s, peak %ld bytes\n", train_loss, val_loss, tokens_per_second, peaks.peak);
+
+    tape_free(tape);
+    free(batch);
+    free(times);
+    text_free(&text);
+    state_free(&state);
+    memory_release_pool();
+    return 0;
+}
