@@ -52,9 +52,10 @@ TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAMS)
+all: train sample adapter $(BUILD)/demo
+	@cp -f $(BUILD)/demo demo
 
-$(PROGRAMS): %: $(BUILD)/%
+train sample adapter: %: $(BUILD)/%
 	@cp -f $< $@
 
 $(BUILD)/%.o: %.c
@@ -68,6 +69,18 @@ $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 
 tests: $(TESTS)
+
+programs: $(addprefix $(BUILD)/,$(PROGRAMS))
+
+demo: $(BUILD)/demo
+	@cp -f $< $@
+	@./demo
+
+# Every test in float and in double; then the programs on small texts, as a user calls them.
+test:
+	@$(MAKE) -s REAL=float tests $(PROGRAMS)
+	@$(MAKE) -s REAL=double tests
+	@sh tests/run.sh build/$(notdir $(CC))-float*/test_* build/$(notdir $(CC))-double*/test_* tests/test_programs.sh
 
 clean:
 	rm -rf build $(PROGRAMS)

@@ -105,6 +105,14 @@ static void train(Transformer *model, const Text *text, const char *what, long s
 
 static long each(const Run *run, long count) { return count / run->steps; } // of what was added up over all steps
 
+static Adapter *add(Transformer *model, const char *name, const LoraConfig *lora)
+{
+    char error[256];
+    Adapter *adapter = transformer_add_adapter(model, name, *lora, seed, error, sizeof error);
+    if (adapter == NULL) die(EXIT_FAILED, "%s", error);
+    return adapter;
+}
+
 // A copy of the base's numbers outside the ledger, to go back to after full fine-tuning.
 static real **copy_base(const Transformer *model)
 {
@@ -182,7 +190,7 @@ static void row_of_bytes(const char *name, const long bytes[RUNS])
 {
     printf("%-24s", name);
     for (int r = 0; r < RUNS; r++) printf("%14s", thousands(bytes[r]));
-    if (bytes[ALL_FOUR] > 0 && bytes[FULL] > 0) printf("%11.1f x", (double)bytes[FULL] / (double)bytes[C_ATTN_ONLY]);
+    if (bytes[FULL] > 0 && bytes[C_ATTN_ONLY] > 0) printf("%11.1f x", (double)bytes[FULL] / (double)bytes[C_ATTN_ONLY]);
     printf("\n");
 }
 
@@ -643,13 +651,14 @@ static FILE *open_out(const char *name)
 }
 
 // One step's live bytes, op by op, for full, LoRA, and LoRA with recomputation.
-static void write_timelines(Transformer *model, const Text *text, Adapter *adapter)
+static void write_timelines(Transformer *model, const Text *text)
 {
     static const char *const names[] = { "timeline_full.csv", "timeline_lora.csv", "timeline_lora_recompute.csv" };
     int batch[2 * BATCH * CONTEXT];
     text_batch(text, BATCH, CONTEXT, seed, 0, batch, batch + BATCH * CONTEXT);
+    while (model->adapters != NULL) transformer_remove_adapter(model, model->adapters); // they would stand in the ledger
     for (int i = 0; i < 3; i++) {
-        transformer_use_adapter(model, i == 0 ? NULL : adapter);
+        if (i == 1) add(model, "timeline", &on_c_attn);
         transformer_train_base(model, i == 0);
         model->recompute = i == 2;
         AdamW *optimizer = optimizer_for(model);
@@ -766,14 +775,6 @@ static Transformer *new_model(int vocab_size)
     return model;
 }
 
-static Adapter *add(Transformer *model, const char *name, const LoraConfig *lora)
-{
-    char error[256];
-    Adapter *adapter = transformer_add_adapter(model, name, *lora, seed, error, sizeof error);
-    if (adapter == NULL) die(EXIT_FAILED, "%s", error);
-    return adapter;
-}
-
 static int trace_one_step(void)
 {
     Text text = read_builtin("builtin:tales", 4000);
@@ -832,10 +833,11 @@ int main(int argc, char **argv)
     real **base = copy_base(model);
     printf("\nThe base's loss on tales it has not seen: %.3f; floor %.3f. Its bytes: hash %016llx.\nNow the same base learns to tell them as a pirate would, three times.\n\n", base_tales, tales.val_floor, (unsigned long long)hash);
 
-    Adapter *adapters[RUNS] = { NULL };
+    Adapter *adapter = NULL; // the last one stays: on all four layers
     for (int r = 0; r < RUNS; r++) {
         transformer_train_base(model, runs[r].lora == NULL);
-        if (runs[r].lora != NULL) adapters[r] = add(model, runs[r].name, runs[r].lora);
+        if (adapter != NULL) transformer_remove_adapter(model, adapter);
+        adapter = runs[r].lora ? add(model, runs[r].name, runs[r].lora) : NULL;
         train(model, &pirate, runs[r].name, TUNE_STEPS, runs[r].learning_rate, &runs[r], log);
         runs[r].val_task = evaluate_validation(model, &pirate);
         runs[r].val_tales = evaluate_validation(model, &tales);
@@ -857,14 +859,14 @@ int main(int argc, char **argv)
     printf("the base's hash before %016llx\n                 after %016llx  %s\n", (unsigned long long)hash, (unsigned long long)hash_after, hash == hash_after ? "(unchanged)" : "(CHANGED)");
     transformer_use_adapter(model, NULL);
     print_sample(model, &tales, "the base alone");
-    transformer_use_adapter(model, adapters[ALL_FOUR]);
+    transformer_use_adapter(model, adapter);
     print_sample(model, &pirate, "the same base with the pirate's adapter");
     transformer_use_adapter(model, machine);
     print_sample(model, &robot, "the same base with the robot's adapter");
 
-    print_claims(model, adapters[ALL_FOUR], machine, &pirate, hash);
+    print_claims(model, adapter, machine, &pirate, hash);
     print_shapes();
-    write_timelines(model, &pirate, adapters[C_ATTN_ONLY]);
+    write_timelines(model, &pirate);
     write_metrics(base_task, base_tales, &pirate, &tales, hash);
     draw();
     bool sound = transformer_hash(model) == hash;
