@@ -13,7 +13,6 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wdouble-promot
 # -std=c11 alone would forbid fused multiply-add. Nothing here reads errno after a square root, or traps on a NaN; without the
 # two the square root and the clamps of the exponential vectorise.
 OPTIMISE = -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
-VARIANT = $(notdir $(CC))-$(REAL)
 
 ifndef PORTABLE
   OPTIMISE += $(if $(filter aarch64 arm64,$(shell uname -m)),-mcpu=native,-march=native)
@@ -22,25 +21,26 @@ ifndef PORTABLE
     OPTIMISE += -mprefer-vector-width=512
   endif
 else
-  VARIANT := $(VARIANT)-portable
+  SUFFIX := $(SUFFIX)-portable
 endif
 ifdef DEBUG
   OPTIMISE = -O0 -DPOISON
-  VARIANT := $(VARIANT)-debug
+  SUFFIX := $(SUFFIX)-debug
 endif
 ifdef PLAIN
   DEFINES += -DPLAIN
-  VARIANT := $(VARIANT)-plain
+  SUFFIX := $(SUFFIX)-plain
 endif
 ifdef SANITIZE
   OPTIMISE += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-  VARIANT := $(VARIANT)-sanitize
+  SUFFIX := $(SUFFIX)-sanitize
 endif
 
 CFLAGS ?= -g
 FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
 LIBS = -lm -lpthread
-BUILD = build/$(VARIANT)
+variant = $(notdir $(CC))-$(1)$(SUFFIX)
+BUILD = build/$(call variant,$(REAL))
 
 PROGRAMS = train sample adapter demo
 BOOK = tensor parallel matmul autograd lora transformer adamw predict
@@ -52,11 +52,10 @@ TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: train sample adapter $(BUILD)/demo
-	@cp -f $(BUILD)/demo demo
+all: programs
+	@for p in $(PROGRAMS); do cmp -s $(BUILD)/$$p $$p || cp $(BUILD)/$$p $$p; done
 
-train sample adapter: %: $(BUILD)/%
-	@cp -f $< $@
+programs: $(addprefix $(BUILD)/,$(PROGRAMS))
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -70,17 +69,14 @@ $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 
 tests: $(TESTS)
 
-programs: $(addprefix $(BUILD)/,$(PROGRAMS))
-
-demo: $(BUILD)/demo
-	@cp -f $< $@
+demo: all
 	@./demo
 
 # Every test in float and in double; then the programs on small texts, as a user calls them.
 test:
-	@$(MAKE) -s REAL=float tests $(PROGRAMS)
+	@$(MAKE) -s REAL=float tests programs
 	@$(MAKE) -s REAL=double tests
-	@sh tests/run.sh build/$(notdir $(CC))-float*/test_* build/$(notdir $(CC))-double*/test_* tests/test_programs.sh
+	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* tests/test_programs.sh
 
 clean:
 	rm -rf build $(PROGRAMS)
