@@ -82,28 +82,34 @@ static void pack_panel(real *restrict panel, const real *restrict b, long b_row,
 // tiles[i / ROWS][p][i % ROWS] = A(i,p); the last tile is padded with zeros.
 static void pack_rows(real *restrict tiles, const real *restrict a, long a_row, long a_column, int k, int rows)
 {
-    for (int t = 0; t < rows; t += ROWS, tiles += (long)k * ROWS)
-        for (int p = 0; p < k; p++)
-            for (int i = 0; i < ROWS; i++) tiles[p * ROWS + i] = t + i < rows ? a[(t + i) * a_row + p * a_column] : 0;
+    for (int t = 0; t < rows; t += ROWS, tiles += (long)k * ROWS) {
+        if (rows - t >= ROWS && a_row == 1) {
+            for (int p = 0; p < k; p++)
+                for (int i = 0; i < ROWS; i++) tiles[p * ROWS + i] = a[t + i + p * a_column];
+            continue;
+        }
+        for (int i = 0; i < ROWS; i++)
+            for (int p = 0; p < k; p++) tiles[p * ROWS + i] = t + i < rows ? a[(t + i) * a_row + p * a_column] : 0;
+    }
 }
 
 static int smaller(long a, long b) { return (int)(a < b ? a : b); }
 
 void matmul(Matmul q, Part part)
 {
-    // This part's share of C: the tile grid is cut where the larger piece comes out smaller; between columns if equal, since
-    // then each part packs only its own panels.
+    // This part's share of C: the tile grid is cut where the larger piece comes out smaller. If equal, so that each part copies
+    // only what it alone needs: between columns, or between rows if those are copied too.
     long tile_rows = (q.m + ROWS - 1) / ROWS, tile_columns = (q.n + COLUMNS - 1) / COLUMNS;
     long by_rows = (tile_rows + part.count - 1) / part.count * tile_columns;
     long by_columns = (tile_columns + part.count - 1) / part.count * tile_rows;
     Share rows = { 0, q.m }, columns = { 0, q.n };
-    if (by_columns <= by_rows) columns = share(part, q.n, COLUMNS);
+    bool in_place = q.a_column == 1; // A^T read in place would fall on the same few cache lines: its tiles are copied
+    if (by_columns < by_rows || (by_columns == by_rows && in_place)) columns = share(part, q.n, COLUMNS);
     else rows = share(part, q.m, ROWS);
 
     static const real zeros[COLUMNS];                               // one row serves for all, with row stride 0
     real panels[WIDTH * DEPTH] __attribute__((aligned(64)));        // [columns / COLUMNS][k][COLUMNS]
     real tiles[BLOCK * DEPTH] __attribute__((aligned(64)));         // [rows / ROWS][k][ROWS]
-    bool in_place = q.a_column == 1; // A^T read in place would fall on the same few cache lines: its tiles are copied
 
     for (long j0 = columns.begin; j0 < columns.end; j0 += WIDTH)
         for (int p0 = 0; p0 < q.k; p0 += DEPTH) {
