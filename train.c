@@ -187,6 +187,16 @@ static void find_bad_number(const Transformer *model, char *where, size_t size)
             }
 }
 
+// Whether there is an adapter whose every B is exactly zero, as it was when fresh.
+static bool untrained(const Adapter *adapter, const Config *config)
+{
+    for (int i = 0; adapter != NULL && i < config->n_layer * LINEARS; i++) {
+        const Tensor *B = adapter->lora[i].B;
+        if (B != NULL && norm_of(B->data, B->size) > 0) return false;
+    }
+    return adapter != NULL;
+}
+
 int main(int argc, char **argv)
 {
     program_name = "train";
@@ -220,6 +230,7 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 
+    uint64_t hash = transformer_hash(model);
     Tape *tape = tape_new();
     Progress progress;
     progress_begin(&progress, "training", state.step, o.schedule.max_iters, text.train_floor);
@@ -242,6 +253,8 @@ int main(int argc, char **argv)
         }
         times[step - first] = result.seconds;
         state.step++;
+        if (state.step == 2 && first == 0 && untrained(model->active, c))
+            fprintf(stderr, "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g what you meant?\n", o.schedule.learning_rate);
         bool evaluate = state.step % o.eval_interval == 0 || state.step == o.schedule.max_iters;
         double val = NAN, start = seconds_now();
         if (evaluate) {
@@ -291,7 +304,11 @@ int main(int argc, char **argv)
     if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
 
     if (!isnan(text.val_floor)) printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
-    if (model->active != NULL) printf("base: hash %016llx, unchanged by construction: nothing in it requires grad\n", (unsigned long long)transformer_hash(model));
+    if (model->active != NULL) {
+        uint64_t now = transformer_hash(model);
+        printf("base: hash %016llx before and %016llx after\n", (unsigned long long)hash, (unsigned long long)now);
+        if (now != hash) die(EXIT_FAILED, "the frozen base has changed: this is a bug");
+    }
     printf("saved in %s\n", o.out);
     printf("final: train loss %.4f, val loss %.4f, %.0f tokens/s, peak %ld bytes\n", train_loss, val_loss, tokens_per_second, peaks.peak);
 
