@@ -710,15 +710,16 @@ static void draw(void)
 {
     FILE *script = open_out("plot.gp");
     fprintf(script,
-            "set terminal svg size 900,420 background rgb 'white'\nset datafile separator ','\nset key outside\n"
+            "set terminal svg size 1000,420 background rgb 'white' noenhanced\nset datafile separator ','\nset key outside right\n"
             "set output 'out/demo/bytes.svg'\nset style data histograms\nset style histogram rowstacked\nset style fill solid 0.8\nset boxwidth 0.6\n"
-            "set ylabel 'MB at the peak of a step'\n"
-            "plot for [i=2:9] 'out/demo/bytes.csv' using (column(i)/1e6):xtic(1) title columnheader(i)\n"
-            "set output 'out/demo/timeline.svg'\nset multiplot layout 1,3\nunset key\nset yrange [0:*]\nset xlabel 'events of one step'\nset ylabel 'live MB'\n"
-            "do for [f in 'full lora lora_recompute'] {\n  set title f noenhanced\n"
-            "  plot for [i=10:3:-1] 'out/demo/timeline_'.f.'.csv' using 0:(sum [c=3:i] column(c)/1e6) with filledcurves x1 title columnheader(i)\n}\nunset multiplot\n"
-            "set output 'out/demo/loss.svg'\nunset title\nset key outside\nset xlabel 'step'\nset ylabel 'training loss, nats a character'\n"
-            "plot for [w in 'pretraining full c_attn all'] 'out/demo/loss.csv' using 2:(stringcolumn(1) eq w ? $3 : NaN) smooth bezier title w noenhanced\n");
+            "set ylabel 'MB at the peak of a step'\nset yrange [0:*]\n"
+            "plot for [i=9:2:-1] 'out/demo/bytes.csv' using (column(11-i)/1e6):xtic(1) lc (11-i) title columnheader(11-i)\n"
+            "set output 'out/demo/timeline.svg'\nset multiplot layout 1,3\nset yrange [0:%.0f]\nset xlabel 'events of one step'\nset ylabel 'live MB'\nset xtics 100\n"
+            "do for [f in 'full lora lora_recompute'] {\n  set title f\n  if (f eq 'full') { set key inside top right samplen 1 } else { unset key }\n"
+            "  plot for [i=10:3:-1] 'out/demo/timeline_'.f.'.csv' using 0:(sum [c=3:i] column(c)/1e6) with filledcurves x1 lc (i-1) title columnheader(i)\n}\nunset multiplot\n"
+            "set output 'out/demo/loss.svg'\nunset title\nset key outside right\nset yrange [0:*]\nset xlabel 'step'\nset ylabel 'training loss, nats a character'\n"
+            "plot for [w in 'pretraining full c_attn all'] 'out/demo/loss.csv' using 2:(stringcolumn(1) eq w ? $3 : NaN) smooth bezier lw 2 title w\n",
+            1.9e-6 * (double)runs[FULL].ledger.peak);
     fclose(script);
     FILE *csv = open_out("bytes.csv");
     fprintf(csv, "run");
