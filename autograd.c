@@ -124,8 +124,10 @@ static Tensor *record_into(Tape *tape, Node n, real *buffer, int ndim, const int
         if (op->weight && !tape->replaying) tape->counts.wgrad_never_recorded++;
         return n.out;
     }
-    for (int i = 0; i < MAX_INPUTS; i++)
+    for (int i = 0; i < MAX_INPUTS && n.in[i] != NULL; i++) {
+        tensor_refer(n.in[i]);
         if (n.kept & KEEP(i)) tensor_keep(n.in[i]);
+    }
     if (n.kept & KEEP_OUT) tensor_keep(n.out);
     n.out->requires_grad = true;
     n.out->node = tape->count;
@@ -149,6 +151,7 @@ static void release(Node *n)
     n->kept = KEEP_NONE;
     tensor_drop_grad(n->out);
     n->out->node = NODE_CONSUMED;
+    for (int i = 0; i < MAX_INPUTS && n->in[i] != NULL; i++) tensor_unrefer(n->in[i]);
 }
 
 static void release_nodes(Tape *tape)

@@ -212,9 +212,7 @@ void tensor_drop(Tensor *t)
     check(!t->dropped, "%s: dropped twice", t->name);
     t->dropped = true;
     let_go(t);
-    if (t->on_tape) return;
-    check(t->holders == 0, "%s: dropped while a tape still keeps it; clear or free the tape first", t->name);
-    tensor_free(t);
+    if (!t->on_tape && t->refs == 0) tensor_free(t);
 }
 
 real *tensor_hand_over(Tensor *t)
@@ -224,7 +222,7 @@ real *tensor_hand_over(Tensor *t)
     t->data = NULL;
     t->dropped = true;
     t->holders = 0;
-    if (!t->on_tape) tensor_free(t);
+    if (!t->on_tape && t->refs == 0) tensor_free(t);
     return buffer;
 }
 
@@ -246,6 +244,14 @@ void tensor_unkeep(Tensor *t)
         t->kind = MEMORY_LIVE_ACTIVATIONS;
     }
     let_go(t);
+}
+
+void tensor_refer(Tensor *t) { t->refs++; }
+
+void tensor_unrefer(Tensor *t)
+{
+    check(t->refs > 0, "%s: referred to by no node", t->name);
+    if (--t->refs == 0 && t->dropped && !t->on_tape) tensor_free(t);
 }
 
 void tensor_drop_grad(Tensor *t)

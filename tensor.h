@@ -95,6 +95,7 @@ typedef struct Tensor {
     // who needs it
     MemoryKind kind;       // the ledger's line for its data
     int   holders;         // of the data: the caller's handle, and every node that kept it
+    int   refs;            // of this header: nodes that will read its shape, flag and grad, perhaps after its data is gone
     bool  dropped;         // the caller's handle is gone
     bool  on_tape;         // its header is freed by its tape; otherwise by tensor_drop
     int   node;            // which node made it; NODE_LEAF; or NODE_CONSUMED: its tape has been through backward
@@ -116,6 +117,9 @@ void    tensor_drop(Tensor *t);
 // One more node keeps the data, or one fewer: data moves between kept and live, and goes when nobody is left.
 void    tensor_keep(Tensor *t);
 void    tensor_unkeep(Tensor *t);
+// One more node refers to the header, or one fewer: a leaf that was dropped goes with the last of them.
+void    tensor_refer(Tensor *t);
+void    tensor_unrefer(Tensor *t);
 // Frees the gradient, if there is one.
 void    tensor_drop_grad(Tensor *t);
 // Frees the header (and whatever it still holds); for tapes.
