@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 600, TUNE_STEPS = 150, SAMPLE = 240 };
+enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 700, TUNE_STEPS = 150, SAMPLE = 240 };
 static const uint64_t seed = 1337;
 static const Config shape = { 0, CONTEXT, 4, 4, 128, 0 }; // nanoGPT's CPU settings; the text gives the vocabulary
 
@@ -846,7 +846,7 @@ int main(int argc, char **argv)
 
     FILE *log = open_out("loss.csv");
     fprintf(log, "run,step,loss,ms\n");
-    train(model, &tales, "pretraining", BASE_STEPS, 2e-3, NULL, log);
+    train(model, &tales, "pretraining", BASE_STEPS, 3e-3, NULL, log);
     double base_task = evaluate_validation(model, &pirate), base_tales = evaluate_validation(model, &tales);
     uint64_t hash = transformer_hash(model);
     real **base = copy_base(model);

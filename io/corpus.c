@@ -6,7 +6,7 @@
 // differs. The header explains the form of the tables.
 //
 // Two rules keep the texts fair to a model that sees only 64 characters. A word that must be known later is repeated
-// within that distance (one tale in a hundred needs a few characters more). And the parts of a tale (opening, beat, turn,
+// within that distance. And the parts of a tale (opening, beat, turn,
 // ending) use different sentences, so that what may come next can be told from the last sentence alone.
 
 #include "corpus.h"
@@ -21,274 +21,95 @@
 // ---------------------------------------------------------------------------------------------------- the world
 
 static const GrammarRule world[] = {
-    {"boy", "2:Tom|2:Ned|2:Ben|2:Max|2:Otto|2:Leo|2:Sam|2:Abel|2:Emil|Hugo|Finn|Jack|Pip|Noah|Bruno|Rob|Walt|Dan"
-        "|Gus|Yuri|Quentin|Ivo|Karl|Luke|Piet|Umar|Victor|Arlo|Ravi|Cyril|Kofi|Igor|Bill|Lars|Ralph|Edgar|Pablo"
-        "|Jim|Felix"},
-    {"girl", "2:Mia|2:Ada|2:Lucy|2:Nora|2:Nell|2:Wren|2:Ella|2:Bea|2:Anna|Ruth|Yara|Hana|Sally|Olga|Iris|Rosa"
-        "|Tess|Greta|Clara|Dora|May|Kate|Lotte|Paula|Ursula|Vera|Zoe|Jane|Fanny|Ines|Elsa|Alma|Peg|Lena|Carmen"
-        "|Ingrid|Britt|Queenie|Kim"},
-    {"name", "{male}{boy}|{female}{girl}"},
-    {"hero", "3:{name}|{male}{boy} the {job}|{female}{girl} the {job}"},
-    {"job", "2:baker|2:cook|2:thief|2:poet|miller|tailor|sailor|farmer|painter|barber|doctor|judge|butcher|hunter"
-        "|teacher|smith|weaver|juggler|plumber|mayor|wizard|captain|nurse|clown|knight|monk|spy|banker|dentist"
-        "|hermit|jester|king's cook|pilot|sheriff"},
-    {"kin", "2:aunt|2:uncle|sister|brother|cousin|mother|father|boss|nephew|niece|twin|doctor|granny|lawyer|cook"
-        "|tailor|teacher|lodger|rival|guest|pupil|mayor|ghost|groom|choir|butler|friend|enemy|vet|dentist"},
-
-    {"a_beast", "9:a {temper} {c=beast}|2:a {c=beast_c}|2:an {temper_v} {c=beast}|an {c=beast_v}"},
-    {"his_beast", "{his/her} {mood} {c=beast}"},
-    {"beast", "8:{beast_c}|{beast_v}"},
-    {"beast_c", "2:goat|2:fox|2:hen|2:duck|2:cat|dog|mouse|bear|badger|hare|frog|crow|pig|goose|sheep|donkey|toad"
-        "|mole|wolf|pony|cow|beaver|snail|robin|rat|moth|camel|parrot|lizard|whale|bat|monkey|seal|dragon|swan"
-        "|bee|turtle|worm|lion|tiger|shark|crab|spider|rabbit|mule|trout|gnu|llama|panda|newt|gull|stork|vole"
-        "|ferret|shrew|yak|flea|pug|hippo|zebra"},
-    {"beast_v", "2:owl|otter|eel|ant|ape|eagle|elk|ox"},
-    {"temper", "2:hungry|2:sleepy|2:polite|2:grumpy|2:proud|tired|lonely|fat|clever|silly|shy|noisy|rude|brave"
-        "|muddy|nervous|bored|wise|greedy|vain|lazy|young|thin|famous|bald|drunk|jealous|kind|lame|royal|poor"
-        "|dizzy|spotted|pink|calm|moody|strict|sad|rich|tall|hairy|fierce|gentle|mad|merry|pious|deaf|plump|cross"
-        "|jolly|lucky|quiet|loyal|modest|smug|frail|vague|dull|humble|keen|stern"},
-    {"temper_v", "2:old|2:angry|idle|odd|ugly|eager|upset"},
-    {"mood", "8:{temper}|{temper_v}"},
-
-    {"a_thing", "9:a {look} {made}{t=thing}|2:a {t=thing_c}|2:an {look_v} {made}{t=thing}|an {t=thing_v}"},
-    {"made", "9:|tin |paper |glass |brass |silk |stone |steel |wax |wool |clay |cork |lace |oak |pine |ice |bone "
-        "|gold |toy |war "},
-    {"thing", "9:{thing_c}|{thing_v}"},
-    {"thing_c", "2:hat|2:key|2:lamp|2:bell|2:spoon|2:kettle|drum|book|map|coin|button|basket|ladder|broom|boot"
-        "|bottle|ring|blanket|pillow|candle|clock|mirror|rope|bucket|barrel|flute|fiddle|kite|box|wig|crown|sock"
-        "|teapot|trumpet|hammer|comb|chair|wheel|shovel|net|feather|pebble|scarf|cup|pan|whistle|lantern|parcel"
-        "|sack|needle|jar|doll|sword|puppet|violin|quilt|jug|bowl|brick|coat|desk|fork|glove|harp|knife|mop|piano"
-        "|sofa|stamp|towel|tub|vase|wand|tooth|cannon|dress|belt|saddle|tray|pipe|stool|cape|flask|globe|razor"
-        "|sled|spade"},
-    {"thing_v", "2:apron|oar|anchor|egg|axe|organ"},
-    {"look", "2:rusty|2:tiny|2:huge|2:golden|2:broken|2:dusty|blue|red|green|silver|heavy|crooked|shiny|cheap"
-        "|painted|sticky|wet|strange|black|cracked|fine|hollow|lucky|magic|plain|pretty|round|square|stolen|warm"
-        "|yellow|secret|white|purple|haunted|second|brown|grey|cursed|holy|royal|soft|clean|burnt|spare|rented"
-        "|frozen|leaky|loud|bent|wild|famous|lost"},
-    {"look_v", "2:old|2:odd|empty|ugly|orange|unpaid|even|edible"},
-
-    {"where", "4:in the {air}{inside}|4:{near} the {air}{spot}|3:under the {air}{cover}"},
-    {"where_to", "3:to the {air}{spot}|3:into the {air}{inside}|past the {air}{spot}"},
-    {"near", "2:by|2:near|2:behind|beyond"},
-    {"air", "16:|dark |cold |old |quiet |empty |foggy |haunted |royal |sunny |ruined |secret |windy |pink |new "
-        "|tiny |grey |holy |stone |green |busy |dirty |stolen |narrow |local |wrong |poor |white |black |odd "},
-    {"spot", "2:lake|2:river|2:well|mill|gate|pond|market|church|forest|hill|village|meadow|bridge|fair|harbour"
-        "|beach|orchard|castle|farm|station|inn|ferry|quarry|swamp|palace|bank|zoo|docks|woods|border|circus|dam"
-        "|cliff|fort"},
-    {"inside", "2:barn|2:kitchen|2:cellar|garden|attic|shop|tower|boat|cave|stable|school|library|bakery|tent"
-        "|hall|chimney|closet|bath|theatre|museum|prison|pantry|cabin|shed|hotel|hen house|train|tunnel|office"
-        "|laundry|bank|drain"},
-    {"cover", "2:bed|2:table|stairs|tree|wagon|bench|roof|carpet|hedge|piano|moon|stage|desk|bridge|sofa|ice|flag"
-        "|hay|floor|stars|sink"},
-
-    {"flavour", "2:onion|2:plum|nettle|cherry|carrot|pepper|lemon|ginger|turnip|bean|apple|walnut|pear|cabbage"
-        "|fish|potato|pumpkin|garlic|rose|leek|beef|mint|rice|lime|fig|beet|corn|kelp|oat|nut"},
-    {"dish", "2:soup|2:pie|bread|cake|jam|stew|pudding|tea|cheese|porridge|ice|salad|wine|toast|gravy|fudge|rum"
-        "|juice|sauce|dumplings|curry|broth|beer|mash"},
-    {"food", "{flavour} {dish}"},
-    {"taste", "2:soap|dust|mud|smoke|honey|sand|rust|old socks|grass|glue|roses|wool|tears|paint|chalk|ink|salt"
-        "|wax|tar|cats|ashes|wet {beast}|blood|feet|hay|ham|hope|cigars|coal|moss|leaves"},
-    {"colour", "blue|green|red|pink|yellow|black|white|purple|grey|gold|brown"},
-    {"weekday", "Monday|Tuesday|Wednesday|Thursday|2:Friday|Saturday|2:Sunday"},
-    {"sky", "2:windy|2:rainy|cold|sunny|foggy|snowy|hot|quiet|grey|lovely|stormy|dull|bright|frosty|damp|mild|icy"
-        "|odd|fine|dark"},
-    {"hour", "3:morning|2:evening|2:night|noon|day|summer|winter|spring|dawn|autumn"},
-    {"travelled", "walked|ran|rode|marched|hurried|skipped|strolled|crept|drove|limped|wandered|danced|rushed"
-        "|swam|crawled|jogged|flew|hopped|strode|rolled|went"},
-    {"found", "2:found|bought|stole|won|borrowed|hid|got|saw|built|made|broke|sold|lost"},
-    {"skill", "sing|read|dance|swim|cook|count|sew|juggle|paint|whistle|lie|snore|sail|knit|bake|fly|wink|bow"
-        "|drive|fish|yodel|argue|kiss|vote|ski|spell|box|pray|steal|wrestle|type|hum|march|relax|climb|weave"
-        "|shave|beg|row|haggle|nap|sneeze|gossip|skate|faint|pose|limp|rhyme|dig"},
-    {"how", "badly|slowly|quietly|gladly|loudly|quickly|politely|twice|well|sadly|bravely|too late|as usual"
-        "|in bed|for hours|at once|by mistake|for free|all day|until {weekday}|every {hour}|daily|again|in secret"
-        "|alone|by post|in tears|at noon|in vain|by ear|in Latin|on foot|uphill|in rhyme|for luck|on credit"
-        "|with {dish}"},
-    {"maybe", "| {how}"},
-    {"did", "2:laughed|2:wept|bowed|sneezed|snored|yawned|danced|sang|fainted|whistled|blushed|nodded|shrugged"
-        "|coughed|winked|waved|hid|ran|left|slept|sulked|cheered|sighed|prayed|screamed|jumped|limped|trembled"
-        "|burped|smiled|frowned|grinned|giggled|howled|moaned|growled|melted|vanished|swam|stayed|waited"
-        "|fell over|sat down|ran off|woke up|gave up|blinked|stared|shivered|hummed|squeaked|sobbed|snorted"
-        "|itched|paid|lied|froze|grew|turned {colour}|said no|exploded|meditated|knelt|floated|slipped|drowned"
-        "|rhymed|panicked|retired|agreed|objected|skated|napped|gasped|dozed|confessed|shouted|shrank|returned"
-        "|beamed|wobbled"},
-    {"did_to", "2:ate|2:stole|hid|licked|swallowed|sat on|broke|sold|kicked|buried|chewed|painted|washed|kissed"
-        "|bit|chased|followed|fed|burned|lost|found|caught|tickled|dropped|hugged|bought|borrowed|polished"
-        "|sniffed|scratched|shook|weighed|insulted|ironed|folded|feared|loved|hated|married|measured|ignored"
-        "|admired|blessed|cursed|drew|lifted|dragged|threw|squeezed|rescued|tamed|sued|boiled|fried|tasted|forgot"
-        "|praised|greeted|trusted|warmed|rented|wore|rode|hired|saw"},
-    {"said", "2:said|cried|sighed|barked|whispered|shouted|sobbed|sang|yawned|hissed|lied|roared|squeaked|mumbled"
-        "|begged|prayed|joked|wrote|moaned|wept|growled|claimed|added|thought|guessed|gasped|wailed|purred|swore"},
+    {"boy", "2:Tom|2:Ben|Sam|Dan|Leo"},
+    {"girl", "2:Mia|2:Ann|Eva|Bea|Lily"},
+    {"hero", "{male}{boy}|{female}{girl}"},
+    {"beast", "3:cat|2:dog|2:fox|2:hen|pig|goat|duck|bear|frog|mouse"},
+    {"temper", "3:big|2:sad|2:shy|fat|mad|kind|wet|rude|thin|proud"},
+    {"a_beast", "a {temper} {beast}"},
+    {"thing", "3:hat|2:bell|2:lamp|2:key|book|drum|ring|coat|kite|spoon|rope|cup"},
+    {"look", "3:red|2:blue|2:gold|tiny|fine|black|heavy|lost|green|dusty"},
+    {"a_thing", "a {look} {thing}"},
+    {"spot", "3:lake|2:hill|2:mill|farm|barn|shop|gate|pond|wood|tower"},
+    {"by", "2:by the {spot}|near the {spot}|behind the {spot}"},
+    {"food", "3:soup|2:cake|2:jam|bread|pie|stew|cheese|plums"},
+    {"did", "3:ran|2:hid|2:cried|sang|danced|slept|sat down|laughed|went home|fell over"},
+    {"glad", "3:happy|2:tired|rich|late|hungry|cold|in bed|alone"},
+    {"hit", "2:fed|2:chased|kissed|washed|sold|bit|trusted|painted"},
     {NULL, NULL},
 };
 
 // ---------------------------------------------------------------------------------------------------- the voices
 
 static const GrammarRule tales[] = {
-    {"tale", "2:{opening} {beat} {ending}|5:{opening} {beat} {turn} {ending}"},
+    {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
 
-    {"opening", "4:{when}, {hero} {travelled} {where_to}.|3:{hero} {lived} {where} with {his_beast}."
-        "|3:{hero} {wanted} to {plan}.|2:{name} {owned} {a_thing} and {a_thing}."},
-    {"when", "4:One {sky} {hour}|On {weekday}|Early on {weekday}|2:Last {weekday}|Before {meal}|After {meal}"
-        "|At {clock}|In {month}"},
-    {"meal", "2:breakfast|lunch|dinner|school|church|tea|the war|the ball|the flood"},
-    {"clock", "noon|midnight|dawn|sunset|six|nine|ten|one|two|three"},
-    {"month", "March|May|June|April|August|October|January"},
-    {"lived", "3:lived|worked|slept|danced|hid|sang|camped|argued|dined|grew up|fished"},
-    {"owned", "2:owned|sold|carried|invented|painted|wore|wanted|buried|lost|juggled|ate|stole|loved|mended|drew"
-        "|hid"},
-    {"wanted", "2:wanted|hoped|planned|tried|promised|forgot|loved|vowed|needed|refused|began|feared"},
-    {"plan", "3:teach {a_beast} to {skill}|2:paint the {spot} {colour}|sell {a_thing}|2:cook {food}"
-        "|marry {a_beast}|2:{skill} {where}|buy {a_thing}|bathe {a_beast}|find {a_thing}"},
+    {"opening", "4:One {sky} {hour}, {hero} {went} to the {spot}.|2:{hero} had {a_thing} and {a_thing}."
+        "|3:{hero} lived {by} with {a_beast}."},
+    {"sky", "2:cold|2:hot|wet|dark|fine|windy"},
+    {"hour", "3:day|2:night|morning|summer"},
+    {"went", "2:ran|2:went|rode|walked|came"},
 
-    {"so", "3:so|2:and|2:but|till"},
-    {"beat", "4:{find}|3:{meet}|2:{cooking}|2:{trade}|2:{mishap}|2:{race}|2:{lesson}"},
-    {"find", "^{he/she} {found} {a_thing} {here}, {find_end}"},
-    {"here", "in the {inside}|{near} the {spot}|under the {cover}"},
-    {"find_end", "2:{so} {he/she} {did} {how}.|but {his/her} {beast} {did_to} it."
-        "|{so} {he/she} {did_to} it {how}.|but it was {his/her} {kin}'s.|2:but it {did}, so {he/she} {did}."
-        "|and {his/her} {kin} {did_to} it{maybe}."},
-    {"meet", "^{he/she} {did_to} {a_beast}. {talk}"},
-    {"talk", "3:\"{hungry}!\" it {said}, {so} {he/she} {gave} it {food}.|2:\"{cold}!\" it {said}, {so} {he/she} "
-        "{gave} it {a_thing}.|\"Where's the {spot}?\" it {said}, {so} {he/she} {did}{maybe}.|\"Is that your "
-        "{thing}?\" it {said}, {so} {he/she} {did}{maybe}."
-        "|\"Let's {skill}!\" it {said}, {so} {he/she} {did}{maybe}."
-        "|\"You're {mood},\" it {said}, {so} {he/she} {did}{maybe}."},
-    {"hungry", "I'm hungry|Feed me|I smell {food}|I can't eat {dish}|Got any {dish}|Pay me|No {food}|Lunch"
-        "|I hate {food}"},
-    {"cold", "2:I'm cold|Help|I'm {mood}|I'm late|Look, {dish}|I can {skill}|I've lost my {thing}|It's {weekday}"
-        "|I want {dish}|Don't {skill}"},
-    {"gave", "2:gave|sold|lent|bought|threw|fetched|showed|promised|sent|made|brought|owed|passed|left|mailed"},
-    {"cooking", "^{he/she} {cooked} {food} for {his/her} {kin}. It {tasted} of {flavour} and {taste}, {so} "
-        "{he/she} {did}{maybe}."},
-    {"cooked", "made|cooked|bought|ordered|burned|stole|invented|boiled|fried|begged|baked|saved"},
-    {"tasted", "2:tasted|2:smelled|reeked|was made"},
-    {"trade", "^{his/her} {kin} {gave} {him/her} {a_thing} for {his/her} {look} {thing}, {deal}."},
-    {"deal", "2:{so} {he/she} {did} {how}|but {his/her} {beast} {did_to} it|but {he/she} wanted {food}"},
-    {"mishap", "^{he/she} {tripped} over {his/her} {look} {thing}, fell into the {wet} and {emerged}."},
-    {"tripped", "2:tripped|jumped|climbed|slipped|leaned|danced|flew"},
-    {"wet", "river|pond|mud|well|lake|ditch|cream|flour|paint|bin|{dish}|sea|fire|crowd"},
-    {"emerged", "{harmed} {his/her} {look} {thing}|2:{harmed} {his/her} {kin}'s {thing}|{did_to} {his/her} {kin}"
-        "|woke {his_beast}"},
-    {"harmed", "lost|broke|soaked|ruined|dropped|drowned|bent|forgot|swallowed"},
-    {"race", "^{he/she} {raced} {his_beast} {where_to}. It {did}, {so} {he/she} {did}{maybe}."},
-    {"raced", "raced|chased|followed|carried|dragged|drove|rode|pushed|led|sent"},
-    {"taught", "2:taught|begged|paid|told|asked|forced|helped|hired|wanted"},
-    {"lesson", "^{he/she} {taught} {a_beast} to {skill}, {but_it}."},
-    {"but_it", "so it {did_to} {his/her} {look} {thing}|and it {did_to} {his/her} {mood} {kin}"
-        "|but it {did}, {so} {he/she} {did} {how}"},
+    {"event", "3:^{he/she} found {a_thing}, {found}|3:^{he/she} met {a_beast}. {talk}"
+        "|2:^{he/she} made {food} for {his/her} {beast}, {eaten}|2:^{he/she} lost {his/her} {thing}, so {he/she} {did}."
+        "|2:^{he/she} took the {beast}'s {thing}, so it {did}."},
+    {"found", "2:so {he/she} sold it.|but it was {his/her} {beast}'s.|2:but it broke, so {he/she} {did}."
+        "|and put it {by}."},
+    {"talk", "3:\"I am hungry!\" it said, so {he/she} gave it {food}.|2:\"I am cold,\" it said, so {he/she} gave it "
+        "{his/her} {thing}.|2:\"I am lost,\" it said, so {he/she} led it to the {spot}.|\"Go home!\" it said, so "
+        "{he/she} {did}.|\"Sing!\" it said, so {he/she} sang {by}."},
+    {"eaten", "2:and it ate it all.|but it only ate {food}.|but the {food} was cold.|so it {did}."},
 
-    {"turn", "3:{weather}|3:{theft}|2:{noise}|2:{post}|{sign}|4:{newcomer}"},
-    {"weather", "2:{soon} it {rained}, {so} {he/she} {did} {where}.|{soon} the {wind} took {his/her} {kin}'s "
-        "{thing}, {so} {he/she} {did}{maybe}."},
-    {"soon", "2:Then|2:Soon|2:Now|At {clock}|On {weekday}|In {month}|2:Later|Luckily,"},
-    {"rained", "3:rained|2:snowed|hailed|got {sky}|grew {sky}|thundered"},
-    {"wind", "2:wind|river|sea|king|moon|post|flood|{job}"},
-    {"theft", "{but} {a_beast} {did_to} {his/her} {made}{thing}, so {he/she} {reacted}."},
-    {"but", "3:But|Just then|2:Next,|Sadly,|Later,|Alas,|Once more"},
-    {"reacted", "{did_to} it|{did} {how}|bought {a_thing}|{did_to} its {kin}|{did_to} its {look} {thing}"},
-    {"noise", "{suddenly} {his/her} {kin}'s {thing} {did}, {so} {he/she} {did_to} it {how}."},
-    {"suddenly", "2:Suddenly|At last|Even|By chance|By then,|For once|Oddly,|This time,"},
-    {"post", "A {letter} came from {his/her} {kin}: \"{order}!\" So {he/she} {did}."},
-    {"letter", "3:letter|note|card|crow|pigeon|cry|bill|{thing_c}"},
-    {"order", "Bring {a_thing}|Bury {a_thing}|Come home|Feed the {beast}|Send {food}|Sell the {thing}|Marry me"
-        "|Pay me|Don't {skill}|Run|Eat {food}|I can {skill}"},
-    {"sign", "A {look} sign told {him/her}: \"{beware} the {beast}!\" So {he/she} {did}."},
-    {"beware", "Fear|Feed|Mind|Obey|Pay|Respect|Kiss|Ride|Ask|Love|Wash|Greet"},
-    {"newcomer", "^{where}, {hero} {did_to} {a_beast}."},
+    {"turn", "3:Then {a_beast} took {his/her} {thing}, so {he/she} {did}.|2:Then it rained, so {he/she} hid in the {spot}."
+        "|2:At noon, {his/her} {beast} {hit} {a_beast}.|2:But the {beast} {hit} {him/her}, so {he/she} {did}."},
 
-    {"ending", "3:{rest}|2:{vow}|3:{moral}|2:{home}|3:{keeps}|2:{doubt}|2:{diet}|{quiz}"},
-    {"rest", "That {night}, {he/she} {did}{maybe} {where}."},
-    {"night", "night|evening|winter|summer|week|year|autumn|{weekday}|spring|month|day"},
-    {"vow", "^{he/she} never {did_to} {a_beast} {again}."},
-    {"again", "4:again|on {weekday}s|in {month}|after {meal}|before {meal}|at {clock}"},
-    {"moral", "^{he/she} {said}: \"{wisdom}{exclaim}\""},
-    {"exclaim", "2:.|2:!|, really."},
-    {"wisdom", "I'm {mood}|3:Never {trust} {a_beast} with {a_thing}|I love {food}|I'll {skill} {how}"
-        "|I need {a_thing}|I miss my {thing}|Life is {food}|Be {mood}|Don't {skill} {where}"},
-    {"trust", "trust|leave|feed|hit|paint|wake|chase|wash|kiss|tickle|fight|teach|pay"},
-    {"home", "2:{soon} {he/she} {travelled} home, {worn} but {glad}."
-        "|{soon} {he/she} {travelled} home with {a_thing}."},
-    {"worn", "wet|cold|late|alone|barefoot|9:{mood}|lost|sore|broke"},
-    {"glad", "2:happy|free|in love|singing|alive|6:{mood}|clean|safe"},
-    {"keeps", "{even_now} {he/she} {keeps_verb} {a_thing} {where}."},
-    {"even_now", "2:Even now|Every {hour},|Every {weekday},|Today|These days,"},
-    {"keeps_verb", "2:keeps|hides|polishes|worships|feeds|plays|guards|rents|paints|hits|wears|sells"},
-    {"doubt", "Only {his/her} {kin} {did_to} {him/her}{maybe}."},
-    {"diet", "^{he/she} now {eats} {food} {how}."},
-    {"eats", "2:eats|cooks|sells|wants|loves|trusts|steals|praises|needs|fears|makes|burns"},
-    {"quiz", "Was {he/she} {glad}? {answer}!"},
-    {"answer", "2:Yes|2:No|A little|Very|Ask {a_beast}|Perhaps|Hardly|On {weekday}s"},
+    {"ending", "3:That night, {he/she} was {glad}.|2:Now {he/she} has {a_thing} and {a_beast}."
+        "|2:^{he/she} never {hit} {a_beast} again.|2:^{he/she} said: \"{wisdom}\"|At last, {he/she} {did} {by}."},
+    {"wisdom", "2:I love {food}!|I am {glad}.|2:Never trust {a_beast}.|I need {a_thing}.|Life is {food}."},
     {NULL, NULL},
 };
 
 static const GrammarRule pirate[] = {
-    {"tale", "2:{opening} {beat} {ending}|4:{opening} {beat} {turn} {ending}"},
-    {"arr", "4:Arr|2:Aye|Ahoy|Avast|Har har"},
-    {"mate", "3:matey|me hearties|ye dogs|says I|ye {mood} {beast}|ye {beast}"},
-    {"end", "4:.|3:!|3:, {mate}!|, arr!|2:, aye."},
-    {"opening", "3:{arr}, {where_to} {sailed} {hero}{end}|2:{arr}, {a_beast}'s {rank} be {hero}{end}"
-        "|2:{arr}, {where} {name} {did_to} {a_thing}{end}"},
-    {"sailed", "sailed|rowed|{travelled}"},
-    {"rank", "3:cap'n|mate|parrot|{job}|slave|prisoner|bride"},
-    {"beat", "3:^{he/she} be {seeking} {a_thing}, but {a_beast} {did_to} it {where}{end}"
-        "|3:^{he/she} {did_to} {a_thing} an' {food} {where}{end}|2:^{he/she} met {a_beast}. \"{hand_over} yer "
-        "{thing}, ye {mood} {beast}!\" it {said}.|2:^{he/she} {said}: \"{walk}, ye {mood} {beast}!\""},
-    {"seeking", "after|seekin'|huntin'|guardin'|polishin'|buryin'|eatin'|sellin'|ridin'|kissin'"},
-    {"hand_over", "2:Hand over|Gimme|Eat|Swab|Kiss|Bury|Drop|Hide"},
-    {"walk", "2:Walk the plank|Hoist the {thing}|Eat yer {dish}|Swab me {thing}|Drink yer {dish}|Fetch me {thing}"},
-    {"turn", "3:{arr}, then {a_beast} boarded us, so we {did_to} it {how}{end}"
-        "|2:But the {air}sea took me {thing} an' {a_beast}{end}"
-        "|2:Then we fired {a_thing} at {name}'s {beast}{end}"
-        "|2:{arr}, me {look} {thing} {did}, so I {did_to} it{end}"},
-    {"ending", "2:An' me {thing} smells o' {taste}{end}|2:Now I be {rich}, an' me {thing} be {lost}{end}"
-        "|2:So raise yer {thing} an' drink {food}{end}|2:Yo ho, {a_beast} an' a {look} {thing}{end}"
-        "|2:Never trust {a_beast} wi' yer {thing}{end}|I {did} {where}{end}"},
-    {"rich", "dead|2:{mood}|in love|seasick"},
-    {"lost", "gone|2:{look}|full o' {dish}"},
+    {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
+    {"arr", "4:Arr|2:Aye|Ahoy"},
+    {"end", "3:.|3:, matey!|2:, arr!|, aye.|, ye dogs!"},
+    {"opening", "4:{arr}, {hero} sailed to the {spot}{end}|3:{arr}, here be {hero} wi' {a_beast}{end}"
+        "|2:{arr}, me {thing} be {look}, an' so be {hero}{end}"},
+    {"event", "3:^{he/she} stole {a_thing} from {a_beast}{end}|3:^{he/she} met {a_beast}. \"Hand over yer {thing}!\" it said."
+        "|2:^{he/she} ate {food} an' drank rum {by}{end}"
+        "|2:^{he/she} lost {his/her} {thing} at sea, so {he/she} {did}{end}"},
+    {"turn", "3:Then we took {his/her} {thing}, so {he/she} {did}{end}|2:But {his/her} {thing} sank, so {he/she} {did}{end}"
+        "|2:Then {he/she} sank {a_beast} {by}{end}"},
+    {"ending", "3:Now {he/she} be {glad} at sea{end}|2:Never trust {a_beast} wi' yer {thing}{end}"
+        "|2:So drink yer {food}, me {temper} {beast}!|At last, we {did} {by}{end}"},
     {NULL, NULL},
 };
 
 static const GrammarRule robot[] = {
-    {"tale", "2:{opening} {beat} {ending}|4:{opening} {beat} {turn} {ending}"},
-    {"beep", "4:|2: Beep.|2: Boop.| Beep boop.| Whirr.| Bzt."},
-    {"opening", "4:Log: human {hero} {travelled} {where_to}.{beep}|2:Log: {hero} {did_to} {a_thing}.{beep}"
-        "|2:Log: {hero} tries to {skill} {where}.{beep}"},
-    {"beat", "3:Scan: {a_beast} {where}.{beep} Action: {act} {c} {how}."
-        "|3:Scan: {a_thing} {where}.{beep} Use of {t}: {purpose}.|2:Input: {food}. Output: {taste}.{beep}|3:Task: "
-        "teach {a_beast} to {skill}. Result: {result}.{beep}"},
-    {"act", "greet|feed|repair|polish|measure|tickle|replace|arrest|calm|paint|recycle|obey|weigh|hug|scan|reboot"
-        "|chase"},
-    {"purpose", "{skill}|{skill} {how}|hold {food}|annoy {a_beast}|{act} {a_beast}|{colour} {dish}"},
-    {"result", "it {did}|it {did} {how}|it {did_to} {a_thing}|{c} is {mood}|{taste}|{a_thing} is lost"},
-    {"turn", "3:Error: {beast} {did_to} my {look} {thing}.{beep}|3:Alert: {a_beast} {did_to} {a_thing}.{beep}"
-        "|2:Query: what is {abstract}?{beep}"},
-    {"abstract", "2:{food}|love|{a_beast}|{a_thing}|joy|{weekday}|sleep|{colour} {dish}"},
-    {"ending", "2:Joy level: {level}.{beep}|2:Battery: {level}. Must {act} {a_beast}."
-        "|2:Lesson: humans {like} {a_thing}.{beep}|2:Plan: {skill} {how} {where}.{beep}"
-        "|2:Human is {mood}. I am {mood}.{beep}"},
-    {"level", "2:low|high|zero|2:{mood}|rising|{flavour}|too high|falling"},
-    {"like", "like|fear|need|sit on|forget|talk to|wear|eat|marry|worship|break|hide"},
+    {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
+    {"beep", "3:|3: Beep.|2: Boop.| Beep boop."},
+    {"opening", "4:Log: human {hero} moved to the {spot}.{beep}|3:Log: human {hero} has {a_thing}.{beep}"
+        "|2:Log: human {hero} and {a_beast} {by}.{beep}"},
+    {"event", "3:Task: find {a_thing}. No luck.{beep}|3:Task: feed {a_beast}. It ate {food}.{beep}"
+        "|2:Input: {food}. Output: {food}.{beep}|2:Alert: {thing} not found. Human {did}.{beep}"},
+    {"turn", "3:Oops: {a_beast} {hit} the {thing}.{beep}|2:Alarm: {temper} {beast} {by}. Bot {did}.{beep}"
+        "|2:Map: the {spot} is {look}.{beep}"},
+    {"ending", "3:Human is {glad}. Bot is {glad}.{beep}|2:Note: {food} is not {food}.{beep}"
+        "|2:Must not trust {a_beast}.{beep}|Bye, {temper} human.{beep}"},
     {NULL, NULL},
 };
 
 static const GrammarRule ghost[] = {
-    {"tale", "2:{opening} {beat} {ending}|4:{opening} {beat} {turn} {ending}"},
-    {"oooh", "3:Oooh|2:Booo|2:Woooo|Ooooooh|Boo hoo"},
-    {"moan", "4:.|, oooh!|, woooo.|, alas.|, sigh.|2:!| {how}."},
-    {"opening", "4:{oooh}, I haunt the {air}{inside} with {a_beast}{moan}|2:{oooh}, I died {where}{moan}"
-        "|3:{oooh}, I am the {mood} ghost of {a_beast}{moan}"},
-    {"beat", "4:Tonight {name} {came} with {a_thing}, so I {did_to} {him/her}{moan}|3:{hero} {did_to} my {look} "
-        "{thing}, so I {did} {where}{moan}|2:I {rattled} {a_thing} at {hero}, but {he/she} {did}{moan}"},
-    {"came", "came|knocked|moved in|broke in|returned|woke me|danced|sang|camped|prayed|fled"},
-    {"rattled", "rattled|threw|waved|dropped|banged|swung|blew"},
-    {"turn", "3:In my day, {a_beast} {knew} to {skill} {how}{moan}|2:I want {food}, but it {falls} me{moan}|3:Then "
-        "{a_beast} walked through me and {did_to} {a_thing}{moan}"},
-    {"knew", "knew how|wanted|had|learned|feared|began|paid"},
-    {"falls", "falls through|hates|bores|avoids|fears|passes"},
-    {"ending", "2:Nobody {fears} {a_beast}'s ghost{moan}|2:Now I {skill} alone {where}{moan}"
-        "|Being dead is {mood} work{moan}|2:I was {mood} when I had {a_thing}{moan}"
-        "|2:Boo to {a_beast} and its {look} {thing}{moan}|I miss {food}{moan}"},
-    {"fears", "fears|loves|feeds|pays|hugs|hears|thanks"},
+    {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
+    {"boo", "3:Booo|2:Oooh|Boo hoo"},
+    {"moan", "3:.|3:, oooh!|2:, alas.|, booo!"},
+    {"opening", "4:{boo}, I haunt the {spot} wearing {a_thing}{moan}|3:{boo}, I am the ghost of {a_beast}{moan}"
+        "|2:{boo}, I died {by} of {food}{moan}"},
+    {"event", "3:At night, {hero} came with {a_thing}, so I {did}{moan}|3:^{hero} {hit} my {thing}, so I moaned at "
+        "{him/her}{moan}|2:I moaned at {a_beast}, but it {did}{moan}|2:I want {food}, but it falls out of me{moan}"},
+    {"turn", "3:Then {a_beast} walked into me and {did}{moan}|2:I lost my {thing} {by}{moan}|2:Once I was {temper} and had {a_thing}{moan}"},
+    {"ending", "3:Now I am {glad} and dead{moan}|2:Nobody {hit} {a_beast} for me{moan}|2:I am dead, but I love {food}{moan}"
+        "|All I have is {a_thing}{moan}"},
     {NULL, NULL},
 };
 

