@@ -299,14 +299,19 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
     if (config.last_block < 0) config.last_block = c->n_layer - 1;
     for (const Adapter *a = model->adapters; a != NULL; a = a->next)
         if (strcmp(a->name, name) == 0) { fail(error, size, "an adapter with the name %s is already attached", name); return NULL; }
+    if (strlen(name) >= sizeof ((Adapter *)0)->name) { fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name), sizeof ((Adapter *)0)->name - 1); return NULL; }
     if (config.r_by_block == NULL && config.r < 1) { fail(error, size, "r is %d; a rank is at least 1", config.r); return NULL; }
     if (config.targets == 0 || config.targets >> LINEARS) { fail(error, size, "no layer to attach to"); return NULL; }
     if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
         fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block, c->n_layer - 1);
         return NULL;
     }
-    for (int i = config.first_block; config.r_by_block && i <= config.last_block; i++)
+    int highest = config.r_by_block ? 0 : config.r;
+    for (int i = config.first_block; config.r_by_block && i <= config.last_block; i++) {
         if (config.r_by_block[i] < 0) { fail(error, size, "r of block %d is %d", i, config.r_by_block[i]); return NULL; }
+        if (config.r_by_block[i] > highest) highest = config.r_by_block[i];
+    }
+    if (highest == 0) { fail(error, size, "the rank is 0 in every block: nothing to attach"); return NULL; }
 
     Adapter *adapter = allocate(1, sizeof *adapter);
     snprintf(adapter->name, sizeof adapter->name, "%s", name);

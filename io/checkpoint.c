@@ -189,8 +189,10 @@ typedef struct Slot {
 
 typedef struct Slots { Slot *list; int count, room; } Slots;
 
-static Slot *add_slot(Slots *slots, int ndim, int rows, int columns, const char *format, int i, const char *name, const char *end)
+// Named after what it belongs to and a last part; block -1: not in a block.
+static Slot *add_slot(Slots *slots, int ndim, int rows, int columns, int block, const char *name, const char *end)
 {
+    char in_block[32] = "";
     if (slots->count == slots->room) {
         slots->room = slots->room ? 2 * slots->room : 64;
         slots->list = realloc(slots->list, (size_t)slots->room * sizeof *slots->list);
@@ -198,7 +200,9 @@ static Slot *add_slot(Slots *slots, int ndim, int rows, int columns, const char 
     }
     Slot *slot = &slots->list[slots->count++];
     *slot = (Slot){ .ndim = ndim, .shape = { rows, columns }, .trains = true };
-    snprintf(slot->name, sizeof slot->name, format, i, name, end);
+    if (block >= 0) snprintf(in_block, sizeof in_block, "h.%d.", block);
+    int length = snprintf(slot->name, sizeof slot->name, "%s%s%s", in_block, name, end);
+    check(length < (int)sizeof slot->name, "checkpoint: no room for the name of %s", name);
     return slot;
 }
 
@@ -206,20 +210,20 @@ static Slot *add_slot(Slots *slots, int ndim, int rows, int columns, const char 
 static void list_base(Slots *slots, const Config *c)
 {
     int C = c->n_embd;
-    add_slot(slots, 2, c->vocab_size, C, "%.0dwte.weight", 0, "", "");
-    add_slot(slots, 2, c->block_size, C, "%.0dwpe.weight", 0, "", "");
+    add_slot(slots, 2, c->vocab_size, C, -1, "wte", ".weight");
+    add_slot(slots, 2, c->block_size, C, -1, "wpe", ".weight");
     for (int i = 0; i < c->n_layer; i++)
         for (int k = 0; k < LINEARS; k++) {
             if (k == C_ATTN || k == C_FC) { // a layernorm comes before each half of the block
-                add_slot(slots, 1, C, 1, "h.%d.%s.%s", i, k == C_ATTN ? "ln_1" : "ln_2", "weight");
-                add_slot(slots, 1, C, 1, "h.%d.%s.%s", i, k == C_ATTN ? "ln_1" : "ln_2", "bias");
+                add_slot(slots, 1, C, 1, i, k == C_ATTN ? "ln_1" : "ln_2", ".weight");
+                add_slot(slots, 1, C, 1, i, k == C_ATTN ? "ln_1" : "ln_2", ".bias");
             }
             int I = linear_inputs(c, (LinearKind)k), O = linear_outputs(c, (LinearKind)k);
-            add_slot(slots, 2, I, O, "h.%d.%s.%s", i, linear_names[k], "weight");
-            add_slot(slots, 1, O, 1, "h.%d.%s.%s", i, linear_names[k], "bias");
+            add_slot(slots, 2, I, O, i, linear_names[k], ".weight");
+            add_slot(slots, 1, O, 1, i, linear_names[k], ".bias");
         }
-    add_slot(slots, 1, C, 1, "%.0dln_f.weight", 0, "", "");
-    add_slot(slots, 1, C, 1, "%.0dln_f.bias", 0, "", "");
+    add_slot(slots, 1, C, 1, -1, "ln_f", ".weight");
+    add_slot(slots, 1, C, 1, -1, "ln_f", ".bias");
 }
 
 static void point_at_base(Slots *slots, const Transformer *model)
@@ -242,10 +246,10 @@ static void list_adapter(Slots *slots, const Config *c, const Plan *plan)
         for (int k = 0; k < LINEARS; k++) {
             int r = plan->layer[i * LINEARS + k].r;
             if (r == 0) continue;
-            Slot *A = add_slot(slots, 2, r, linear_inputs(c, (LinearKind)k), "h.%d.%s.%s", i, linear_names[k], "lora_A.weight");
+            Slot *A = add_slot(slots, 2, r, linear_inputs(c, (LinearKind)k), i, linear_names[k], ".lora_A.weight");
             A->transposed = true;
             A->trains = !plan->config.freeze_A;
-            add_slot(slots, 2, linear_outputs(c, (LinearKind)k), r, "h.%d.%s.%s", i, linear_names[k], "lora_B.weight")->transposed = true;
+            add_slot(slots, 2, linear_outputs(c, (LinearKind)k), r, i, linear_names[k], ".lora_B.weight")->transposed = true;
         }
 }
 
@@ -268,7 +272,7 @@ static void list_moments(Slots *slots)
     for (int i = 0; i < tensors; i++)
         for (int moment = 1; moment <= 2 && slots->list[i].trains; moment++) {
             Slot of = slots->list[i];
-            Slot *slot = add_slot(slots, of.ndim, of.shape[0], of.shape[1], "%.0d%s%s", 0, of.name, moment == 1 ? ".m" : ".v");
+            Slot *slot = add_slot(slots, of.ndim, of.shape[0], of.shape[1], -1, of.name, moment == 1 ? ".m" : ".v");
             slot->transposed = of.transposed;
             slot->moment = moment;
             slot->of = i;
@@ -413,12 +417,14 @@ static bool match(const Safetensors *file, Slots *slots, bool model_file, char *
     if (missing.count + extra.count + misshaped.count == 0) return true;
 
     snprintf(error, size, "%s does not fit its configuration", file->path);
+    const char *mark = ":";
     const struct { const Names *names; const char *what; } lists[] = { { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" } };
     for (int i = 0; i < 3; i++) {
         size_t used = strlen(error);
         const Names *names = lists[i].names;
-        if (names->count > 0) snprintf(error + used, size - used, "%s %d tensor%s %s (%s)", i > 0 && used > 0 && strchr(error, '(') ? ";" : ":", names->count,
-                                       names->count == 1 ? "" : "s", lists[i].what, names->text);
+        if (names->count == 0) continue;
+        snprintf(error + used, size - used, "%s %d tensor%s %s (%s)", mark, names->count, names->count == 1 ? "" : "s", lists[i].what, names->text);
+        mark = ";";
     }
     return false;
 }
@@ -502,12 +508,13 @@ static void put_tokenizer(FILE *out, const Vocabulary *vocabulary)
 static bool parse_tokenizer(const Json *json, int vocab_size, Vocabulary *vocabulary, char *error, size_t size)
 {
     const Json *model = json_get(json, "model"), *vocab = json_get(model, "vocab"), *split = json_get(json, "pre_tokenizer");
-    const Json *pattern = json_get(split, "pattern");
+    const Json *pattern = json_get(split, "pattern"), *after = json_get(json, "post_processor");
     bool by_character = string_is(json_get(split, "type"), "Split") && string_is(json_get(split, "behavior"), "Isolated")
                      && (string_is(json_get(pattern, "Regex"), "[\\s\\S]") || string_is(json_get(pattern, "String"), ""));
+    bool adds_nothing = unused(after) || (string_is(json_get(after, "type"), "TemplateProcessing") && unused(json_get(after, "special_tokens")));
     if (!string_is(json_get(model, "type"), "WordLevel") || vocab == NULL || vocab->type != JSON_OBJECT || !by_character
         || !string_is(json_get(json_get(json, "decoder"), "type"), "Fuse") || !unused(json_get(json, "normalizer"))
-        || !unused(json_get(json, "post_processor")) || !unused(json_get(json, "added_tokens")))
+        || !unused(json_get(json, "added_tokens")) || !adds_nothing)
         return fail(error, size, "not a tokenizer whose tokens are single characters, the only kind that this program knows");
     if (vocab->count != (size_t)vocab_size) return fail(error, size, "it has %zu tokens, but the model %d", vocab->count, vocab_size);
     uint32_t *list = allocate((size_t)vocab_size, sizeof *list);
@@ -602,7 +609,8 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
     Transformer *model = NULL;
     if (good && open_tensors(dir, "model.safetensors", &file, error, size)) {
         list_base(&slots, &config);
-        if (match(file, &slots, true, error, size)) model = transformer_new(config, 0, error, size);
+        if (match(file, &slots, true, error, size) && (model = transformer_new(config, 0, why, sizeof why)) == NULL)
+            fail(error, size, "%s/config.json: %s", dir, why);
     }
     if (model != NULL) {
         point_at_base(&slots, model);

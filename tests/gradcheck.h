@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #define IN_DOUBLE   (sizeof(real) == sizeof(double))
-#define STEP_H      (IN_DOUBLE ? 0x1p-10 : 0x1p-6)  // a power of two: x + h is exact for the values below
+#define STEP_H      (IN_DOUBLE ? 0x1p-11 : 0x1p-6)  // a power of two: x + h is exact for the values below
 #define GRAD_BOUND  (IN_DOUBLE ? 1e-8 : 1e-2)
 #define FLOOR       (IN_DOUBLE ? 0.01 : 0.2)        // a share of the largest entry; smaller ones are held to it
 #define EPSILON     (IN_DOUBLE ? 2.3e-16 : 1.2e-7)  // of `real`

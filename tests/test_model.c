@@ -1,0 +1,974 @@
+// test_model.c - the transformer with and without adapters: its values against an independent forward pass, every gradient
+// against central differences, what is counted, kept and frozen, and that training does what it should.
+
+#include "../adamw.h"
+#include "../transformer.h"
+#include "gradcheck.h"
+#include "test.h"
+
+enum { V = 11, CONTEXT = 9, H = 3, C = 12, T = 7, B = 2, N = B * T, ALL_LINEARS = (1 << LINEARS) - 1 };
+
+static const int text[2 * N + 1] = { 3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 10, 7, 0, 3, 2, 3, 8, 4, 6, 2, 6, 4, 3, 3, 8, 3, 2 };
+static const int *const ids = text, *const targets = text + 1;
+
+static double number(real x) { return (double)x; }
+static long   bytes(long count) { return count * (long)sizeof(real); }
+
+static char error[256];
+
+static Transformer *model_of(int blocks, double dropout)
+{
+    Transformer *model = transformer_new((Config){ V, CONTEXT, blocks, H, C, dropout }, 5, error, sizeof error);
+    if (model == NULL) printf("%s\n", error), exit(1);
+    return model;
+}
+
+// Larger weights than the initialisation's, and no bias at 0 or gain at 1, so that every gradient is worth checking.
+static void make_irregular(Transformer *model)
+{
+    for (int i = 0; i < model->parameter_count; i++) {
+        Tensor *t = model->parameters[i];
+        bool gain = i < model->base_count && strstr(t->name, "ln_") && strstr(t->name, ".weight");
+        for (long j = 0; j < t->size; j++) t->data[j] = (real)((gain ? 1 : 0) + irregular(200 + (uint64_t)i, j, 0.5));
+    }
+}
+
+static Adapter *adapter_on(Transformer *model, const char *name, unsigned on, int first, int last, uint64_t seed)
+{
+    Adapter *adapter = transformer_add_adapter(model, name, (LoraConfig){ .r = 2, .alpha = 3, .targets = on, .first_block = first, .last_block = last }, seed, error, sizeof error);
+    if (adapter == NULL) printf("%s\n", error), exit(1);
+    return adapter;
+}
+
+static void fill_B(Transformer *model, const Adapter *adapter, double size) // so that the adapter changes something
+{
+    for (int i = 0; i < model->config.n_layer * LINEARS; i++)
+        if (adapter->lora[i].B) fill_irregular(adapter->lora[i].B, 900 + (uint64_t)i, size);
+}
+
+static double model_backward(const Transformer *model, Tape *tape, const int *in, const int *out)
+{
+    Tensor *loss = transformer_loss(model, tape, in, out, B, T);
+    double value = number(loss->data[0]);
+    tensor_drop(loss);
+    backward(tape, loss);
+    tape_clear(tape);
+    return value;
+}
+
+static real *logits_of(const Transformer *model) // a copy, [N,V]
+{
+    Tensor *y = transformer_logits(model, NULL, ids, B, T);
+    real *copy = copy_of(y->data, y->size);
+    tensor_drop(y);
+    return copy;
+}
+
+// -------------------------------------------------------------------------------------- an independent forward pass, in double
+
+static const Tensor *named(const Transformer *model, const char *format, int block)
+{
+    char name[96];
+    snprintf(name, sizeof name, format, block);
+    for (int i = 0; i < model->base_count; i++)
+        if (strcmp(model->parameters[i]->name, name) == 0) return model->parameters[i];
+    printf("the model has no parameter %s\n", name);
+    exit(1);
+}
+
+static void naive_norm(const double *x, const Tensor *gain, const Tensor *bias, double *y)
+{
+    double mean = 0, variance = 0;
+    for (int c = 0; c < C; c++) mean += x[c] / C;
+    for (int c = 0; c < C; c++) variance += (x[c] - mean) * (x[c] - mean) / C;
+    for (int c = 0; c < C; c++) y[c] = (x[c] - mean) / sqrt(variance + 1e-5) * number(gain->data[c]) + number(bias->data[c]);
+}
+
+static void naive_linear(const Transformer *model, int block, LinearKind kind, const double *x, double *y)
+{
+    static const char *const formats[LINEARS] = { "transformer.h.%d.attn.c_attn.", "transformer.h.%d.attn.c_proj.", "transformer.h.%d.mlp.c_fc.", "transformer.h.%d.mlp.c_proj." };
+    char name[96];
+    snprintf(name, sizeof name, "%sweight", formats[kind]);
+    const Tensor *W = named(model, name, block);
+    snprintf(name, sizeof name, "%sbias", formats[kind]);
+    const Tensor *b = named(model, name, block);
+    int I = W->shape[0], O = W->shape[1];
+    const Lora *lora = model->active && model->active->lora[block * LINEARS + (int)kind].A ? &model->active->lora[block * LINEARS + (int)kind] : NULL;
+    for (int o = 0; o < O; o++) {
+        y[o] = number(b->data[o]);
+        for (int i = 0; i < I; i++) {
+            double w = number(W->data[i * O + o]);
+            if (lora) // the adapter, as a full-size change of the weight
+                for (int r = 0; r < lora->A->shape[1]; r++)
+                    w += model->active->config.alpha / lora->A->shape[1] * number(lora->A->data[i * lora->A->shape[1] + r]) * number(lora->B->data[r * O + o]);
+            y[o] += x[i] * w;
+        }
+    }
+}
+
+static void naive_logits(const Transformer *model, const int *in, double logits[T][V]) // of one sequence
+{
+    const Tensor *wte = named(model, "transformer.wte.weight", 0), *wpe = named(model, "transformer.wpe.weight", 0);
+    double x[T][C], h[C], qkv[T][3 * C], y[C], wide[4 * C];
+    for (int t = 0; t < T; t++)
+        for (int c = 0; c < C; c++) x[t][c] = number(wte->data[in[t] * C + c]) + number(wpe->data[t * C + c]);
+    for (int l = 0; l < model->config.n_layer; l++) {
+        for (int t = 0; t < T; t++) {
+            naive_norm(x[t], named(model, "transformer.h.%d.ln_1.weight", l), named(model, "transformer.h.%d.ln_1.bias", l), h);
+            naive_linear(model, l, C_ATTN, h, qkv[t]);
+        }
+        for (int t = 0; t < T; t++) {
+            for (int head = 0; head < H; head++) {
+                double weight[T], sum = 0;
+                for (int j = 0; j <= t; j++) {
+                    double score = 0;
+                    for (int d = head * (C / H); d < (head + 1) * (C / H); d++) score += qkv[t][d] * qkv[j][C + d];
+                    sum += weight[j] = exp(score / sqrt((double)C / H));
+                }
+                for (int d = head * (C / H); d < (head + 1) * (C / H); d++) {
+                    h[d] = 0;
+                    for (int j = 0; j <= t; j++) h[d] += weight[j] / sum * qkv[j][2 * C + d];
+                }
+            }
+            naive_linear(model, l, ATTN_C_PROJ, h, y);
+            for (int c = 0; c < C; c++) x[t][c] += y[c];
+            naive_norm(x[t], named(model, "transformer.h.%d.ln_2.weight", l), named(model, "transformer.h.%d.ln_2.bias", l), h);
+            naive_linear(model, l, C_FC, h, wide);
+            for (int i = 0; i < 4 * C; i++) wide[i] *= 0.5 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (wide[i] + 0.044715 * pow(wide[i], 3))));
+            naive_linear(model, l, MLP_C_PROJ, wide, y);
+            for (int c = 0; c < C; c++) x[t][c] += y[c];
+        }
+    }
+    for (int t = 0; t < T; t++) {
+        naive_norm(x[t], named(model, "transformer.ln_f.weight", 0), named(model, "transformer.ln_f.bias", 0), h);
+        for (int v = 0; v < V; v++) {
+            logits[t][v] = 0;
+            for (int c = 0; c < C; c++) logits[t][v] += h[c] * number(wte->data[v * C + c]);
+        }
+    }
+}
+
+TEST(logits_and_loss_equal_an_independent_forward_pass)
+{
+    for (int adapted = 0; adapted < 2; adapted++) {
+        Transformer *model = model_of(2, 0);
+        if (adapted) adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+        make_irregular(model);
+        real *logits = logits_of(model);
+        double worst = 0, largest = 0, loss = 0;
+        for (int b = 0; b < B; b++) {
+            double expected[T][V];
+            naive_logits(model, ids + b * T, expected);
+            for (int t = 0; t < T; t++) {
+                double sum = 0;
+                for (int v = 0; v < V; v++) {
+                    worst = fmax(worst, fabs(number(logits[(b * T + t) * V + v]) - expected[t][v]));
+                    largest = fmax(largest, fabs(expected[t][v]));
+                    sum += exp(expected[t][v]);
+                }
+                loss += (log(sum) - expected[t][targets[b * T + t]]) / N;
+            }
+        }
+        EXPECT(worst <= 100 * EPSILON * largest && largest > 0.5, "adapted %d: off by %.3g of %.3g", adapted, worst, largest);
+        Tensor *mean = transformer_loss(model, NULL, ids, targets, B, T);
+        EXPECT(fabs(number(mean->data[0]) - loss) < 100 * EPSILON, "adapted %d: the loss is %.9g, not %.9g", adapted, number(mean->data[0]), loss);
+        tensor_drop(mean);
+        free(logits);
+        transformer_free(model);
+    }
+}
+
+TEST(parameters_are_those_of_gpt_2)
+{
+    static const char *const of_block[] = { "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight", "attn.c_proj.bias",
+                                            "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias" };
+    Transformer *model = transformer_new((Config){ 65, 64, 3, 4, 64, 0 }, 5, error, sizeof error);
+    EXPECT(model->base_count == 2 + 3 * 12 + 2 && model->parameter_count == model->base_count, "%d parameters", model->base_count);
+    long size = 65l * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64;
+    EXPECT(transformer_base_size(model) == size && transformer_trainable_size(model) == size, "%ld numbers, not %ld", transformer_base_size(model), size);
+    EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(size), "%ld bytes of weights", ledger.live[MEMORY_WEIGHTS]);
+    for (int i = 0; i < model->base_count; i++) {
+        const Tensor *t = model->parameters[i];
+        char name[64];
+        if (i < 2) snprintf(name, sizeof name, "transformer.%s.weight", i == 0 ? "wte" : "wpe");
+        else if (i < 38) snprintf(name, sizeof name, "transformer.h.%d.%s", (i - 2) / 12, of_block[(i - 2) % 12]);
+        else snprintf(name, sizeof name, "transformer.ln_f.%s", i == 38 ? "weight" : "bias");
+        EXPECT(strcmp(t->name, name) == 0, "parameter %d is %s, not %s", i, t->name, name);
+        bool matrix = t->ndim == 2, residual = strstr(name, "c_proj.weight") != NULL;
+        double deviation = norm_of(t->data, t->size) / sqrt((double)t->size), expected = residual ? 0.02 / sqrt(2.0 * 3) : 0.02;
+        if (matrix) EXPECT(fabs(deviation / expected - 1) < 0.06, "%s: deviation %g, not %g", name, deviation, expected);
+        else for (long j = 0; j < t->size; j++) EXPECT(t->data[j] == (strstr(name, "weight") ? 1 : 0), "%s[%ld] = %g", name, j, number(t->data[j]));
+    }
+    Transformer *same = transformer_new(model->config, 5, error, sizeof error), *other = transformer_new(model->config, 6, error, sizeof error);
+    EXPECT(transformer_hash(model) == transformer_hash(same) && transformer_hash(model) != transformer_hash(other), "the seed does not decide the weights");
+    EXPECT(!same_bits(model->blocks[0].linear[C_FC].weight->data, model->blocks[1].linear[C_FC].weight->data, 64), "two blocks start alike");
+    transformer_free(model), transformer_free(same), transformer_free(other);
+}
+
+// ------------------------------------------------------------------------------------------------ central differences, in full
+
+typedef struct Run { Transformer *model; Tape *tape; } Run;
+
+static double run_loss(void *context) // mean cross entropy of the engine's logits, in double
+{
+    const Run *run = context;
+    tape_clear(run->tape);
+    Tensor *y = transformer_logits(run->model, run->tape, ids, B, T); // with a tape, for dropout; all flags are false here
+    double loss = 0;
+    for (int r = 0; r < N; r++) {
+        double sum = 0, most = number(y->data[r * V]);
+        for (int v = 1; v < V; v++) most = fmax(most, number(y->data[r * V + v]));
+        for (int v = 0; v < V; v++) sum += exp(number(y->data[r * V + v]) - most);
+        loss += (log(sum) + most - number(y->data[r * V + targets[r]])) / N;
+    }
+    return loss;
+}
+
+// Checks every `every`-th number of all parameters that require grad; returns how many tensors were checked.
+static int check_model(Transformer *model, int every, const char *what)
+{
+    Run run = { model, tape_new() };
+    run.tape->dropout_seed = 21;
+    model_backward(model, run.tape, ids, targets);
+    bool trains[256];
+    for (int i = 0; i < model->parameter_count; i++) trains[i] = model->parameters[i]->requires_grad;
+    for (int i = 0; i < model->parameter_count; i++) model->parameters[i]->requires_grad = false;
+    int tensors = 0;
+    for (int i = 0; i < model->parameter_count; i++) {
+        Tensor *t = model->parameters[i];
+        if (!trains[i]) {
+            EXPECT(t->grad == NULL, "%s: %s is frozen and has a gradient", what, t->name);
+            continue;
+        }
+        EXPECT(t->grad != NULL, "%s: %s has no gradient", what, t->name);
+        if (t->grad == NULL) continue;
+        long count = 0, step = t->size < 40 ? 1 : every;
+        double *expected = malloc((size_t)t->size * sizeof *expected), largest = 0;
+        real *ours = malloc((size_t)t->size * sizeof *ours);
+        for (long j = 0; j < t->size; j += step, count++) {
+            expected[count] = central_difference(&t->data[j], run_loss, &run);
+            ours[count] = t->grad[j];
+            largest = fmax(largest, fabs(expected[count]));
+        }
+        if (IN_DOUBLE || largest > 0.02) { // in float, smaller ones drown in rounding
+            char name[160];
+            snprintf(name, sizeof name, "%s, d/d %s %s (every %ld.)", what, t->name, shape_text(t), step);
+            Verdict v = compare_gradients(name, ours, expected, count, (int)count, IN_DOUBLE ? 2e-8 : 0.05);
+            EXPECT(v.ok, "%s", v.text);
+            tensors++;
+        }
+        free(expected);
+        free(ours);
+    }
+    for (int i = 0; i < model->parameter_count; i++) model->parameters[i]->requires_grad = trains[i];
+    tape_free(run.tape);
+    return tensors;
+}
+
+TEST(every_gradient_of_the_whole_model)
+{
+    Transformer *model = model_of(2, 0);
+    make_irregular(model);
+    int checked = check_model(model, IN_DOUBLE ? 1 : 31, "full");
+    EXPECT(checked == model->base_count || (!IN_DOUBLE && checked > 12), "%d of %d tensors were checked", checked, model->base_count);
+    transformer_free(model);
+}
+
+TEST(every_gradient_of_adapters_on_a_frozen_base)
+{
+    for (int frozen = 0; frozen < 2; frozen++) {
+        Transformer *model = model_of(2, 0);
+        Adapter *adapter = adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+        make_irregular(model); // B is not zero, so A's gradient is not either
+        if (frozen) transformer_train_base(model, false);
+        for (int i = 0; i < 2 * LINEARS; i++) EXPECT(norm_of(adapter->lora[i].B->data, adapter->lora[i].B->size) > 0.1, "B is zero");
+        int checked = check_model(model, frozen && IN_DOUBLE ? 1 : 31, frozen ? "LoRA" : "LoRA and base together");
+        int expected = (frozen ? 0 : model->base_count) + 4 * LINEARS;
+        EXPECT(checked == expected || (!IN_DOUBLE && checked > 8), "%d of %d tensors were checked", checked, expected);
+        transformer_free(model);
+    }
+}
+
+TEST(gradients_with_dropout_and_with_recomputation)
+{
+    for (int form = 1; form < 4; form++) {
+        Transformer *model = model_of(2, form & 1 ? 0.25 : 0);
+        adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+        make_irregular(model);
+        transformer_train_base(model, form == 2);
+        model->recompute = form & 2;
+        int checked = check_model(model, 31, form == 1 ? "LoRA, dropout" : form == 2 ? "all, recomputed" : "LoRA, dropout, recomputed");
+        EXPECT(checked >= 8, "%d tensors were checked", checked);
+        transformer_free(model);
+    }
+}
+
+static bool cut_head(const Node *n, int input) { return n->op == OP_LM_HEAD && input == 1; }
+static bool cut_embedding(const Node *n, int input) { return n->op == OP_EMBEDDING && input == 0; }
+
+TEST(the_tied_head_adds_up_two_gradients)
+{
+    Transformer *model = model_of(2, 0);
+    make_irregular(model);
+    Tape *tape = tape_new();
+    real *grads[3];
+    for (int i = 0; i < 3; i++) {
+        tape->cut = i == 0 ? NULL : i == 1 ? cut_head : cut_embedding;
+        model_backward(model, tape, ids, targets);
+        grads[i] = copy_of(model->wte->grad, model->wte->size);
+        zero_grads(model);
+    }
+    double worst = 0, embedding = norm_of(grads[1], V * C), head = norm_of(grads[2], V * C);
+    for (long i = 0; i < V * C; i++) worst = fmax(worst, fabs(number(grads[0][i]) - number(grads[1][i]) - number(grads[2][i])));
+    EXPECT(worst <= 8 * EPSILON * (embedding + head) && embedding > 1e-3 && head > 1e-3, "off by %g; the uses give %g and %g", worst, embedding, head);
+    for (int i = 0; i < 3; i++) free(grads[i]);
+    tape_free(tape);
+    transformer_free(model);
+}
+
+// ------------------------------------------------------------------------------------------------------- what depends on what
+
+TEST(a_token_changes_nothing_before_it)
+{
+    Transformer *model = model_of(2, 0);
+    make_irregular(model);
+    int in[N];
+    memcpy(in, ids, sizeof in);
+    real *before = logits_of(model);
+    for (int t = 0; t < T; t++) {
+        in[t] = (ids[t] + 5) % V;
+        Tensor *after = transformer_logits(model, NULL, in, B, T);
+        in[t] = ids[t];
+        EXPECT(same_bits(before, after->data, (long)t * V), "token %d changes a logit before it", t);
+        for (int later = t; later < T; later++)
+            EXPECT(!same_bits(before + later * V, after->data + later * V, V), "token %d does not change the logits at %d", t, later);
+        EXPECT(same_bits(before + T * V, after->data + T * V, (B - 1) * (long)T * V), "token %d of one sequence changes another sequence", t);
+        tensor_drop(after);
+    }
+    free(before);
+    transformer_free(model);
+}
+
+TEST(causality_over_a_long_context) // more positions than attention takes at a time
+{
+    enum { LONG = 61 };
+    Transformer *model = transformer_new((Config){ V, LONG, 1, 1, 10, 0 }, 5, error, sizeof error);
+    make_irregular(model);
+    int in[LONG];
+    for (int t = 0; t < LONG; t++) in[t] = (t * t + 3 * t) % V;
+    Tensor *before = transformer_logits(model, NULL, in, 1, LONG);
+    for (int t = 0; t < LONG; t += 5) {
+        in[t] = (in[t] + 1) % V;
+        Tensor *after = transformer_logits(model, NULL, in, 1, LONG);
+        in[t] = (in[t] + V - 1) % V;
+        EXPECT(same_bits(before->data, after->data, (long)t * V), "token %d changes a logit before it", t);
+        EXPECT(!same_bits(before->data + t * V, after->data + t * V, V) && !same_bits(before->data + (LONG - 1) * V, after->data + (LONG - 1) * V, V), "token %d changes nothing after it", t);
+        tensor_drop(after);
+    }
+    tensor_drop(before);
+    transformer_free(model);
+}
+
+TEST(a_sequence_does_not_depend_on_its_batch)
+{
+    Transformer *model = model_of(2, 0);
+    adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+    make_irregular(model);
+    real *both = logits_of(model);
+    for (int b = 0; b < B; b++) {
+        Tensor *alone = transformer_logits(model, NULL, ids + b * T, 1, T);
+        EXPECT(same_bits(both + (long)b * T * V, alone->data, T * V), "sequence %d has other bits alone", b);
+        tensor_drop(alone);
+    }
+    real next[V];
+    for (int length = 1; length <= T; length++) {
+        transformer_next(model, ids, length, next);
+        EXPECT(same_bits(next, both + (length - 1) * V, V), "transformer_next of %d tokens is not the last row of the logits", length);
+    }
+    Tape *tape = tape_new(); // with a tape: the same bits
+    Tensor *taped = transformer_logits(model, tape, ids, B, T);
+    EXPECT(same_bits(both, taped->data, N * V), "other bits with a tape");
+    tape_free(tape);
+    free(both);
+    transformer_free(model);
+}
+
+// ------------------------------------------------------------------------------------------------------------ counts and FLOPs
+
+TEST(gradients_are_counted)
+{
+    static const struct { const char *what; unsigned on; int first; long dgrad, wgrad, skipped, never, adapters; } forms[] = {
+        { "full", 0, 0, 17, 17, 0, 0, 0 },                                      // even block 0's c_attn: the embedding below it trains
+        { "c_attn everywhere", 1u << C_ATTN, 0, 16, 0, 16, 1, 8 },
+        { "all four everywhere", ALL_LINEARS, 0, 16, 0, 16, 1, 32 },
+        { "mlp.c_proj everywhere", 1u << MLP_C_PROJ, 0, 13, 0, 13, 4, 8 },
+        { "c_attn in the top block", 1u << C_ATTN, 3, 4, 0, 4, 13, 2 },
+        { "mlp.c_proj in the top block", 1u << MLP_C_PROJ, 3, 1, 0, 1, 16, 2 },
+    };
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        Transformer *model = model_of(4, 0);
+        if (forms[f].on) {
+            adapter_on(model, "a", forms[f].on, forms[f].first, -1, 3);
+            transformer_train_base(model, false);
+        }
+        Tape *tape = tape_new();
+        model_backward(model, tape, ids, targets);
+        const Counts *c = &tape->counts;
+        EXPECT(c->dgrad == forms[f].dgrad && c->wgrad == forms[f].wgrad && c->wgrad_skipped == forms[f].skipped && c->wgrad_never_recorded == forms[f].never &&
+               c->adapter_gradients == forms[f].adapters, "%s: dgrad %ld, wgrad %ld, skipped %ld, never recorded %ld, adapters %ld", forms[f].what, c->dgrad, c->wgrad,
+               c->wgrad_skipped, c->wgrad_never_recorded, c->adapter_gradients);
+        EXPECT(c->wgrad + c->wgrad_skipped + c->wgrad_never_recorded == 17, "%s: the three do not add up to full training's 17", forms[f].what);
+        tape_free(tape);
+        transformer_free(model);
+    }
+}
+
+TEST(flops_follow_the_formulas)
+{
+    // full training at the default shape
+    const long L = 4, W = 128, t = 64, b = 12, v = 65, rows = b * t;
+    Transformer *model = transformer_new((Config){ (int)v, (int)t, (int)L, 4, (int)W, 0 }, 1, error, sizeof error);
+    Tape *tape = tape_new();
+    int *in = calloc((size_t)rows + 1, sizeof *in);
+    for (long i = 0; i <= rows; i++) in[i] = (int)(i * i % v);
+    Tensor *loss = transformer_loss(model, tape, in, in + 1, (int)b, (int)t);
+    tensor_drop(loss);
+    backward(tape, loss);
+    long linears = 2 * rows * 12 * W * W * L, attention = 0, head = 2 * rows * W * v;
+    for (long position = 1; position <= t; position++) attention += L * b * position * 2 * 2 * W; // a score and a weighted value: 2 W each, in all heads
+    EXPECT(counts_phase(&tape->counts, PHASE_FORWARD).flops == linears + attention + head, "forward: %ld", counts_phase(&tape->counts, PHASE_FORWARD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_DGRAD).flops == linears + 2 * attention + head, "dgrad: %ld", counts_phase(&tape->counts, PHASE_DGRAD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_WGRAD).flops == linears + head, "wgrad: %ld", counts_phase(&tape->counts, PHASE_WGRAD).flops);
+    long all = 0;
+    for (Phase p = PHASE_FORWARD; p < PHASES; p++) all += counts_phase(&tape->counts, p).flops;
+    EXPECT(all / 1000000 == 3815, "a full step takes %ld FLOPs", all);
+    tape_free(tape);
+    transformer_free(model);
+    free(in);
+
+    // adapters on c_attn, small: one product less where nothing trains below, no weight gradient of the base
+    model = model_of(4, 0);
+    adapter_on(model, "a", 1u << C_ATTN, 0, -1, 3);
+    transformer_train_base(model, false);
+    tape = tape_new();
+    model_backward(model, tape, ids, targets);
+    const long r = 2, c_attn = 2 * N * C * 3 * C, down = 2 * N * C * r, up = 2 * N * r * 3 * C;
+    linears = 4 * 2 * N * 12l * C * C, head = 2 * N * C * V, attention = 4l * B * (T * (T + 1) / 2) * 4 * C;
+    EXPECT(counts_phase(&tape->counts, PHASE_FORWARD).flops == linears + attention + head + 4 * (down + up), "LoRA, forward: %ld", counts_phase(&tape->counts, PHASE_FORWARD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_DGRAD).flops == linears - c_attn + 2 * attention + head + 3 * down + 4 * up, "LoRA, dgrad: %ld", counts_phase(&tape->counts, PHASE_DGRAD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_WGRAD).flops == 4 * (down + up), "LoRA, wgrad: %ld", counts_phase(&tape->counts, PHASE_WGRAD).flops);
+    tape_free(tape);
+    transformer_free(model);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ kept bytes
+
+// What stays kept at the end of forward, in reals, walking once up the model: `flows` says whether what comes from below
+// requires a gradient.
+static long kept_by_formula(bool full, unsigned on, int first, int blocks, long r, bool recompute)
+{
+    long kept = 0;
+    bool flows = full;
+    for (int i = 0; i < blocks; i++) {
+        unsigned here = i >= first ? on : 0;
+        bool in[LINEARS];
+        for (int k = 0; k < LINEARS; k++) in[k] = full || (here >> k & 1); // its x is read by a gradient
+        if (recompute) {
+            if (flows || here) kept += N * C;                 // the block's input alone
+            flows |= here != 0;
+            continue;
+        }
+        for (int k = 0; k < LINEARS; k++) kept += here >> k & 1 ? N * r : 0;           // x A
+        if (flows) kept += N * C + 2 * N;                     // ln_1: x, and mean and rstd of each row
+        if (in[C_ATTN]) kept += N * C;
+        flows |= in[C_ATTN];
+        if (flows || full) kept += N * 3 * C + 2 * N * H;     // attention: qkv, and max and 1 / sum of each row and head
+        bool stream = flows;                                  // through c_attn; the residual stream joins the two below
+        if (in[ATTN_C_PROJ]) kept += N * C;
+        stream |= in[ATTN_C_PROJ];
+        if (stream) kept += N * C + 2 * N;                    // ln_2
+        if (in[C_FC]) kept += N * C;
+        stream |= in[C_FC];
+        if (stream) kept += N * 4 * C;                        // gelu: x
+        if (in[MLP_C_PROJ]) kept += N * 4 * C;
+        stream |= in[MLP_C_PROJ];
+        flows = stream;
+    }
+    kept += N * C + 2 * N;                                    // ln_f
+    if (full) kept += N * C;                                  // the head's x, for the embedding's gradient
+    return kept + N * V + 2 * N;                              // cross entropy: logits, and max and 1 / sum of each row
+}
+
+TEST(kept_bytes_equal_the_closed_formula)
+{
+    enum { BLOCKS = 3 };
+    EXPECT(kept_by_formula(true, 0, 0, BLOCKS, 2, false) == BLOCKS * N * (16l * C + 4 + 2 * H) + N * (2l * C + V + 4), "the formula itself");
+    for (int recompute = 0; recompute < 2; recompute++)
+        for (unsigned on = 0; on <= ALL_LINEARS; on++)
+            for (int first = 0; first < (on ? BLOCKS : 1); first++) {
+                Transformer *model = model_of(BLOCKS, 0);
+                model->recompute = recompute;
+                if (on) adapter_on(model, "a", on, first, -1, 3), transformer_train_base(model, false);
+                Tape *tape = tape_new();
+                Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
+                tensor_drop(loss);
+                long expected = bytes(kept_by_formula(on == 0, on, first, BLOCKS, 2, recompute));
+                EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == expected, "%s from block %d, recompute %d: %ld bytes are kept, not %ld",
+                       on ? lora_targets_text(on) : "full", first, recompute, ledger.live[MEMORY_KEPT_ACTIVATIONS], expected);
+                EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0 && ledger.live[MEMORY_WORKSPACE] == 0, "%ld bytes are live after forward", ledger.live[MEMORY_LIVE_ACTIVATIONS]);
+                tape_free(tape);
+                transformer_free(model);
+            }
+    for (int k = 0; k < MEMORY_KINDS; k++) EXPECT(ledger.live[k] == 0, "%ld bytes of %s after all is freed", ledger.live[k], memory_kind_names[k]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------- frozen bases
+
+static void train(Transformer *model, Tape *tape, AdamW *optimizer, const int *in, const int *out, int steps, double rate)
+{
+    for (int i = 0; i < steps; i++) {
+        model_backward(model, tape, in, out);
+        adamw_step(optimizer, rate);
+        zero_grads(model);
+    }
+}
+
+static AdamW *optimizer_of(Transformer *model, double decay)
+{
+    return adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, decay, 1 });
+}
+
+TEST(a_frozen_base_gets_no_gradient_and_keeps_its_bytes)
+{
+    Transformer *model = model_of(2, 0);
+    make_irregular(model);
+    Adapter *adapter = adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+    transformer_train_base(model, false);
+    EXPECT(transformer_trainable_size(model) == adapter_size(adapter, &model->config), "%ld numbers train, the adapter has %ld", transformer_trainable_size(model), adapter_size(adapter, &model->config));
+    EXPECT(adapter_size(adapter, &model->config) == 2 * 2 * ((C + 3 * C) + (C + C) + (C + 4 * C) + (4 * C + C)), "the adapter has %ld", adapter_size(adapter, &model->config));
+    uint64_t hash = transformer_hash(model);
+    Tape *tape = tape_new();
+    AdamW *optimizer = optimizer_of(model, 0.1);
+    for (int step = 0; step < 5; step++) {
+        model_backward(model, tape, ids, targets);
+        for (int i = 0; i < model->base_count; i++) EXPECT(model->parameters[i]->grad == NULL, "step %d: %s has a gradient", step, model->parameters[i]->name);
+        for (int i = model->base_count; i < model->parameter_count; i++) {
+            const Tensor *t = model->parameters[i];
+            bool is_A = strstr(t->name, ".A") != NULL;
+            double norm = norm_of(t->grad, t->size);
+            EXPECT(t->grad && (step == 0 && is_A ? norm == 0 : norm > 0), "step %d: |g| of %s is %g", step, t->name, norm); // B = 0 at first, so dA = 0
+        }
+        adamw_step(optimizer, 0.05);
+        zero_grads(model);
+    }
+    EXPECT(transformer_hash(model) == hash, "the frozen base changed");
+    for (int i = 0; i < 2 * LINEARS; i++) EXPECT(norm_of(adapter->lora[i].B->data, adapter->lora[i].B->size) > 0, "B is still zero");
+    EXPECT(ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] >= bytes(transformer_trainable_size(model)), "the gradients are not on the ledger");
+    adamw_free(optimizer);
+    tape_free(tape);
+    transformer_free(model);
+}
+
+TEST(adapter_gradients_do_not_depend_on_the_bases_own)
+{
+    real *grads[2][2 * 2 * LINEARS];
+    for (int base = 0; base < 2; base++) {
+        Transformer *model = model_of(2, 0.25);
+        Adapter *adapter = adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+        make_irregular(model);
+        transformer_train_base(model, base);
+        Tape *tape = tape_new();
+        tape->dropout_seed = 8;
+        model_backward(model, tape, ids, targets);
+        for (int i = 0; i < 2 * LINEARS; i++) {
+            grads[base][2 * i] = copy_of(adapter->lora[i].A->grad, adapter->lora[i].A->size);
+            grads[base][2 * i + 1] = copy_of(adapter->lora[i].B->grad, adapter->lora[i].B->size);
+            if (base) {
+                EXPECT(same_bits(grads[0][2 * i], grads[1][2 * i], adapter->lora[i].A->size), "other bits in dA of %s", adapter->lora[i].A->name);
+                EXPECT(same_bits(grads[0][2 * i + 1], grads[1][2 * i + 1], adapter->lora[i].B->size), "other bits in dB of %s", adapter->lora[i].B->name);
+            }
+        }
+        EXPECT((model->wte->grad != NULL) == base, "base %d: the embedding's gradient", base);
+        tape_free(tape);
+        transformer_free(model);
+    }
+    for (int i = 0; i < 2 * 2 * LINEARS; i++) free(grads[0][i]), free(grads[1][i]);
+}
+
+// -------------------------------------------------------------------------------------------------------------------- adapters
+
+TEST(a_fresh_adapter_changes_no_bit)
+{
+    Transformer *model = model_of(2, 0);
+    make_irregular(model);
+    real *base = logits_of(model);
+    Adapter *adapter = adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+    EXPECT(model->active == adapter && model->blocks[1].linear[C_FC].lora != NULL, "it is not in use");
+    real *fresh = logits_of(model);
+    EXPECT(same_bits(base, fresh, N * V), "a fresh adapter changes the logits");
+    for (int i = 0; i < 2 * LINEARS; i++) {
+        const Tensor *A = adapter->lora[i].A, *B_ = adapter->lora[i].B;
+        double bound = 1 / sqrt((double)A->shape[0]), most = 0;
+        for (long j = 0; j < A->size; j++) most = fmax(most, fabs(number(A->data[j])));
+        EXPECT(most <= bound * (1 + EPSILON) && most > 0.7 * bound, "%s: entries up to %g, the bound is %g", A->name, most, bound);
+        EXPECT(norm_of(B_->data, B_->size) == 0 && A->requires_grad && B_->requires_grad, "%s is not zero, or does not train", B_->name);
+        EXPECT(A->shape[0] == linear_inputs(&model->config, (LinearKind)(i % LINEARS)) && A->shape[1] == 2 && B_->shape[0] == 2 &&
+               B_->shape[1] == linear_outputs(&model->config, (LinearKind)(i % LINEARS)), "%s %s, %s %s", A->name, shape_text(A), B_->name, shape_text(B_));
+        EXPECT(fabs(number(adapter->lora[i].scale) - 1.5) < EPSILON, "the scale is %g, not alpha / r", number(adapter->lora[i].scale));
+    }
+    EXPECT(!same_bits(adapter->lora[0].A->data, adapter->lora[LINEARS].A->data, C), "two layers got the same A");
+    fill_B(model, adapter, 0.5);
+    real *filled = logits_of(model);
+    EXPECT(!same_bits(base, filled, N * V), "an adapter with B not zero changes nothing");
+    free(base), free(fresh), free(filled);
+    transformer_free(model);
+}
+
+TEST(merged_equals_unmerged)
+{
+    Transformer *model = model_of(2, 0);
+    make_irregular(model);
+    Adapter *adapter = adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+    transformer_train_base(model, false);
+    real *base = logits_of(model);
+    Tape *tape = tape_new();
+    AdamW *optimizer = optimizer_of(model, 0.1);
+    train(model, tape, optimizer, ids, targets, 10, 0.05);
+    real *before = logits_of(model);
+    EXPECT(!same_bits(base, before, N * V), "training the adapter changed nothing");
+    uint64_t hash = transformer_hash(model);
+    long weights = ledger.live[MEMORY_WEIGHTS];
+    for (int round = 0; round < 3; round++) {
+        transformer_merge(model);
+        if (round == 1) transformer_merge(model); // a second time: nothing more is added
+        EXPECT(transformer_hash(model) != hash, "merging changed no weight");
+        real *after = logits_of(model);
+        double worst = 0, largest = 0;
+        for (long i = 0; i < N * V; i++) {
+            worst = fmax(worst, fabs(number(before[i]) - number(after[i])));
+            largest = fmax(largest, fabs(number(before[i])));
+        }
+        EXPECT(worst <= (IN_DOUBLE ? 1e-10 : 1e-4) * largest, "round %d: merged and unmerged logits differ by %g of %g", round, worst, largest);
+        free(after);
+        transformer_unmerge(model);
+        EXPECT(transformer_hash(model) == hash && ledger.live[MEMORY_WEIGHTS] == weights, "round %d: unmerging does not give the base back", round);
+        after = logits_of(model);
+        EXPECT(same_bits(before, after, N * V), "round %d: other bits after unmerging", round);
+        free(after);
+    }
+    transformer_merge(model);
+    uint64_t merged = transformer_hash(model);
+    real *kept = logits_of(model);
+    transformer_forget_original(model);
+    transformer_unmerge(model); // nothing to go back to
+    real *forgotten = logits_of(model);
+    EXPECT(transformer_hash(model) == merged && ledger.live[MEMORY_WEIGHTS] == weights && same_bits(kept, forgotten, N * V), "the merged weights are not the only ones");
+    EXPECT(model->active == NULL && model->blocks[0].linear[C_ATTN].lora == NULL, "the adapter is still in use on top of the merged weights");
+    (void)adapter;
+    free(base), free(before), free(kept), free(forgotten);
+    adamw_free(optimizer);
+    tape_free(tape);
+    transformer_free(model);
+}
+
+TEST(adapters_can_be_switched_and_removed)
+{
+    Transformer *model = model_of(2, 0);
+    make_irregular(model);
+    transformer_train_base(model, false);
+    real *base = logits_of(model);
+    uint64_t hash = transformer_hash(model);
+    Adapter *a = adapter_on(model, "a", 1u << C_ATTN, 0, -1, 3), *b = adapter_on(model, "b", 1u << C_FC | 1u << MLP_C_PROJ, 1, 1, 4), *c = adapter_on(model, "c", ALL_LINEARS, 0, 0, 5);
+    fill_B(model, a, 0.5), fill_B(model, b, 0.5), fill_B(model, c, 0.5);
+    EXPECT(model->active == c && model->parameter_count == model->base_count + 4 + 4 + 8, "%d parameters", model->parameter_count);
+    Adapter *const order[] = { a, b, a, NULL, c, a };
+    real *first_a = NULL;
+    for (int i = 0; i < 6; i++) {
+        transformer_use_adapter(model, order[i]);
+        real *logits = logits_of(model);
+        if (i == 0) first_a = copy_of(logits, N * V);
+        if (order[i] == a) EXPECT(same_bits(first_a, logits, N * V), "use %d: adapter a gives other bits", i);
+        else EXPECT(!same_bits(first_a, logits, N * V), "use %d: the logits are still those of a", i);
+        EXPECT(same_bits(base, logits, N * V) == (order[i] == NULL), "use %d: the base's bits, or not", i);
+        long trainable = order[i] ? adapter_size(order[i], &model->config) : 0;
+        EXPECT(transformer_trainable_size(model) == trainable, "use %d: %ld numbers train, not %ld", i, transformer_trainable_size(model), trainable);
+        free(logits);
+    }
+    // gradients of one that is put away are freed
+    Tape *tape = tape_new();
+    model_backward(model, tape, ids, targets);
+    EXPECT(a->lora[0].A->grad != NULL && b->lora[LINEARS + C_FC].A->grad == NULL, "only the one in use gets gradients");
+    transformer_use_adapter(model, b);
+    EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == 0, "%ld bytes of gradients of an adapter that is not in use", ledger.live[MEMORY_PARAMETER_GRADIENTS]);
+    // removing b, which is in use, leaves the base; a and c are as before
+    long before = ledger.live[MEMORY_ADAPTERS], size = adapter_size(b, &model->config);
+    transformer_remove_adapter(model, b);
+    real *logits = logits_of(model);
+    EXPECT(model->active == NULL && same_bits(base, logits, N * V), "after removing the one in use, the base does not run alone");
+    EXPECT(ledger.live[MEMORY_ADAPTERS] == before - bytes(size) && model->parameter_count == model->base_count + 12, "its bytes are still there");
+    free(logits);
+    transformer_use_adapter(model, a);
+    transformer_remove_adapter(model, c); // not in use
+    logits = logits_of(model);
+    EXPECT(model->active == a && same_bits(first_a, logits, N * V), "removing another adapter changed the one in use");
+    EXPECT(model->adapters == a && a->next == NULL && model->parameter_count == model->base_count + 4, "the list is wrong");
+    for (int i = model->base_count; i < model->parameter_count; i++)
+        EXPECT(model->parameters[i] == a->lora[(i - model->base_count) / 2 * LINEARS].A || model->parameters[i] == a->lora[(i - model->base_count) / 2 * LINEARS].B, "the list of parameters is wrong at %d", i);
+    EXPECT(transformer_hash(model) == hash, "the base changed");
+    free(logits), free(base), free(first_a);
+    tape_free(tape);
+    transformer_free(model);
+    EXPECT(ledger.live[MEMORY_ADAPTERS] == 0 && ledger.live[MEMORY_WEIGHTS] == 0, "the model left something behind");
+}
+
+TEST(adapters_train_as_configured)
+{
+    Transformer *model = model_of(3, 0);
+    make_irregular(model);
+    transformer_train_base(model, false);
+    static const int ranks[] = { 3, 0, 5 };
+    Adapter *a = transformer_add_adapter(model, "ranks", (LoraConfig){ .alpha = 6, .targets = 1u << C_FC, .last_block = -1, .r_by_block = ranks, .rank_stabilized = true, .freeze_A = true }, 3, error, sizeof error);
+    EXPECT(a != NULL, "refused: %s", error);
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < LINEARS; k++) {
+            const Lora *lora = &a->lora[i * LINEARS + k];
+            bool expected = k == C_FC && ranks[i] > 0;
+            EXPECT((lora->A != NULL) == expected && (model->blocks[i].linear[k].lora != NULL) == expected, "block %d, %s: attached or not?", i, linear_names[k]);
+            if (!expected || lora->A == NULL) continue;
+            EXPECT(lora->A->shape[1] == ranks[i] && lora->B->shape[0] == ranks[i], "block %d: rank %d", i, lora->A->shape[1]);
+            EXPECT(fabs(number(lora->scale) - 6 / sqrt(ranks[i])) < 4 * EPSILON, "block %d: scale %g, not alpha / sqrt(r)", i, number(lora->scale));
+            EXPECT(!lora->A->requires_grad && lora->B->requires_grad, "A is to be frozen, and B not");
+        }
+    EXPECT(adapter_size(a, &model->config) == (3 + 5) * (C + 4 * C), "%ld numbers", adapter_size(a, &model->config));
+    real *A = copy_of(a->lora[C_FC].A->data, a->lora[C_FC].A->size);
+    Tape *tape = tape_new();
+    AdamW *optimizer = optimizer_of(model, 0.1);
+    train(model, tape, optimizer, ids, targets, 2, 0.01);
+    model_backward(model, tape, ids, targets);
+    EXPECT(a->lora[C_FC].A->grad == NULL && tape->counts.adapter_gradients == 3 * 2, "A is frozen: %ld adapter gradients", tape->counts.adapter_gradients);
+    EXPECT(same_bits(A, a->lora[C_FC].A->data, a->lora[C_FC].A->size) && norm_of(a->lora[C_FC].B->data, a->lora[C_FC].B->size) > 0, "A moved, or B did not");
+    transformer_use_adapter(model, NULL);
+    transformer_use_adapter(model, a);
+    EXPECT(!a->lora[C_FC].A->requires_grad, "switching away and back lets A train");
+    free(A);
+    adamw_free(optimizer);
+    tape_free(tape);
+    transformer_free(model);
+}
+
+TEST(impossible_configurations_are_refused)
+{
+    static const Config bad[] = {
+        { 0, 9, 2, 3, 12, 0 }, { 11, 0, 2, 3, 12, 0 }, { 11, 9, 0, 3, 12, 0 }, { 11, 9, 2, 0, 12, 0 }, { 11, 9, 2, 3, 0, 0 }, { 11, 9, 2, 5, 12, 0 },
+        { 11, 9, 2, 3, -12, 0 }, { 11, 9, 2, 3, 12, 1 }, { 11, 9, 2, 3, 12, -0.1 }, { 11, 9, 2, 3, 12, NAN }, { 2000000000, 9, 2, 3, 3000, 0 },
+    };
+    static const char *const names[] = { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "not a multiple", "n_embd -12", "dropout 1", "dropout -0.1", "dropout", "larger" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        error[0] = '\0';
+        Transformer *model = transformer_new(bad[i], 1, error, sizeof error);
+        EXPECT(model == NULL && strstr(error, names[i]), "configuration %d: %s", (int)i, error);
+        transformer_free(model);
+    }
+    Transformer *model = model_of(2, 0);
+    char long_name[80];
+    memset(long_name, 'n', 79), long_name[79] = '\0';
+    adapter_on(model, "there", 1, 0, -1, 3);
+    int parameters = model->parameter_count;
+    static const int negative[] = { 2, -1 }, none[] = { 0, 0 };
+    const struct { const char *what, *name; LoraConfig config; } refused[] = {
+        { "a name that exists", "there", { .r = 2, .targets = 1, .last_block = -1 } },
+        { "rank 0", "x", { .r = 0, .targets = 1, .last_block = -1 } },
+        { "rank -3", "x", { .r = -3, .targets = 1, .last_block = -1 } },
+        { "no target", "x", { .r = 2, .targets = 0, .last_block = -1 } },
+        { "an unknown target", "x", { .r = 2, .targets = 1u << LINEARS, .last_block = -1 } },
+        { "a block that does not exist", "x", { .r = 2, .targets = 1, .first_block = 0, .last_block = 2 } },
+        { "a first block that does not exist", "x", { .r = 2, .targets = 1, .first_block = 2, .last_block = -1 } },
+        { "an empty range", "x", { .r = 2, .targets = 1, .first_block = 1, .last_block = 0 } },
+        { "a negative rank of a block", "x", { .targets = 1, .last_block = -1, .r_by_block = negative } },
+        { "rank 0 in every block", "x", { .targets = 1, .last_block = -1, .r_by_block = none } },
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        error[0] = '\0';
+        Adapter *adapter = transformer_add_adapter(model, refused[i].name, refused[i].config, 1, error, sizeof error);
+        EXPECT(adapter == NULL && error[0], "%s is accepted", refused[i].what);
+        if (adapter) transformer_remove_adapter(model, adapter);
+    }
+    EXPECT(model->parameter_count == parameters && strcmp(model->adapters->name, "there") == 0, "a refused adapter left something behind");
+    error[0] = '\0';
+    LoraConfig fine = { .r = 2, .alpha = 4, .targets = 1, .last_block = -1 };
+    if (transformer_add_adapter(model, long_name, fine, 1, error, sizeof error)) // if a name that does not fit is cut, then it exists now
+        EXPECT(transformer_add_adapter(model, long_name, fine, 1, error, sizeof error) == NULL, "a long name can be attached twice");
+    EXPECT(error[0], "no word about a name that is too long, or exists");
+    transformer_free(model);
+}
+
+TEST(targets_are_parsed)
+{
+    static const struct { const char *names; unsigned targets; } good[] = {
+        { "c_attn", 1u << C_ATTN }, { "attn.c_attn", 1u << C_ATTN }, { "c_proj", 1u << ATTN_C_PROJ | 1u << MLP_C_PROJ }, { "attn.c_proj", 1u << ATTN_C_PROJ },
+        { "mlp.c_proj", 1u << MLP_C_PROJ }, { "c_fc,c_attn", 1u << C_FC | 1u << C_ATTN }, { "c_attn,attn.c_proj,c_fc,mlp.c_proj", ALL_LINEARS }, { "c_fc,c_fc", 1u << C_FC },
+    };
+    const char *bad = NULL;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        unsigned targets_ = lora_targets(good[i].names, &bad);
+        EXPECT(targets_ == good[i].targets, "%s: %#x", good[i].names, targets_);
+        EXPECT(lora_targets(lora_targets_text(targets_), &bad) == targets_, "%s is written as %s", good[i].names, lora_targets_text(targets_));
+    }
+    static const struct { const char *names, *word; } wrong[] = { { "", "" }, { "c_attn,", "" }, { ",c_attn", ",c_attn" }, { "c_attn,lm_head", "lm_head" }, { "proj", "proj" }, { "attn", "attn" },
+                                                                  { "c_att", "c_att" }, { "c_attnn,c_fc", "c_attnn,c_fc" }, { "x.attn.c_attn", "x.attn.c_attn" }, { "c_attn c_fc", "c_attn c_fc" } };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        bad = NULL;
+        EXPECT(lora_targets(wrong[i].names, &bad) == 0 && bad && strcmp(bad, wrong[i].word) == 0, "\"%s\" is accepted, or the bad word is %s", wrong[i].names, bad ? bad : "not named");
+    }
+    for (unsigned on = 1; on <= ALL_LINEARS; on++) EXPECT(lora_targets(lora_targets_text(on), &bad) == on, "%#x is written as %s", on, lora_targets_text(on));
+    EXPECT(strcmp(lora_targets_text(ALL_LINEARS), "c_attn,attn.c_proj,c_fc,mlp.c_proj") == 0, "%s", lora_targets_text(ALL_LINEARS));
+}
+
+// -------------------------------------------------------------------------------------------------------------------- training
+
+TEST(bits_do_not_depend_on_the_threads)
+{
+    enum { B_ = 4, T_ = 33, ROWS = B_ * T_ };
+    int in[ROWS + 1];
+    for (int i = 0; i <= ROWS; i++) in[i] = (i * i + 3 * i) % 29;
+    for (int form = 0; form < 3; form++) { // full, LoRA, LoRA recomputed
+        uint64_t first = 0;
+        for (int threads = 1; threads <= 3; threads++) {
+            parallel_set_threads(threads);
+            Transformer *model = transformer_new((Config){ 29, T_, 2, 3, 51, 0.125 }, 5, error, sizeof error);
+            Adapter *adapter = form ? adapter_on(model, "a", ALL_LINEARS, 0, -1, 3) : NULL;
+            if (form) transformer_train_base(model, false), fill_B(model, adapter, 0.5);
+            model->recompute = form == 2;
+            Tape *tape = tape_new();
+            AdamW *optimizer = optimizer_of(model, 0.1);
+            uint64_t hash = HASH_START;
+            for (int step = 0; step < 3; step++) {
+                tape->dropout_seed = (uint64_t)step;
+                Tensor *loss = transformer_loss(model, tape, in, in + 1, B_, T_);
+                hash = hash_bytes(hash, loss->data, sizeof(real));
+                tensor_drop(loss);
+                backward(tape, loss);
+                tape_clear(tape);
+                for (int i = 0; i < model->parameter_count; i++)
+                    if (model->parameters[i]->grad) hash = hash_bytes(hash, model->parameters[i]->grad, (size_t)bytes(model->parameters[i]->size));
+                double norm = adamw_step(optimizer, 0.01);
+                hash = hash_bytes(hash, &norm, sizeof norm);
+                zero_grads(model);
+            }
+            for (int i = 0; i < model->parameter_count; i++) hash = hash_bytes(hash, model->parameters[i]->data, (size_t)bytes(model->parameters[i]->size));
+            if (threads == 1) first = hash;
+            EXPECT(hash == first, "form %d: with %d threads, some bit of loss, gradients, norm or weights is another", form, threads);
+            adamw_free(optimizer);
+            tape_free(tape);
+            transformer_free(model);
+        }
+    }
+    parallel_set_threads(2);
+}
+
+TEST(one_batch_can_be_overfitted)
+{
+    Transformer *model = model_of(2, 0);
+    Tape *tape = tape_new();
+    AdamW *optimizer = optimizer_of(model, 0);
+    double first = model_backward(model, tape, ids, targets);
+    zero_grads(model);
+    EXPECT(fabs(first - log(V)) < 0.1, "an untrained model's loss is %g, not about log V = %g", first, log(V));
+    train(model, tape, optimizer, ids, targets, 150, 0.01);
+    double last = model_backward(model, tape, ids, targets);
+    EXPECT(last < 0.1, "after 150 steps on one batch, the loss is %g", last);
+    adamw_free(optimizer);
+    zero_grads(model);
+
+    // an adapter on the trained base learns another batch; the base stays
+    transformer_train_base(model, false);
+    uint64_t hash = transformer_hash(model);
+    Adapter *adapter = adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+    optimizer = optimizer_of(model, 0);
+    first = model_backward(model, tape, ids + N, targets + N);
+    zero_grads(model);
+    train(model, tape, optimizer, ids + N, targets + N, 150, 0.01);
+    double adapted = model_backward(model, tape, ids + N, targets + N);
+    EXPECT(first > 2 && adapted < 0.5 * first, "an adapter takes the other batch's loss from %g to %g", first, adapted);
+    EXPECT(transformer_hash(model) == hash, "the base moved");
+    transformer_use_adapter(model, NULL);
+    Tensor *loss = transformer_loss(model, NULL, ids, targets, B, T);
+    EXPECT(fabs(number(loss->data[0]) - last) < 1e-6, "without the adapter, the base's loss is %g, not %g", number(loss->data[0]), last);
+    tensor_drop(loss);
+    (void)adapter;
+    adamw_free(optimizer);
+    tape_free(tape);
+    transformer_free(model);
+}
+
+// -------------------------------------------------------------------------------------------------------------------- sampling
+
+TEST(tokens_are_drawn_by_their_probability)
+{
+    static const double p[] = { 0.05, 0.4, 0.1, 0.25, 0.2 };
+    static const struct { double temperature; int top_k; double expected[5]; } forms[] = {
+        { 1, 0, { 0.05, 0.4, 0.1, 0.25, 0.2 } },
+        { 1, 5, { 0.05, 0.4, 0.1, 0.25, 0.2 } },
+        { 1, 99, { 0.05, 0.4, 0.1, 0.25, 0.2 } },
+        { 1, 2, { 0, 0.4 / 0.65, 0, 0.25 / 0.65, 0 } },
+        { 1, 3, { 0, 0.4 / 0.85, 0, 0.25 / 0.85, 0.2 / 0.85 } },
+        { 1, 1, { 0, 1, 0, 0, 0 } },
+        { 0.5, 0, { 0.0025 / 0.275, 0.16 / 0.275, 0.01 / 0.275, 0.0625 / 0.275, 0.04 / 0.275 } },
+        { 0, 0, { 0, 1, 0, 0, 0 } },
+        { 0, 3, { 0, 1, 0, 0, 0 } },
+    };
+    enum { DRAWS = 6000 };
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        double share_[5] = { 0 };
+        long differ = 0;
+        for (int i = 0; i < DRAWS; i++) {
+            real logits[5], again[5];
+            for (int v = 0; v < 5; v++) logits[v] = again[v] = (real)(log(p[v]) + 7);
+            int token = sample_token(logits, 5, forms[f].temperature, forms[f].top_k, 42, (uint64_t)i);
+            differ += token != sample_token(again, 5, forms[f].temperature, forms[f].top_k, 42, (uint64_t)i);
+            if (token < 0 || token > 4) differ++;
+            else share_[token] += 1.0 / DRAWS;
+        }
+        EXPECT(differ == 0, "form %d: %ld draws are out of range or differ when repeated", (int)f, differ);
+        for (int v = 0; v < 5; v++) {
+            double q = forms[f].expected[v], bound = 4.5 * sqrt(q * (1 - q) / DRAWS);
+            EXPECT(fabs(share_[v] - q) <= bound + 1e-12, "temperature %g, top_k %d: token %d comes with %g, not %g", forms[f].temperature, forms[f].top_k, v, share_[v], q);
+        }
+    }
+    for (int i = 0; i < 50; i++) { // extreme values
+        real high[3] = { -1000, 1000, 999 };
+        EXPECT(sample_token(high, 3, 0.01, 0, 1, (uint64_t)i) == 1, "logits of 1000 at a low temperature");
+        real tied[4] = { 2, 5, 5, 1 };
+        int token = sample_token(tied, 4, 1, 1, 1, (uint64_t)i);
+        EXPECT(token == 1 || token == 2, "top_k 1 with two largest gives %d", token);
+    }
+}
+
+int main(void)
+{
+    parallel_set_threads(2);
+    RUN(logits_and_loss_equal_an_independent_forward_pass);
+    RUN(parameters_are_those_of_gpt_2);
+    RUN(every_gradient_of_the_whole_model);
+    RUN(every_gradient_of_adapters_on_a_frozen_base);
+    RUN(gradients_with_dropout_and_with_recomputation);
+    RUN(the_tied_head_adds_up_two_gradients);
+    RUN(a_token_changes_nothing_before_it);
+    RUN(causality_over_a_long_context);
+    RUN(a_sequence_does_not_depend_on_its_batch);
+    RUN(gradients_are_counted);
+    RUN(flops_follow_the_formulas);
+    RUN(kept_bytes_equal_the_closed_formula);
+    RUN(a_frozen_base_gets_no_gradient_and_keeps_its_bytes);
+    RUN(adapter_gradients_do_not_depend_on_the_bases_own);
+    RUN(a_fresh_adapter_changes_no_bit);
+    RUN(merged_equals_unmerged);
+    RUN(adapters_can_be_switched_and_removed);
+    RUN(adapters_train_as_configured);
+    RUN(impossible_configurations_are_refused);
+    RUN(targets_are_parsed);
+    RUN(bits_do_not_depend_on_the_threads);
+    RUN(one_batch_can_be_overfitted);
+    RUN(tokens_are_drawn_by_their_probability);
+    return test_summary();
+}
