@@ -222,7 +222,8 @@ static void skipped(Tape *tape, const Node *n, int number, int input)
     if (input != 0 && input == ops[n->op].weight) tape->counts.wgrad_skipped++;
     if (tape->trace == NULL) return;
     char what[96];
-    snprintf(what, sizeof what, "frozen: skipped, saves %ld bytes and %.1f MFLOP", n->in[input]->size * (long)sizeof(real),
+    bool leaf = n->in[input]->kind == MEMORY_WEIGHTS || n->in[input]->kind == MEMORY_ADAPTERS;
+    snprintf(what, sizeof what, "%s: skipped, saves %ld bytes and %.1f MFLOP", leaf ? "frozen" : "nothing below trains", n->in[input]->size * (long)sizeof(real),
              1e-6 * (double)(flops_of(n) * ops[n->op].input[input].work));
     trace(tape, n, number, input, what);
 }

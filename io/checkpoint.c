@@ -924,7 +924,7 @@ Adapter *adapter_load(Transformer *model, const char *dir, const char *name, boo
     Safetensors *file = NULL;
     Slots slots = { 0 };
     Adapter *adapter = NULL, *before = model->active;
-    list_adapter(&slots, &model->config, &plan);
+    if (good) list_adapter(&slots, &model->config, &plan);
     if (good && open_tensors(dir, "adapter_model.safetensors", &file, error, size)
         && (any_base || same_base(model, safetensors_metadata(file, FINGERPRINT), file->path, "load that one", error, size))
         && match(file, &slots, false, error, size))
