@@ -17,6 +17,21 @@
 #define FLOOR       (IN_DOUBLE ? 0.01 : 0.2)        // a share of the largest entry; smaller ones are held to it
 #define EPSILON     (IN_DOUBLE ? 2.3e-16 : 1.2e-7)  // of `real`
 
+// Every number of a whole model where the build is fast, every fifth under sanitizers or without optimisation.
+#if defined __has_feature
+#if __has_feature(address_sanitizer)
+#define SLOW_BUILD
+#endif
+#endif
+#if defined __SANITIZE_ADDRESS__ || !defined __OPTIMIZE__
+#define SLOW_BUILD
+#endif
+#ifdef SLOW_BUILD
+enum { EVERY = 5 };
+#else
+enum { EVERY = 1 };
+#endif
+
 // Irregular numbers in (-bound, bound), at least 0.06 from 0 (a kink of relu) and multiples of 1/4096 (exact with +-2h).
 static inline double irregular(uint64_t seed, long i, double bound)
 {

@@ -389,6 +389,28 @@ static void leaf_in_matmul_add(void)
     if (stranger->grad != NULL || B->grad == NULL) _exit(3);
 }
 
+// A leaf that is dropped while nodes refer to it goes with the last of them, and its gradient too.
+TEST(a_leaf_dropped_early_goes_with_the_tape)
+{
+    for (int backward_first = 0; backward_first < 2; backward_first++) {
+        Tape *tape = tape_new();
+        Tensor *x = matrix("x", 2, 3, 1, true), *W = matrix("W", 3, 5, 2, true), *c = matrix("c", 2, 5, 3, true);
+        Tensor *y = op_mul(tape, op_add(tape, op_matmul(tape, x, W), c), c), *loss = op_sum(tape, y);
+        tensor_drop(W), tensor_drop(c);
+        EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(6 + 15 + 10), "%ld bytes of weights: the tape needs them still", ledger.live[MEMORY_WEIGHTS]);
+        if (backward_first) {
+            backward(tape, loss);
+            EXPECT(x->grad && norm_of(x->grad, x->size) > 0, "no gradient through a dropped W");
+        }
+        tape_clear(tape);
+        EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(6), "%ld bytes of weights, of which x has 6 numbers", ledger.live[MEMORY_WEIGHTS]);
+        EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == (backward_first ? bytes(6) : 0), "%ld bytes of gradients", ledger.live[MEMORY_PARAMETER_GRADIENTS]);
+        tape_free(tape);
+        tensor_drop(x);
+    }
+    EXPECT_NOTHING_LIVE();
+}
+
 TEST(no_stranger_gets_a_dropped_tensors_gradient)
 {
     static void (*const deeds[])(void) = { leaf_dropped_before_backward, result_without_tape_in_matmul_add, leaf_in_matmul_add };
@@ -903,7 +925,7 @@ TEST(a_gradient_that_is_not_finite_changes_nothing)
     set_grad(t[0], 1, 1), set_grad(t[1], 2, 1);
     adamw_step(optimizer, 0.1);
     real *W = copy_of(t[0]->data, 15), *b = copy_of(t[1]->data, 7), *m = copy_of(optimizer->m[0], 15);
-    static const double bad[] = { NAN, INFINITY };
+    static const double bad[] = { (double)NAN, (double)INFINITY };
     for (int i = 0; i < 2; i++) {
         t[1]->grad[3] = (real)bad[i];
         double norm = adamw_step(optimizer, 0.1);
@@ -968,6 +990,7 @@ int main(void)
     RUN(the_cut_hook_stops_a_gradient);
     RUN(mistakes_stop_the_program_and_say_why);
     RUN(shapes_that_do_not_fit_are_named);
+    RUN(a_leaf_dropped_early_goes_with_the_tape);
     RUN(no_stranger_gets_a_dropped_tensors_gradient);
     RUN(without_a_tape_nothing_is_recorded_or_kept);
     RUN(a_frozen_linear_keeps_no_x);

@@ -269,7 +269,7 @@ TEST(every_gradient_of_the_whole_model)
 {
     Transformer *model = model_of(2, 0);
     make_irregular(model);
-    int checked = check_model(model, IN_DOUBLE ? 1 : 31, "full");
+    int checked = check_model(model, IN_DOUBLE ? EVERY : 31, "full");
     EXPECT(checked == model->base_count || (!IN_DOUBLE && checked > 12), "%d of %d tensors were checked", checked, model->base_count);
     transformer_free(model);
 }
@@ -282,7 +282,7 @@ TEST(every_gradient_of_adapters_on_a_frozen_base)
         make_irregular(model); // B is not zero, so A's gradient is not either
         if (frozen) transformer_train_base(model, false);
         for (int i = 0; i < 2 * LINEARS; i++) EXPECT(norm_of(adapter->lora[i].B->data, adapter->lora[i].B->size) > 0.1, "B is zero");
-        int checked = check_model(model, frozen && IN_DOUBLE ? 1 : 31, frozen ? "LoRA" : "LoRA and base together");
+        int checked = check_model(model, frozen && IN_DOUBLE ? EVERY : 31, frozen ? "LoRA" : "LoRA and base together");
         int expected = (frozen ? 0 : model->base_count) + 4 * LINEARS;
         EXPECT(checked == expected || (!IN_DOUBLE && checked > 8), "%d of %d tensors were checked", checked, expected);
         transformer_free(model);
@@ -760,7 +760,7 @@ TEST(impossible_configurations_are_refused)
 {
     static const Config bad[] = {
         { 0, 9, 2, 3, 12, 0 }, { 11, 0, 2, 3, 12, 0 }, { 11, 9, 0, 3, 12, 0 }, { 11, 9, 2, 0, 12, 0 }, { 11, 9, 2, 3, 0, 0 }, { 11, 9, 2, 5, 12, 0 },
-        { 11, 9, 2, 3, -12, 0 }, { 11, 9, 2, 3, 12, 1 }, { 11, 9, 2, 3, 12, -0.1 }, { 11, 9, 2, 3, 12, NAN }, { 2000000000, 9, 2, 3, 3000, 0 },
+        { 11, 9, 2, 3, -12, 0 }, { 11, 9, 2, 3, 12, 1 }, { 11, 9, 2, 3, 12, -0.1 }, { 11, 9, 2, 3, 12, (double)NAN }, { 2000000000, 9, 2, 3, 3000, 0 },
     };
     static const char *const names[] = { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "not a multiple", "n_embd -12", "dropout 1", "dropout -0.1", "dropout", "larger" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
