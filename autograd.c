@@ -1109,48 +1109,48 @@ Tensor *op_recompute(Tape *tape, Tensor *(*block)(Tape *tape, Tensor *x, void *c
 // One gradient per input; beside each, the data that it reads and its FLOPs in units of forward's.
 
 const Op ops[OP_KINDS] = {
-    [OP_ADD] = { "add", add_forward, { { pass_on, KEEP_NONE, 0 }, { pass_on, KEEP_NONE, 0 } } },
-    [OP_SUB] = { "sub", sub_forward, { { pass_on, KEEP_NONE, 0 }, { sub_grad_b, KEEP_NONE, 0 } } },
-    [OP_MUL] = { "mul", mul_forward, { { mul_grad_a, KEEP(1), 0 }, { mul_grad_b, KEEP(0), 0 } } },
-    [OP_SCALE] = { "scale", scale_forward, { { scale_grad, KEEP_NONE, 0 } } },
-    [OP_ADD_SCALED] = { "add_scaled", add_scaled_forward, { { pass_on, KEEP_NONE, 0 }, { scale_grad, KEEP_NONE, 0 } } },
-    [OP_RELU] = { "relu", relu_forward, { { relu_grad, KEEP_OUT, 0 } } },
-    [OP_TANH] = { "tanh", tanh_forward, { { tanh_grad, KEEP_OUT, 0 } } },
-    [OP_EXP] = { "exp", exp_forward, { { exp_grad, KEEP_OUT, 0 } } },
-    [OP_SUM] = { "sum", sum_forward, { { sum_grad, KEEP_NONE, 0 } } },
-    [OP_MEAN] = { "mean", mean_forward, { { mean_grad, KEEP_NONE, 0 } } },
-    [OP_SOFTMAX] = { "softmax", softmax_forward, { { softmax_grad, KEEP_OUT, 0 } } },
-    [OP_MATMUL] = { "matmul", matmul_forward, {
+    [OP_ADD] = { .name = "add", .forward = add_forward, .input = { { pass_on, KEEP_NONE, 0 }, { pass_on, KEEP_NONE, 0 } } },
+    [OP_SUB] = { .name = "sub", .forward = sub_forward, .input = { { pass_on, KEEP_NONE, 0 }, { sub_grad_b, KEEP_NONE, 0 } } },
+    [OP_MUL] = { .name = "mul", .forward = mul_forward, .input = { { mul_grad_a, KEEP(1), 0 }, { mul_grad_b, KEEP(0), 0 } } },
+    [OP_SCALE] = { .name = "scale", .forward = scale_forward, .input = { { scale_grad, KEEP_NONE, 0 } } },
+    [OP_ADD_SCALED] = { .name = "add_scaled", .forward = add_scaled_forward, .input = { { pass_on, KEEP_NONE, 0 }, { scale_grad, KEEP_NONE, 0 } } },
+    [OP_RELU] = { .name = "relu", .forward = relu_forward, .input = { { relu_grad, KEEP_OUT, 0 } } },
+    [OP_TANH] = { .name = "tanh", .forward = tanh_forward, .input = { { tanh_grad, KEEP_OUT, 0 } } },
+    [OP_EXP] = { .name = "exp", .forward = exp_forward, .input = { { exp_grad, KEEP_OUT, 0 } } },
+    [OP_SUM] = { .name = "sum", .forward = sum_forward, .input = { { sum_grad, KEEP_NONE, 0 } } },
+    [OP_MEAN] = { .name = "mean", .forward = mean_forward, .input = { { mean_grad, KEEP_NONE, 0 } } },
+    [OP_SOFTMAX] = { .name = "softmax", .forward = softmax_forward, .input = { { softmax_grad, KEEP_OUT, 0 } } },
+    [OP_MATMUL] = { .name = "matmul", .forward = matmul_forward, .input = {
         { matmul_grad_a, KEEP(1), 1 },                      // da = dy b^T
         { matmul_grad_b, KEEP(0), 1 },                      // db = a^T dy
     }, .flops = matmul_flops },
 
-    [OP_EMBEDDING] = { "embedding", embedding_forward, { { embedding_grad_wte, KEEP_NONE, 0 }, { embedding_grad_wpe, KEEP_NONE, 0 } } },
-    [OP_LAYERNORM] = { "layernorm", layernorm_forward, {
+    [OP_EMBEDDING] = { .name = "embedding", .forward = embedding_forward, .input = { { embedding_grad_wte, KEEP_NONE, 0 }, { embedding_grad_wpe, KEEP_NONE, 0 } } },
+    [OP_LAYERNORM] = { .name = "layernorm", .forward = layernorm_forward, .input = {
         { layernorm_grad_x, KEEP(0) | KEEP(1) | KEEP_SAVED, 0 },
         { layernorm_grad_gain, KEEP(0) | KEEP_SAVED, 0 },
         { bias_grad, KEEP_NONE, 0 },
     }, .saved = two_per_row },
-    [OP_LINEAR] = { "linear", linear_forward, {
+    [OP_LINEAR] = { .name = "linear", .forward = linear_forward, .input = {
         { matmul_grad_a, KEEP(1), 1 },                      // dX = dY W^T : reads W, frozen or not
         { matmul_grad_b, KEEP(0), 1 },                      // dW = X^T dY : reads X
         { bias_grad, KEEP_NONE, 0 },                        // db = column sums of dY
     }, .flops = matmul_flops, .weight = 1 },
-    [OP_LM_HEAD] = { "lm_head", lm_head_forward, {
+    [OP_LM_HEAD] = { .name = "lm_head", .forward = lm_head_forward, .input = {
         { lm_head_grad_x, KEEP(1), 1 },
         { lm_head_grad_wte, KEEP(0), 1 },
     }, .flops = lm_head_flops, .weight = 1 },
-    [OP_ATTENTION] = { "attention", attention_forward, {
+    [OP_ATTENTION] = { .name = "attention", .forward = attention_forward, .input = {
         { attention_grad, KEEP(0) | KEEP_SAVED, 2 },        // four products where forward has two
     }, .flops = attention_flops, .saved = attention_saved, .workspace = attention_workspace },
-    [OP_GELU] = { "gelu", gelu_forward, { { gelu_grad, KEEP(0), 0 } } },
-    [OP_DROPOUT] = { "dropout", dropout_forward, { { dropout_grad, KEEP_NONE, 0 } } },
-    [OP_CROSS_ENTROPY] = { "cross_entropy", cross_entropy_forward, { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0 } }, .saved = two_per_row },
+    [OP_GELU] = { .name = "gelu", .forward = gelu_forward, .input = { { gelu_grad, KEEP(0), 0 } } },
+    [OP_DROPOUT] = { .name = "dropout", .forward = dropout_forward, .input = { { dropout_grad, KEEP_NONE, 0 } } },
+    [OP_CROSS_ENTROPY] = { .name = "cross_entropy", .forward = cross_entropy_forward, .input = { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0 } }, .saved = two_per_row },
 
-    [OP_MATMUL_ADD] = { "matmul_add", matmul_add_forward, {
+    [OP_MATMUL_ADD] = { .name = "matmul_add", .forward = matmul_add_forward, .input = {
         { pass_on, KEEP_NONE, 0 },                          // dy: LoRA's path beside the frozen weight
         { matmul_add_grad_h, KEEP(2), 1 },                  // dh = s dy B^T
         { matmul_add_grad_B, KEEP(1), 1 },                  // dB = s h^T dy
     }, .flops = matmul_add_flops },
-    [OP_RECOMPUTE] = { "recompute", recompute_forward, { { NULL, KEEP(0), 0 } } }, // its gradient: run_recompute
+    [OP_RECOMPUTE] = { .name = "recompute", .forward = recompute_forward, .input = { { NULL, KEEP(0), 0 } } }, // its gradient: run_recompute
 };

@@ -731,7 +731,7 @@ static void draw(void)
     fprintf(csv, "\n");
     fclose(csv);
     if (system("command -v gnuplot > /dev/null 2>&1") == 0 && system("gnuplot out/demo/plot.gp") == 0) {
-        printf("\nPlots: bytes.svg, timeline.svg and loss.svg in out/demo/, beside their CSV files.\n");
+        printf("\nPlots: bytes.svg, timeline.svg, loss.svg in out/demo/, beside their CSV files.\n");
         return;
     }
     printf("\nAt the peak of a step (install gnuplot for plots in out/demo/):\n");
@@ -841,7 +841,7 @@ int main(int argc, char **argv)
     double start = seconds_now();
     Text tales = read_builtin("builtin:tales", 400000), pirate = read_builtin("builtin:pirate", 100000), robot = read_builtin("builtin:robot", 100000);
     Transformer *model = new_model(tales.vocabulary.size);
-    printf("A transformer of %s numbers (4 blocks, 4 heads, width 128, context 64)\nreads short tales, %d windows of 64 characters a step, on %d threads. It cannot come\nbelow the text's floor: the loss of a reader who knows the grammar.\n\n",
+    printf("A transformer of %s numbers (4 blocks, 4 heads, width 128, context 64)\nreads short tales, %d windows of 64 characters a step, on %d threads. It cannot\ncome below the text's floor: the loss of a reader who knows the grammar.\n\n",
            thousands(transformer_base_size(model)), BATCH, parallel_threads());
 
     FILE *log = open_out("loss.csv");

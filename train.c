@@ -181,7 +181,7 @@ static void find_bad_number(const Transformer *model, char *where, size_t size)
     snprintf(where, size, "no weight is infinite or NaN; a smaller --learning-rate may help");
     for (int i = 0; i < model->parameter_count; i++)
         for (long j = 0; j < model->parameters[i]->size; j++)
-            if (!isfinite(model->parameters[i]->data[j])) {
+            if (!isfinite((double)model->parameters[i]->data[j])) {
                 snprintf(where, size, "the weight %s[%ld] is %g", model->parameters[i]->name, j, (double)model->parameters[i]->data[j]);
                 return;
             }
@@ -256,7 +256,7 @@ int main(int argc, char **argv)
         if (state.step == 2 && first == 0 && untrained(model->active, c))
             fprintf(stderr, "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g what you meant?\n", o.schedule.learning_rate);
         bool evaluate = state.step % o.eval_interval == 0 || state.step == o.schedule.max_iters;
-        double val = NAN, start = seconds_now();
+        double val = (double)NAN, start = seconds_now();
         if (evaluate) {
             val = evaluate_quickly(model, &text, B);
             progress_validation(&progress, val);
