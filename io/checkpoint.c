@@ -62,6 +62,7 @@ static bool make_directories(const char *dir, char *error, size_t size)
 {
     char path[PATH];
     struct stat status;
+    if (dir[0] == '\0') return fail(error, size, "the name of the directory is empty; for the present one write .");
     if (snprintf(path, sizeof path, "%s", dir) >= PATH) return fail(error, size, "the path of the directory is too long: %zu bytes", strlen(dir));
     for (char *end = path; *end != '\0'; ) { // a, a/b, a/b/c
         end += strspn(end, "/");
@@ -563,18 +564,17 @@ bool model_save(const Transformer *model, const Vocabulary *vocabulary, const ch
     bool text = vocabulary != NULL && vocabulary->size > 0;
     check(!text || vocabulary->size == c->vocab_size, "model_save: %d characters for a vocab_size of %d", vocabulary->size, c->vocab_size);
     if (!make_directories(dir, error, size)) return false;
-    Document d;
-    document_open(&d);
-    put_config(d.out, c);
-    if (!save_document(&d, dir, "config.json", error, size)) return false;
-    if (text && !save_vocabulary(vocabulary, c->block_size, dir, error, size)) return false;
     Slots slots = { 0 };
     list_base(&slots, c);
     point_at_base(&slots, model);
     SafetensorsMetadata format = { "format", "pt" };
     bool good = write_slots(dir, "model.safetensors", MODEL_PREFIX, &slots, &format, 1, error, size);
     free(slots.list);
-    return good;
+    if (!good || (text && !save_vocabulary(vocabulary, c->block_size, dir, error, size))) return false;
+    Document d;
+    document_open(&d);
+    put_config(d.out, c);
+    return save_document(&d, dir, "config.json", error, size);
 }
 
 // If the file has an output head of its own, it must be the token embedding once more.
@@ -629,6 +629,16 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
 
 static double scale_of(double alpha, int r, bool rank_stabilized) { return alpha / (rank_stabilized ? sqrt((double)r) : (double)r); }
 
+// The reverse: the alpha that gives this scale, to the bit if there is one.
+static double alpha_of(double scale, int r, bool rank_stabilized)
+{
+    double product = scale * (rank_stabilized ? sqrt((double)r) : (double)r);
+    double near[] = { product, nextafter(product, 0), nextafter(product, 2 * product) }; // rounding may have led one step aside
+    for (int i = 0; i < 3; i++)
+        if (scale_of(near[i], r, rank_stabilized) == scale) return near[i];
+    return product;
+}
+
 // Ranks and scales as they are in memory.
 static Plan plan_of(const Adapter *adapter, const Config *c)
 {
@@ -673,7 +683,7 @@ static void put_adapter_config(FILE *out, const Config *c, const Plan *plan, con
         int r = plan->layer[i].r;
         if (r == 0 || (real)scale_of(l->alpha, r, l->rank_stabilized) == (real)plan->layer[i].scale) continue;
         fprintf(out, "%s\n    \"h.%d.%s\": ", comma, i / LINEARS, linear_names[i % LINEARS]);
-        put_number(out, plan->layer[i].scale / scale_of(1, r, l->rank_stabilized));
+        put_number(out, alpha_of(plan->layer[i].scale, r, l->rank_stabilized));
         comma = ",";
     }
     fputs("},\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ", out);
@@ -890,12 +900,14 @@ bool adapter_save(const Transformer *model, const Adapter *adapter, const char *
         char fingerprint[20];
         hash_text(fingerprint, transformer_hash(model));
         SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint } };
+        point_at_adapter(&slots, adapter, c);
+        good = write_slots(dir, "adapter_model.safetensors", ADAPTER_PREFIX, &slots, metadata, 2, error, size);
+    }
+    if (good) {
         Document d;
         document_open(&d);
         put_adapter_config(d.out, c, &plan, base_dir);
-        point_at_adapter(&slots, adapter, c);
-        good = save_document(&d, dir, "adapter_config.json", error, size)
-            && write_slots(dir, "adapter_model.safetensors", ADAPTER_PREFIX, &slots, metadata, 2, error, size);
+        good = save_document(&d, dir, "adapter_config.json", error, size);
     }
     free(slots.list);
     free(plan.layer);

@@ -6,7 +6,8 @@
 //     DIR/adapter_config.json  adapter_model.safetensors                                  PeftModel.from_pretrained(base, DIR)
 //     DIR/training_state.safetensors                                                      ours alone: what --resume needs
 //
-// Every file is replaced atomically (file.h), the tensors last. Functions that can fail leave one line in `error` (size
+// Every file is replaced atomically (file.h), the tensors first: they are what fills a disk, and then no old file has changed.
+// Functions that can fail leave one line in `error` (size
 // bytes), and then nothing has changed in memory: no model, no half-attached adapter. What the engine does not compute (another
 // activation, an untied head, DoRA, ...) is refused, never ignored. Sizes in a configuration are held against the tensors in
 // the file before memory is asked for. NaN and infinity are numbers like others.

@@ -5,8 +5,8 @@
 // each rule the writer follows the one choice it has drawn, the reader follows every choice and gives up where the text
 // differs. The header explains the form of the tables.
 //
-// Two rules keep the texts fair to a model that sees only 64 characters. A word that must be known later is repeated
-// within that distance. And the parts of a tale (opening, beat, turn,
+// Three rules keep the texts learnable by a small model that sees only 64 characters. The words are few, and none is
+// rare. A word that must be known later is repeated within 60 characters. And the parts of a tale (opening, event, turn,
 // ending) use different sentences, so that what may come next can be told from the last sentence alone.
 
 #include "corpus.h"
@@ -21,21 +21,24 @@
 // ---------------------------------------------------------------------------------------------------- the world
 
 static const GrammarRule world[] = {
-    {"boy", "2:Tom|2:Ben|Sam|Dan|Leo"},
-    {"girl", "2:Mia|2:Ann|Eva|Bea|Lily"},
+    {"boy", "2:Tom|2:Ben|2:Sam|2:Dan|Leo"},
+    {"girl", "2:Mia|2:Ann|2:Sue|2:Meg|Lily"},
     {"hero", "{male}{boy}|{female}{girl}"},
-    {"beast", "3:cat|2:dog|2:fox|2:hen|pig|goat|duck|bear|frog|mouse"},
-    {"temper", "3:big|2:sad|2:shy|fat|mad|kind|wet|rude|thin|proud"},
+    {"beast", "cat|dog|fox|hen|pig|goat|duck|bear|frog|mouse"},
+    {"temper", "big|sad|shy|fat|mad|kind|wet|rude|thin|proud"},
     {"a_beast", "a {temper} {beast}"},
-    {"thing", "3:hat|2:bell|2:lamp|2:key|book|drum|ring|coat|kite|spoon|rope|cup"},
-    {"look", "3:red|2:blue|2:gold|tiny|fine|black|heavy|lost|green|dusty"},
+    {"thing", "hat|bell|lamp|key|coat|book|drum|ring|kite|cup|rope|bed"},
+    {"look", "red|blue|gold|tiny|fine|black|lost|green|long|dusty"},
     {"a_thing", "a {look} {thing}"},
-    {"spot", "3:lake|2:hill|2:mill|farm|barn|shop|gate|pond|wood|tower"},
-    {"by", "2:by the {spot}|near the {spot}|behind the {spot}"},
-    {"food", "3:soup|2:cake|2:jam|bread|pie|stew|cheese|plums"},
-    {"did", "3:ran|2:hid|2:cried|sang|danced|slept|sat down|laughed|went home|fell over"},
-    {"glad", "3:happy|2:tired|rich|late|hungry|cold|in bed|alone"},
-    {"hit", "2:fed|2:chased|kissed|washed|sold|bit|trusted|painted"},
+    {"spot", "lake|hill|mill|barn|farm|shop|gate|pond|wood|tower"},
+    {"by", "by the {spot}|near the {spot}|behind the {spot}"},
+    {"food", "soup|cake|jam|bread|pie|stew|rice|cheese"},
+    {"cheered", "sang|danced|laughed|slept|grew fat"},
+    {"wept", "cried|hid|ran home|sat down|fell ill|fell over"},
+    {"nice", "fed|kissed|washed|trusted|painted"},
+    {"mean", "bit|chased|sold|robbed"},
+    {"spoiled", "took|sold|washed|painted|broke"},
+    {"glad", "happy|tired|rich|late|hungry|cold|in bed|alone"},
     {NULL, NULL},
 };
 
@@ -44,27 +47,33 @@ static const GrammarRule world[] = {
 static const GrammarRule tales[] = {
     {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
 
-    {"opening", "4:One {sky} {hour}, {hero} {went} to the {spot}.|2:{hero} had {a_thing} and {a_thing}."
+    {"opening", "3:One {sky} {hour}, {hero} {went} to the {spot}.|3:{hero} had {a_thing} and {a_thing}."
         "|3:{hero} lived {by} with {a_beast}."},
-    {"sky", "2:cold|2:hot|wet|dark|fine|windy"},
-    {"hour", "3:day|2:night|morning|summer"},
-    {"went", "2:ran|2:went|rode|walked|came"},
+    {"sky", "cold|hot|wet|dark|fine|windy"},
+    {"hour", "day|night|morning|evening"},
+    {"went", "ran|went|rode|walked|came"},
 
     {"event", "3:^{he/she} found {a_thing}, {found}|3:^{he/she} met {a_beast}. {talk}"
-        "|2:^{he/she} made {food} for {his/her} {beast}, {eaten}|2:^{he/she} lost {his/her} {thing}, so {he/she} {did}."
-        "|2:^{he/she} took the {beast}'s {thing}, so it {did}."},
-    {"found", "2:so {he/she} sold it.|but it was {his/her} {beast}'s.|2:but it broke, so {he/she} {did}."
-        "|and put it {by}."},
+        "|2:^{he/she} made {m=food} for {his/her} {beast}, {eaten}"
+        "|2:^{he/she} lost {his/her} {thing}, so {he/she} {wept}."
+        "|2:^{he/she} took the {beast}'s {thing}, so it {mean} {him/her}."},
+    {"found", "2:so {he/she} sold it.|2:but it was {his/her} {beast}'s.|2:but it broke, so {he/she} {wept}."
+        "|and gave it to {his/her} {beast}."},
     {"talk", "3:\"I am hungry!\" it said, so {he/she} gave it {food}.|2:\"I am cold,\" it said, so {he/she} gave it "
-        "{his/her} {thing}.|2:\"I am lost,\" it said, so {he/she} led it to the {spot}.|\"Go home!\" it said, so "
-        "{he/she} {did}.|\"Sing!\" it said, so {he/she} sang {by}."},
-    {"eaten", "2:and it ate it all.|but it only ate {food}.|but the {food} was cold.|so it {did}."},
+        "{his/her} {warm}.|2:\"I am lost,\" it said, so {he/she} led it to the {spot}.|\"Leave me!\" it said, so "
+        "{he/she} went home.|\"Sing!\" it said, so {he/she} sang {by}."},
+    {"warm", "2:coat|hat|lamp"},
+    {"eaten", "2:and it ate it all.|but it only ate {food}.|but the {m} was cold.|so it {cheered}."},
 
-    {"turn", "3:Then {a_beast} took {his/her} {thing}, so {he/she} {did}.|2:Then it rained, so {he/she} hid in the {spot}."
-        "|2:At noon, {his/her} {beast} {hit} {a_beast}.|2:But the {beast} {hit} {him/her}, so {he/she} {did}."},
+    {"turn", "3:Then {a_beast} took {his/her} {thing}, so {he/she} {wept}."
+        "|2:Then it rained, so {he/she} hid in the {house}."
+        "|2:Next day, {his/her} {beast} {nice} {a_beast}.|But the {beast} {mean} {him/her}, so {he/she} {wept}."
+        "|But the {beast} {nice} {him/her}, so {he/she} {cheered}."},
+    {"house", "2:mill|2:barn|shop|tower"},
 
-    {"ending", "3:That night, {he/she} was {glad}.|2:Now {he/she} has {a_thing} and {a_beast}."
-        "|2:^{he/she} never {hit} {a_beast} again.|2:^{he/she} said: \"{wisdom}\"|At last, {he/she} {did} {by}."},
+    {"ending", "2:That night, {he/she} was {glad}.|3:Now {he/she} has {a_thing} and {a_beast}."
+        "|2:^{he/she} never {hit} {a_beast} again.|2:^{he/she} said: \"{wisdom}\"|2:At last, {he/she} {cheered} {by}."},
+    {"hit", "{nice}|{mean}"},
     {"wisdom", "2:I love {food}!|I am {glad}.|2:Never trust {a_beast}.|I need {a_thing}.|Life is {food}."},
     {NULL, NULL},
 };
@@ -72,16 +81,18 @@ static const GrammarRule tales[] = {
 static const GrammarRule pirate[] = {
     {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
     {"arr", "4:Arr|2:Aye|Ahoy"},
-    {"end", "3:.|3:, matey!|2:, arr!|, aye.|, ye dogs!"},
+    {"end", "2:.|2:, matey!|2:, arr!|, aye.|, ye dogs!"},
     {"opening", "4:{arr}, {hero} sailed to the {spot}{end}|3:{arr}, here be {hero} wi' {a_beast}{end}"
         "|2:{arr}, me {thing} be {look}, an' so be {hero}{end}"},
-    {"event", "3:^{he/she} stole {a_thing} from {a_beast}{end}|3:^{he/she} met {a_beast}. \"Hand over yer {thing}!\" it said."
-        "|2:^{he/she} ate {food} an' drank rum {by}{end}"
-        "|2:^{he/she} lost {his/her} {thing} at sea, so {he/she} {did}{end}"},
-    {"turn", "3:Then we took {his/her} {thing}, so {he/she} {did}{end}|2:But {his/her} {thing} sank, so {he/she} {did}{end}"
+    {"event", "3:^{he/she} stole a {thing} from {a_beast}{end}"
+        "|3:^{he/she} met {a_beast}: \"Hand over yer {thing}!\""
+        "|2:^{he/she} ate {food} an' drank rum{end}"
+        "|2:^{he/she} lost {his/her} {thing} at sea, so {he/she} {wept}{end}"},
+    {"turn", "3:Then we took {his/her} {thing}, so {he/she} {wept}{end}"
+        "|2:But {his/her} {thing} sank, so {he/she} {wept}{end}"
         "|2:Then {he/she} sank {a_beast} {by}{end}"},
     {"ending", "3:Now {he/she} be {glad} at sea{end}|2:Never trust {a_beast} wi' yer {thing}{end}"
-        "|2:So drink yer {food}, me {temper} {beast}!|At last, we {did} {by}{end}"},
+        "|2:So drink yer {food}, me {temper} {beast}!|2:At last, we {cheered} {by}{end}"},
     {NULL, NULL},
 };
 
@@ -89,27 +100,29 @@ static const GrammarRule robot[] = {
     {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
     {"beep", "3:|3: Beep.|2: Boop.| Beep boop."},
     {"opening", "4:Log: human {hero} moved to the {spot}.{beep}|3:Log: human {hero} has {a_thing}.{beep}"
-        "|2:Log: human {hero} and {a_beast} {by}.{beep}"},
+        "|2:Log: human {hero} met {a_beast} {by}.{beep}"},
     {"event", "3:Task: find {a_thing}. No luck.{beep}|3:Task: feed {a_beast}. It ate {food}.{beep}"
-        "|2:Input: {food}. Output: {food}.{beep}|2:Alert: {thing} not found. Human {did}.{beep}"},
-    {"turn", "3:Oops: {a_beast} {hit} the {thing}.{beep}|2:Alarm: {temper} {beast} {by}. Bot {did}.{beep}"
+        "|2:Input: {food}. Output: {food}.{beep}|2:Alert: {thing} not found. Human {wept}.{beep}"},
+    {"turn", "3:Oops: {a_beast} {spoiled} the {thing}.{beep}|2:Alarm: {temper} {beast} {by}. Bot {wept}.{beep}"
         "|2:Map: the {spot} is {look}.{beep}"},
     {"ending", "3:Human is {glad}. Bot is {glad}.{beep}|2:Note: {food} is not {food}.{beep}"
-        "|2:Must not trust {a_beast}.{beep}|Bye, {temper} human.{beep}"},
+        "|2:Tip: never trust {a_beast}.{beep}|Bye, {temper} human.{beep}"},
     {NULL, NULL},
 };
 
 static const GrammarRule ghost[] = {
     {"tale", "2:{opening} {event} {ending}|3:{opening} {event} {turn} {ending}"},
     {"boo", "3:Booo|2:Oooh|Boo hoo"},
-    {"moan", "3:.|3:, oooh!|2:, alas.|, booo!"},
+    {"moan", "2:.|2:, oooh!|2:, alas.|, booo!"},
+    {"scared", "haunted|chased|moaned at"},
     {"opening", "4:{boo}, I haunt the {spot} wearing {a_thing}{moan}|3:{boo}, I am the ghost of {a_beast}{moan}"
         "|2:{boo}, I died {by} of {food}{moan}"},
-    {"event", "3:At night, {hero} came with {a_thing}, so I {did}{moan}|3:^{hero} {hit} my {thing}, so I moaned at "
-        "{him/her}{moan}|2:I moaned at {a_beast}, but it {did}{moan}|2:I want {food}, but it falls out of me{moan}"},
-    {"turn", "3:Then {a_beast} walked into me and {did}{moan}|2:I lost my {thing} {by}{moan}|2:Once I was {temper} and had {a_thing}{moan}"},
-    {"ending", "3:Now I am {glad} and dead{moan}|2:Nobody {hit} {a_beast} for me{moan}|2:I am dead, but I love {food}{moan}"
-        "|All I have is {a_thing}{moan}"},
+    {"event", "3:At night, {hero} came with {a_thing}, so I {wept}{moan}|3:^{hero} {spoiled} my {thing}, so I {scared} "
+        "{him/her}{moan}|2:I moaned at {a_beast}, so it {wept}{moan}|2:I want {food}, but it falls out of me{moan}"},
+    {"turn", "3:Then {a_beast} walked into me and {wept}{moan}|2:I lost my {thing} {by}{moan}"
+        "|2:Once I was {temper} and had {a_thing}{moan}"},
+    {"ending", "3:Now I am {glad} and dead{moan}|2:Nobody {nice} me {by}{moan}|2:I am dead, but I love {food}{moan}"
+        "|2:All I have is {a_thing}{moan}"},
     {NULL, NULL},
 };
 

@@ -22,13 +22,16 @@ static char root[300], error[2000];
 
 // --- helpers ---
 
-static char *in_root(const char *name) // valid until the eighth call after this one
+static char *in_root(const char *name) // the same pointer for the same name, valid to the end
 {
-    static char paths[8][800];
-    static int turn;
-    char *path = paths[turn++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", root, name);
-    return path;
+    static char *paths[64];
+    static int count;
+    char path[800];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    for (int i = 0; i < count; i++)
+        if (strcmp(paths[i], path) == 0) return paths[i];
+    if (count == 64) { printf("in_root: more than 64 paths\n"); exit(1); }
+    return paths[count++] = strdup(path);
 }
 
 static bool one_line(const char *word) { return error[0] != '\0' && !strchr(error, '\n') && strstr(error, word); }
@@ -860,7 +863,7 @@ TEST(a_failed_save_harms_nothing)
     enum { NAMES = sizeof names / sizeof *names };
     Vocabulary v = letters(V);
     Transformer *model = new_model(40);
-    LoraConfig config = { .r = 2, .alpha = 4, .targets = 1, .last_block = -1 };
+    LoraConfig config = { .r = 2, .alpha = 4, .targets = 15, .last_block = -1 };
     Adapter *adapter = new_adapter(model, "a", config, 1);
     TrainingState state = { .seed = 1, .base_dir = ".", .model = model };
     transformer_train_base(model, false);
@@ -881,7 +884,8 @@ TEST(a_failed_save_harms_nothing)
         mkdir(file, 0777);
         bool good = i < 4 ? model_save(model, &v, dir, error, sizeof error) : i < 6 ? adapter_save(model, adapter, ".", dir, error, sizeof error) : state_save(dir, &state, error, sizeof error);
         EXPECT(!good && one_line(names[i]), "%s: %s", names[i], error);
-        if (i < 3) EXPECT(!exists(in_root("blocked/model.safetensors")), "the tensors go last");
+        if (i == 3) EXPECT(!exists(in_root("blocked/config.json")), "the tensors go first");
+        if (i == 5) EXPECT(!exists(in_root("blocked/adapter_config.json")), "the tensors go first");
     }
 
     char *dir = in_root("old"), copies[NAMES][900], files[NAMES][900];
@@ -914,6 +918,38 @@ TEST(a_failed_save_harms_nothing)
     vocabulary_free(&v);
 }
 
+TEST(a_failed_save_of_another_shape_leaves_what_can_be_loaded)
+{
+    Vocabulary v = letters(V);
+    Transformer *model = new_model(41), *larger = transformer_new((Config){ V, T, L + 1, H, C, 0 }, 1, error, sizeof error);
+    LoraConfig config = { .r = 1, .alpha = 4, .targets = 1, .last_block = -1 }, wider = { .r = 9, .alpha = 1, .targets = 15, .last_block = -1 };
+    Adapter *adapter = new_adapter(model, "a", config, 1), *other_adapter = new_adapter(larger, "b", wider, 1);
+    char *dir = in_root("shape");
+    if (!model_save(model, &v, dir, error, sizeof error) || !adapter_save(model, adapter, ".", dir, error, sizeof error)) give_up("shape");
+    int files = files_in(dir);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit unlimited, full;
+    getrlimit(RLIMIT_FSIZE, &unlimited);
+    full = unlimited;
+    full.rlim_cur = 1600;
+    setrlimit(RLIMIT_FSIZE, &full);
+    bool model_saved = model_save(larger, NULL, dir, error, sizeof error);
+    bool adapter_saved = adapter_save(larger, other_adapter, ".", dir, error, sizeof error);
+    setrlimit(RLIMIT_FSIZE, &unlimited);
+    EXPECT(!model_saved && !adapter_saved && files_in(dir) == files, "%d files", files_in(dir));
+    Transformer *again = model_load(dir, NULL, error, sizeof error); // configuration and tensors still belong together
+    EXPECT(again != NULL && transformer_hash(again) == transformer_hash(model), "%s", error);
+    if (again != NULL) {
+        EXPECT(adapter_load(again, dir, "a", false, error, sizeof error) != NULL, "%s", error);
+        transformer_free(again);
+    }
+    EXPECT(!model_save(model, &v, "", error, sizeof error) && one_line("empty"), "%s", error); // not the root of the file system
+    EXPECT(!adapter_save(model, adapter, ".", "", error, sizeof error) && one_line("empty"), "%s", error);
+    transformer_free(model);
+    transformer_free(larger);
+    vocabulary_free(&v);
+}
+
 int main(void)
 {
     const char *tmp = getenv("TMPDIR");
@@ -933,6 +969,7 @@ int main(void)
     RUN(states_that_are_refused);
     RUN(truncated_files);
     RUN(a_failed_save_harms_nothing);
+    RUN(a_failed_save_of_another_shape_leaves_what_can_be_loaded);
     remove_all(root);
     EXPECT(ledger.total == 0, "%ld bytes are left", ledger.total);
     return test_summary();

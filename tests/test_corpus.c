@@ -168,8 +168,9 @@ TEST(floors_are_interesting_and_below_simple_models)
 {
     for (const char *const *name = corpus_names(); *name; name++) {
         Corpus c = write_text(*name, 1, LENGTH);
-        double floor = corpus_floor(&c, 0, c.length), low = 0.19;
-        EXPECT(floor > low && floor < 0.40, "%s: %.4f", *name, floor);
+        bool base = name == corpus_names();
+        double floor = corpus_floor(&c, 0, c.length), low = base ? 0.22 : 0.20;
+        EXPECT(floor > low && floor < 0.38, "%s: %.4f", *name, floor);
         double first = corpus_floor(&c, 0, c.length / 2), second = corpus_floor(&c, c.length / 2, c.length);
         EXPECT(fabs(first - second) < 0.02, "%s: %.4f and %.4f", *name, first, second);
         EXPECT(corpus_floor(&c, 5, 5) == 0.0, "an empty stretch");
@@ -199,11 +200,11 @@ TEST(nothing_is_looked_up_far_back)
         int far = 0, longest = 0;
         for (uint64_t seed = 0; seed < 1000; seed++) {
             Corpus c = write_text(*name, seed, 0);
-            far += c.reach > 64;
+            far += c.reach > 40;
             if (c.reach > longest) longest = c.reach;
             corpus_free(&c);
         }
-        EXPECT(far <= 20 && longest <= 72, "%s: %d of 1000 tales look back over 64, the farthest %d", *name, far, longest);
+        EXPECT(far <= 500 && longest <= 60, "%s: %d of 1000 tales look back over 40, the farthest %d", *name, far, longest);
         EXPECT(longest > 10 || strcmp(*name, "robot") == 0, "%s: %d", *name, longest); // a robot repeats nothing
     }
 }
@@ -228,7 +229,7 @@ TEST(english_has_a_few_rules)
 
 TEST(weights_are_frequencies)
 {
-    Corpus c = write_text("pirate", 21, 5 * LENGTH);     // `arr` is "4:Arr|2:Aye" and three more
+    Corpus c = write_text("pirate", 21, 5 * LENGTH);     // `arr` is "4:Arr|2:Aye|Ahoy"
     double all = 0.0, arr = 0.0, aye = 0.0;
     char tale[512];
     for (long at = 0, next; (next = next_tale(&c, at, tale)) > 0; at = next, all++) {

@@ -882,6 +882,7 @@ TEST(adamw_equals_its_formula)
 {
     enum { TENSORS = 3, STEPS = 20, MOST = 80 };
     static const struct { double clip, decay; } forms[] = { { 0, 0 }, { 0.5, 0 }, { 0, 0.3 }, { 0.5, 0.3 }, { 1000, 0.3 } };
+    static const double sizes[] = { 0.01, 1, 0.1 }; // norms of 0.06, 6 and 0.6: below a clip of 0.5, far and just above
     for (int form = 0; form < 5; form++) {
         Tensor *t[TENSORS] = { matrix("W", 3, 5, 1, true), vector("b", 37, 2, true), matrix("A", 5, 13, 3, true) };
         double p[TENSORS][MOST], m[TENSORS][MOST] = { { 0 } }, v[TENSORS][MOST] = { { 0 } };
@@ -893,7 +894,7 @@ TEST(adamw_equals_its_formula)
         for (int step = 1; step <= STEPS; step++) {
             double lr = 0.02 / step, squares = 0;
             for (int k = 0; k < TENSORS; k++) {
-                set_grad(t[k], (uint64_t)(1000 + 10 * step + k), step % 3 ? 1 : 0.01); // small ones are not clipped
+                set_grad(t[k], (uint64_t)(1000 + 10 * step + k), sizes[step % 3]);
                 for (long i = 0; i < t[k]->size; i++) squares += number(t[k]->grad[i]) * number(t[k]->grad[i]);
             }
             double norm = adamw_step(optimizer, lr), clip = config.grad_clip > 0 && sqrt(squares) > config.grad_clip ? config.grad_clip / sqrt(squares) : 1;

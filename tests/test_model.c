@@ -941,6 +941,12 @@ TEST(tokens_are_drawn_by_their_probability)
         real tied[4] = { 2, 5, 5, 1 };
         int token = sample_token(tied, 4, 1, 1, 1, (uint64_t)i);
         EXPECT(token == 1 || token == 2, "top_k 1 with two largest gives %d", token);
+        real pair[4] = { (real)4.9, 5, 1, 5 };
+        token = sample_token(pair, 4, 1, 2, 1, (uint64_t)i);
+        EXPECT(token == 1 || token == 3, "top_k 2: two are largest, and %d comes", token);
+        real three[5] = { 4, 5, 4, 5, (real)3.9 };
+        token = sample_token(three, 5, 1, 3, 1, (uint64_t)i);
+        EXPECT(token < 4, "top_k 3, with a tie for the third place: %d comes", token);
     }
 }
 
