@@ -252,6 +252,8 @@ static void run_backward(Tape *tape)
             Tensor *in = n->in[i];
             if (in == NULL) continue;
             if (!in->requires_grad) { skipped(tape, n, number, i); continue; } // the guard: all that freezing is
+            check((ops[n->op].input[i].keeps & ~n->kept) == 0, "backward: %s was frozen when %s used it, and is not now: set requires_grad before the forward pass",
+                  in->name, n->out->name);
             if (tape->cut != NULL && tape->cut(n, i)) { trace(tape, n, number, i, "cut"); continue; }
 
             count_gradient(&tape->counts, n, i);

@@ -179,10 +179,13 @@ static inline real fast_exp(real value)
     float x = (float)value;
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
-    float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; // round to nearest: 1.5 * 2^23 leaves no bits for a fraction
+    float shifted = x * 1.44269504f + 12582912.0f; // 1.5 * 2^23 leaves no bits for a fraction: n is in the lowest bits
+    float n = shifted - 12582912.0f;
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;    // ln2 in two parts: the first product is exact
     float p = 1.0f + r * (1.0f + r * (1 / 2.0f + r * (1 / 6.0f + r * (1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f + r * (1 / 5040.0f)))))));
-    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
+    uint32_t bits; // a cast of n would be undefined for NaN
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits + 127) << 23;
     float power;
     memcpy(&power, &bits, sizeof power);
     return (real)(p * power);

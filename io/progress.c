@@ -8,7 +8,7 @@
 
 void progress_begin(Progress *p, const char *what, long first, long total, double floor)
 {
-    *p = (Progress){ .what = what, .first = first, .total = total, .floor = floor, .start = seconds_now(), .loss = NAN, .val = NAN, .terminal = isatty(STDOUT_FILENO) };
+    *p = (Progress){ .what = what, .first = first, .total = total, .floor = floor, .start = seconds_now(), .loss = (double)NAN, .val = (double)NAN, .terminal = isatty(STDOUT_FILENO) };
 }
 
 static void show(Progress *p, long done, long tokens_per_step)

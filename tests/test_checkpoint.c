@@ -49,7 +49,8 @@ static char *read_text(const char *path, size_t *n)
 
 static void write_text(const char *path, const char *bytes, size_t n)
 {
-    if (!file_write_all(path, bytes, n, error, sizeof error)) give_up("test");
+    FILE *out = fopen(path, "wb"); // not file_write_all, which waits for the disk
+    if (!out || fwrite(bytes, 1, n, out) != n || fclose(out) != 0) { perror(path); exit(1); }
 }
 
 static bool same_bytes(const char *a, const char *b)
@@ -187,7 +188,11 @@ TEST(models_return_to_the_bit)
     Transformer *copy = model_load(dir, &back, error, sizeof error);
     EXPECT(copy && same_base(model, copy), "%s", error);
     EXPECT(vocabulary_equal(&v, &back), "%d characters", back.size);
-    EXPECT(copy && transformer_hash(model) == transformer_hash(copy) && memcmp(&copy->config, &small, sizeof small) == 0, "hash or configuration");
+    EXPECT(copy && transformer_hash(model) == transformer_hash(copy), "%s", error);
+    if (copy != NULL) {
+        const Config *c = &copy->config;
+        EXPECT(c->vocab_size == V && c->block_size == T && c->n_layer == L && c->n_head == H && c->n_embd == C && c->dropout == 0, "another configuration");
+    }
     for (int i = 0; copy && i < copy->base_count; i++) EXPECT(copy->parameters[i]->requires_grad, "%s is frozen", copy->parameters[i]->name);
     EXPECT(copy && model_save(copy, &back, in_root("again"), error, sizeof error), "%s", error);
     EXPECT(same_bytes(in_root("again/model.safetensors"), in_root("deep/er/model/model.safetensors")), "saved again it is another file");
@@ -423,26 +428,26 @@ TEST(adapters_return_to_the_bit)
     int by_block[L], saved = 0;
     for (unsigned targets = 1; targets < 16; targets++)
         for (int first = 0; first < L; first++)
-            for (int last = first; last < L; last++)
-                for (int variant = 0; variant < 4; variant++) {
-                    LoraConfig config = { .r = 3 + variant, .alpha = variant == 1 ? 0.1 : 7, .targets = targets, .first_block = first, .last_block = last, .rank_stabilized = variant & 1 };
-                    for (int i = 0; i < L; i++) by_block[i] = i == first ? 2 : (i * 3 + variant) % 4; // 0: none in that block
-                    if (variant >= 2) config.r_by_block = by_block;
-                    Adapter *adapter = new_adapter(model, "a", config, targets);
-                    EXPECT(adapter_save(model, adapter, "a/base \"dir\"", in_root("adapter"), error, sizeof error), "%s", error);
-                    Adapter *back = adapter_load(twin, in_root("adapter"), "b", false, error, sizeof error);
-                    EXPECT(back && same_adapter(adapter, back), "targets %u, blocks %d to %d, variant %d: %s", targets, first, last, variant, error);
-                    EXPECT(back == NULL || (twin->active == back && back->config.rank_stabilized == config.rank_stabilized && back->config.alpha == config.alpha), "its settings");
-                    EXPECT(back == NULL || adapter_size(back, &small) == adapter_size(adapter, &small), "its size");
-                    EXPECT(twin->parameter_count == model->parameter_count, "%d and %d parameters", twin->parameter_count, model->parameter_count);
-                    for (int i = model->base_count; i < model->parameter_count; i++) // the one list: the same, in the same order
-                        EXPECT(strcmp(model->parameters[i]->name + 1, twin->parameters[i]->name + 1) == 0 && same_bits(model->parameters[i], twin->parameters[i])
-                               && twin->parameters[i]->requires_grad, "%s and %s", model->parameters[i]->name, twin->parameters[i]->name);
-                    saved++;
-                    transformer_remove_adapter(model, adapter);
-                    if (back) transformer_remove_adapter(twin, back);
-                }
-    EXPECT(saved == 15 * 6 * 4, "%d adapters", saved);
+            for (int last = first; last < L; last++) {
+                int variant = (int)(targets + (unsigned)saved) % 4; // each kind of rank in turn
+                LoraConfig config = { .r = 3 + variant, .alpha = variant == 1 ? 0.1 : 7, .targets = targets, .first_block = first, .last_block = last, .rank_stabilized = variant & 1 };
+                for (int i = 0; i < L; i++) by_block[i] = i == first ? 2 : (i * 3 + variant) % 4; // 0: none in that block
+                if (variant >= 2) config.r_by_block = by_block;
+                Adapter *adapter = new_adapter(model, "a", config, targets);
+                EXPECT(adapter_save(model, adapter, "a/base \"dir\"", in_root("adapter"), error, sizeof error), "%s", error);
+                Adapter *back = adapter_load(twin, in_root("adapter"), "b", false, error, sizeof error);
+                EXPECT(back && same_adapter(adapter, back), "targets %u, blocks %d to %d, variant %d: %s", targets, first, last, variant, error);
+                EXPECT(back == NULL || (twin->active == back && back->config.rank_stabilized == config.rank_stabilized && back->config.alpha == config.alpha), "its settings");
+                EXPECT(back == NULL || adapter_size(back, &small) == adapter_size(adapter, &small), "its size");
+                EXPECT(twin->parameter_count == model->parameter_count, "%d and %d parameters", twin->parameter_count, model->parameter_count);
+                for (int i = model->base_count; i < model->parameter_count; i++) // the one list: the same, in the same order
+                    EXPECT(strcmp(model->parameters[i]->name + 1, twin->parameters[i]->name + 1) == 0 && same_bits(model->parameters[i], twin->parameters[i])
+                           && twin->parameters[i]->requires_grad, "%s and %s", model->parameters[i]->name, twin->parameters[i]->name);
+                saved++;
+                transformer_remove_adapter(model, adapter);
+                if (back) transformer_remove_adapter(twin, back);
+            }
+    EXPECT(saved == 15 * 6, "%d adapters", saved);
     char base[100];
     EXPECT(adapter_base(in_root("adapter"), base, sizeof base, error, sizeof error) && strcmp(base, "a/base \"dir\"") == 0, "%s", error);
     EXPECT(!adapter_base(in_root("adapter"), base, 5, error, sizeof error) && one_line("too long"), "%s", error);
@@ -590,7 +595,6 @@ TEST(adapters_that_are_refused)
     Adapter *adapter = new_adapter(model, "a", everywhere(4, 8), 1), *first = new_adapter(model, "first", everywhere(1, 1), 2);
     if (!adapter_save(model, adapter, ".", in_root("bad"), error, sizeof error)) give_up("bad");
     char *path = in_root("bad/adapter_config.json"), *json = read_text(path, NULL);
-    long held = ledger.total;
     int parameters = model->parameter_count;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *changed = replaced(json, cases[i].old, cases[i].new);
@@ -638,7 +642,6 @@ TEST(adapters_that_are_refused)
     safetensors_close(file);
     free(json);
     transformer_free(model);
-    (void)held;
 }
 
 // --- states ---
@@ -950,6 +953,8 @@ TEST(a_failed_save_of_another_shape_leaves_what_can_be_loaded)
     vocabulary_free(&v);
 }
 
+TEST(nothing_is_left_in_memory) { EXPECT(ledger.total == 0, "%ld bytes", ledger.total); }
+
 int main(void)
 {
     const char *tmp = getenv("TMPDIR");
@@ -970,7 +975,7 @@ int main(void)
     RUN(truncated_files);
     RUN(a_failed_save_harms_nothing);
     RUN(a_failed_save_of_another_shape_leaves_what_can_be_loaded);
+    RUN(nothing_is_left_in_memory);
     remove_all(root);
-    EXPECT(ledger.total == 0, "%ld bytes are left", ledger.total);
     return test_summary();
 }

@@ -202,6 +202,14 @@ TEST(parameters_are_those_of_gpt_2)
     Transformer *same = transformer_new(model->config, 5, error, sizeof error), *other = transformer_new(model->config, 6, error, sizeof error);
     EXPECT(transformer_hash(model) == transformer_hash(same) && transformer_hash(model) != transformer_hash(other), "the seed does not decide the weights");
     EXPECT(!same_bits(model->blocks[0].linear[C_FC].weight->data, model->blocks[1].linear[C_FC].weight->data, 64), "two blocks start alike");
+    for (int i = 0; i < same->base_count; i++) { // the last number of any tensor counts
+        Tensor *t = same->parameters[i];
+        real old = t->data[t->size - 1];
+        t->data[t->size - 1] = old + 1;
+        EXPECT(transformer_hash(same) != transformer_hash(model), "the hash does not see %s", t->name);
+        t->data[t->size - 1] = old;
+    }
+    EXPECT(transformer_hash(same) == transformer_hash(model), "the same bytes, and another hash");
     transformer_free(model), transformer_free(same), transformer_free(other);
 }
 
