@@ -196,7 +196,7 @@ int sample_token(real *logits, int V, double temperature, int top_k, uint64_t se
     if (top_k > 0 && top_k < V) { // the top_k-th largest is the threshold; ties with it stay
         real threshold = logits[best];
         for (int k = 1, above = 0; k < top_k && above < top_k; k = above + 1) {
-            real next = -INFINITY;
+            real next = (real)-INFINITY;
             above = 0;
             for (int v = 0; v < V; v++)
                 if (logits[v] >= threshold) above++;
@@ -204,7 +204,7 @@ int sample_token(real *logits, int V, double temperature, int top_k, uint64_t se
             if (above < top_k) threshold = next;
         }
         for (int v = 0; v < V; v++)
-            if (logits[v] < threshold) logits[v] = -INFINITY;
+            if (logits[v] < threshold) logits[v] = (real)-INFINITY;
     }
     double sum = 0, max = (double)logits[best];
     for (int v = 0; v < V; v++) sum += exp(((double)logits[v] - max) / temperature);

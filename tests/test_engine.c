@@ -525,6 +525,29 @@ TEST(buffers_are_aligned_counted_and_reused)
     EXPECT_NOTHING_LIVE();
 }
 
+TEST(a_first_gradient_starts_at_zero_in_a_used_buffer) // below and above the size from which all threads take part
+{
+    static const int sizes[] = { 30, 25001 };
+    for (int i = 0; i < 2; i++) {
+        Tensor *x = vector("x", sizes[i], 1, true);
+        Tape *tape = tape_new();
+        Tensor *loss = op_sum(tape, op_scale(tape, op_scale(tape, x, 2), 3));
+        real *used[4];
+        for (int k = 0; k < 4; k++) {
+            used[k] = memory_take(MEMORY_WORKSPACE, sizes[i]);
+            for (int j = 0; j < sizes[i]; j++) used[k][j] = (real)NAN;
+        }
+        for (int k = 0; k < 4; k++) memory_give(MEMORY_WORKSPACE, used[k], sizes[i]);
+        backward(tape, loss);
+        long wrong = 0;
+        for (int j = 0; j < sizes[i]; j++) wrong += x->grad[j] != 6;
+        EXPECT(wrong == 0, "%ld of %d gradients are not 6", wrong, sizes[i]);
+        tape_free(tape);
+        tensor_drop(x);
+    }
+    EXPECT_NOTHING_LIVE();
+}
+
 TEST(a_tensor_knows_its_shape)
 {
     Tensor *t = tensor_new("a name that is much longer than the sixty-three characters which fit into a tensor's header", MEMORY_ADAPTERS, SHAPE(2, 3, 5));
@@ -997,6 +1020,7 @@ int main(void)
     RUN(a_frozen_linear_keeps_no_x);
     RUN(matmul_add_makes_no_full_size_copy);
     RUN(buffers_are_aligned_counted_and_reused);
+    RUN(a_first_gradient_starts_at_zero_in_a_used_buffer);
     RUN(a_tensor_knows_its_shape);
     RUN(random_numbers_have_their_distribution);
     RUN(kept_bytes_fall_during_backward);

@@ -672,11 +672,13 @@ TEST(merged_equals_unmerged)
     real *forgotten = logits_of(model);
     EXPECT(transformer_hash(model) == merged && ledger.live[MEMORY_WEIGHTS] == weights && same_bits(kept, forgotten, N * V), "the merged weights are not the only ones");
     EXPECT(model->active == NULL && model->blocks[0].linear[C_ATTN].lora == NULL, "the adapter is still in use on top of the merged weights");
-    (void)adapter;
     free(base), free(before), free(kept), free(forgotten);
     adamw_free(optimizer);
     tape_free(tape);
-    transformer_free(model);
+    transformer_use_adapter(model, adapter);
+    transformer_merge(model);
+    transformer_free(model); // while it is merged
+    EXPECT(ledger.live[MEMORY_WEIGHTS] == 0 && ledger.live[MEMORY_ADAPTERS] == 0, "%ld bytes of weights are left", ledger.live[MEMORY_WEIGHTS]);
 }
 
 TEST(adapters_can_be_switched_and_removed)
