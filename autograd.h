@@ -151,7 +151,7 @@ Tensor *op_gelu(Tape *tape, Tensor *x);
 // With a tape: each element is 0 with probability p, else x / (1 - p). Without a tape (evaluation): a copy of x. Element i
 // is kept if a hash of (dropout_seed, number of the call, i) says so: there is no mask to store and no stream to keep in step.
 Tensor *op_dropout(Tape *tape, Tensor *x, real p);
-// -log softmax(logits)[target], one per row: no sum crosses rows; op_mean follows        logits [..,V], targets [N] -> [N]
+// -log softmax(logits)[target], one per row: no sum crosses rows; op_mean follows        logits [..,V], targets [N] -> [N,1]
 Tensor *op_cross_entropy(Tape *tape, Tensor *logits, const int *targets);
 // y + s h B, LoRA's second half. It takes over the caller's handle of y, and y's buffer too when no node keeps it.
 // y [..,O], h [..,R], B [R,O] -> [..,O]

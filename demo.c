@@ -301,7 +301,7 @@ static void print_sample(const Transformer *model, const Text *text, const char 
     int tokens[2 + SAMPLE];
     char error[256], character[5];
     vocabulary_encode(&text->vocabulary, "\n\n", 2, tokens, error, sizeof error); // a new tale
-    generate(model, tokens, 2, SAMPLE, 0.7, 0, seed);
+    generate(model, tokens, 2, SAMPLE, 0.5, 0, seed);
     printf("\n-- %s\n", title);
     int column = 0, shown = SAMPLE;
     while (shown > SAMPLE / 2 && tokens[1 + shown] != tokens[1] && tokens[1 + shown] >= 4) shown--; // end at a sign, if one is near
@@ -876,7 +876,7 @@ int main(int argc, char **argv)
     print_recompute(trades);
     print_learning(&tales, &pirate, base_task, base_tales, model);
 
-    heading("One base, several adapters, one process");
+    heading("One base, several adapters, one process (samples at temperature 0.5)");
     printf("the base's hash before %016llx\n                 after %016llx  %s\n", (unsigned long long)hash, (unsigned long long)hash_after, hash == hash_after ? "(unchanged)" : "(CHANGED)");
     transformer_use_adapter(model, NULL);
     print_sample(model, &tales, "the base alone");

@@ -112,7 +112,8 @@ Tensor *tensor_from(const char *name, const real *values, int ndim, const int *s
 Tensor *tensor_result(const char *name, real *buffer, int ndim, const int *shape, bool on_tape);
 // Drops t like tensor_drop, but returns its buffer instead of freeing it; t must be a result that nothing else holds.
 real   *tensor_hand_over(Tensor *t);
-// The caller no longer needs the data. A leaf, or a result made without a tape, is gone entirely; NULL is fine.
+// The caller no longer needs the data. A leaf, or a result made without a tape, is gone
+// entirely, or as soon as no node of a tape refers to it; NULL is fine.
 void    tensor_drop(Tensor *t);
 // One more node keeps the data, or one fewer: data moves between kept and live, and goes when nobody is left.
 void    tensor_keep(Tensor *t);

@@ -106,7 +106,8 @@ TEST(a_tensor_used_twice_gets_the_sum)
                   : form == 3 ? op_add_scaled(tape, op_scale(tape, x, 3), x, 4)
                               : op_mul(tape, op_mul(tape, x, x), x);
         backward(tape, y);
-        EXPECT(x->grad && number(x->grad[0]) == expected[form], "form %d: %g, not %g", form, x->grad ? number(x->grad[0]) : 0, expected[form]);
+        EXPECT(x->grad && number(x->grad[0]) == expected[form], "form %d: %g, not %g", form,
+                x->grad ? number(x->grad[0]) : 0, expected[form]);
         tensor_drop_grad(x);
         tape_clear(tape);
     }
@@ -187,7 +188,8 @@ TEST(a_tape_serves_again_after_backward)
 TEST(gradients_pass_through_frozen_weights)
 {
     Tape *tape = tape_new();
-    Tensor *x = matrix("x", 2, 3, 1, false), *W1 = matrix("W1", 3, 5, 2, true), *W2 = matrix("W2", 5, 4, 3, true), *W3 = matrix("W3", 4, 7, 4, true);
+    Tensor *x = matrix("x", 2, 3, 1, false), *W1 = matrix("W1", 3, 5, 2, true), *W2 = matrix("W2", 5, 4, 3,
+            true), *W3 = matrix("W3", 4, 7, 4, true);
     Tensor *const weights[] = { W1, W2, W3 };
     real *all[3] = { NULL };
     for (int frozen = -1; frozen < 3; frozen++) { // none, then one after the other
@@ -197,11 +199,13 @@ TEST(gradients_pass_through_frozen_weights)
         EXPECT(y->requires_grad, "frozen W%d: the result's flag is false", frozen + 1);
         backward(tape, op_mean(tape, op_tanh(tape, y)));
         Work dgrad = tape->counts.work[OP_MATMUL][PHASE_DGRAD], wgrad = tape->counts.work[OP_MATMUL][PHASE_WGRAD];
-        EXPECT(dgrad.kernels == (frozen == 0 ? 1 : 2) && wgrad.kernels == (frozen < 0 ? 3 : 2), "frozen W%d: %ld dgrad and %ld wgrad kernels", frozen + 1, dgrad.kernels, wgrad.kernels);
+        EXPECT(dgrad.kernels == (frozen == 0 ? 1 : 2) && wgrad.kernels == (frozen < 0 ? 3 : 2),
+                "frozen W%d: %ld dgrad and %ld wgrad kernels", frozen + 1, dgrad.kernels, wgrad.kernels);
         for (int i = 0; i < 3; i++) {
             if (frozen < 0) all[i] = copy_of(weights[i]->grad, weights[i]->size);
             else if (i == frozen) EXPECT(weights[i]->grad == NULL, "frozen W%d has a gradient", i + 1);
-            else EXPECT(weights[i]->grad && same_bits(weights[i]->grad, all[i], weights[i]->size), "frozen W%d: other bits in dW%d", frozen + 1, i + 1);
+            else EXPECT(weights[i]->grad && same_bits(weights[i]->grad, all[i], weights[i]->size),
+                    "frozen W%d: other bits in dW%d", frozen + 1, i + 1);
             tensor_drop_grad(weights[i]);
         }
         tape_clear(tape);
@@ -221,7 +225,8 @@ static bool cut_frozen(const Node *n, int input) // no dX where the weight is fr
 TEST(the_cut_hook_stops_a_gradient)
 {
     Tape *tape = tape_new();
-    Tensor *x = matrix("x", 2, 3, 1, false), *W1 = matrix("W1", 3, 5, 2, true), *W2 = matrix("W2", 5, 4, 3, false), *W3 = matrix("W3", 4, 7, 4, true);
+    Tensor *x = matrix("x", 2, 3, 1, false), *W1 = matrix("W1", 3, 5, 2, true), *W2 = matrix("W2", 5, 4, 3,
+            false), *W3 = matrix("W3", 4, 7, 4, true);
     tape->cut = cut_frozen;
     backward(tape, op_mean(tape, op_matmul(tape, op_matmul(tape, op_matmul(tape, x, W1), W2), W3)));
     EXPECT(W1->grad == NULL, "the flow was cut at W2, and W1 has a gradient");
@@ -300,6 +305,15 @@ static void step_without_gradient(void)
     adamw_step(adamw_new(&W, 1, (AdamWConfig){ 0.9, 0.99, 0, 0 }), 0.1);
 }
 
+static void unfrozen_too_late(void) // W's gradient would read an x that nobody kept
+{
+    Tape *tape = tape_new();
+    Tensor *W = matrix("W", 3, 5, 1, false), *x = matrix("x", 2, 3, 2, true), *h = op_scale(tape, x, 2), *y = op_matmul(tape, h, W);
+    tensor_drop(h);
+    W->requires_grad = true;
+    backward(tape, op_sum(tape, y));
+}
+
 static void no_such_probability(void) { op_dropout(NULL, leaf("x", 2, true), 1); }
 
 TEST(mistakes_stop_the_program_and_say_why)
@@ -313,6 +327,7 @@ TEST(mistakes_stop_the_program_and_say_why)
     EXPECT_ABORT(consumed_tensor_used, "on a tape that backward has consumed");
     EXPECT_ABORT(dropped_twice, "dropped twice");
     EXPECT_ABORT(step_without_gradient, "adamw_step: forgotten requires grad, but no gradient reached it");
+    EXPECT_ABORT(unfrozen_too_late, "W was frozen when matmul#1 used it");
     EXPECT_ABORT(no_such_probability, "dropout: the probability 1");
 }
 
@@ -371,7 +386,8 @@ static void leaf_dropped_before_backward(void)
 static void result_without_tape_in_matmul_add(void)
 {
     Tape *tape = tape_new();
-    Tensor *x = matrix("x", 2, 3, 1, false), *W = matrix("W", 3, 5, 2, false), *h = matrix("h", 2, 4, 3, false), *B = matrix("B", 4, 5, 4, true);
+    Tensor *x = matrix("x", 2, 3, 1, false), *W = matrix("W", 3, 5, 2, false), *h = matrix("h", 2, 4, 3,
+            false), *B = matrix("B", 4, 5, 4, true);
     Tensor *y = op_matmul_add(tape, op_matmul(NULL, x, W), h, B, 2); // its first input was made by no tape, and is taken over
     Tensor *stranger = matrix("stranger", 2, 5, 5, true);
     backward(tape, op_sum(tape, y));
@@ -397,14 +413,16 @@ TEST(a_leaf_dropped_early_goes_with_the_tape)
         Tensor *x = matrix("x", 2, 3, 1, true), *W = matrix("W", 3, 5, 2, true), *c = matrix("c", 2, 5, 3, true);
         Tensor *y = op_mul(tape, op_add(tape, op_matmul(tape, x, W), c), c), *loss = op_sum(tape, y);
         tensor_drop(W), tensor_drop(c);
-        EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(6 + 15 + 10), "%ld bytes of weights: the tape needs them still", ledger.live[MEMORY_WEIGHTS]);
+        EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(6 + 15 + 10), "%ld bytes of weights: the tape needs them still",
+                ledger.live[MEMORY_WEIGHTS]);
         if (backward_first) {
             backward(tape, loss);
             EXPECT(x->grad && norm_of(x->grad, x->size) > 0, "no gradient through a dropped W");
         }
         tape_clear(tape);
         EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(6), "%ld bytes of weights, of which x has 6 numbers", ledger.live[MEMORY_WEIGHTS]);
-        EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == (backward_first ? bytes(6) : 0), "%ld bytes of gradients", ledger.live[MEMORY_PARAMETER_GRADIENTS]);
+        EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == (backward_first ? bytes(6) : 0), "%ld bytes of gradients",
+                ledger.live[MEMORY_PARAMETER_GRADIENTS]);
         tape_free(tape);
         tensor_drop(x);
     }
@@ -414,10 +432,13 @@ TEST(a_leaf_dropped_early_goes_with_the_tape)
 TEST(no_stranger_gets_a_dropped_tensors_gradient)
 {
     static void (*const deeds[])(void) = { leaf_dropped_before_backward, result_without_tape_in_matmul_add, leaf_in_matmul_add };
-    static const char *const names[] = { "a leaf dropped before backward", "matmul_add on a result made without a tape", "matmul_add on a leaf" };
+    static const char *const names[] = { "a leaf dropped before backward", "matmul_add on a result made without a tape",
+            "matmul_add on a leaf" };
     for (int i = 0; i < 3; i++) {
         int status = in_child(deeds[i]);
-        EXPECT(status == 0 || status == -1, "%s: status %d (3: another tensor got the gradient, or the right one did not), said: %s", names[i], status, said);
+        EXPECT(status == 0 || status == -1,
+                "%s: status %d (3: another tensor got the gradient, or the right one did not), said: %s", names[i], status,
+                said);
     }
 }
 
@@ -466,12 +487,14 @@ TEST(a_frozen_linear_keeps_no_x)
         lora.A->requires_grad = cases[c].A, lora.B->requires_grad = cases[c].B;
         fill_irregular(lora.B, 3, 1);
         Tensor *leaf_x = matrix("x", N, I, 1, cases[c].x);
-        Linear linear = { .weight = matrix("W", I, O, 2, cases[c].W), .bias = vector("b", O, 3, cases[c].b), .lora = adapted ? &lora : NULL };
+        Linear linear = { .weight = matrix("W", I, O, 2, cases[c].W), .bias = vector("b", O, 3, cases[c].b),
+                .lora = adapted ? &lora : NULL };
         Tape *tape = tape_new();
         Tensor *x = op_scale(tape, leaf_x, 2), *y = linear_apply(tape, &linear, x);
         tensor_drop(x);
         tensor_drop(y);
-        EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == bytes(cases[c].kept), "%s: %ld bytes are kept, not %ld", cases[c].what, ledger.live[MEMORY_KEPT_ACTIVATIONS], bytes(cases[c].kept));
+        EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == bytes(cases[c].kept), "%s: %ld bytes are kept, not %ld",
+                cases[c].what, ledger.live[MEMORY_KEPT_ACTIVATIONS], bytes(cases[c].kept));
         EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0, "%s: %ld bytes are live", cases[c].what, ledger.live[MEMORY_LIVE_ACTIVATIONS]);
         tape_free(tape);
         tensor_drop(leaf_x), tensor_drop(linear.weight), tensor_drop(linear.bias);
@@ -550,12 +573,14 @@ TEST(a_first_gradient_starts_at_zero_in_a_used_buffer) // below and above the si
 
 TEST(a_tensor_knows_its_shape)
 {
-    Tensor *t = tensor_new("a name that is much longer than the sixty-three characters which fit into a tensor's header", MEMORY_ADAPTERS, SHAPE(2, 3, 5));
+    Tensor *t = tensor_new("a name that is much longer than the sixty-three characters which fit into a tensor's header",
+            MEMORY_ADAPTERS, SHAPE(2, 3, 5));
     EXPECT(t->size == 30 && t->ndim == 3 && last_dim(t) == 5 && rows_of(t) == 6 && t->shape[3] == 1, "size %ld", t->size);
     EXPECT(strcmp(shape_text(t), "[2,3,5]") == 0 && strlen(t->name) == 63, "%s %s", shape_text(t), t->name);
     for (long i = 0; i < t->size; i++) EXPECT(t->data[i] == 0, "a new leaf is not zero at %ld", i);
     EXPECT(ledger.live[MEMORY_ADAPTERS] == bytes(30), "%ld bytes", ledger.live[MEMORY_ADAPTERS]);
-    EXPECT(hash_bytes(HASH_START, "a", 1) == 0xaf63dc4c8601ec8cull && hash_bytes(HASH_START, "foobar", 6) == 0x85944171f73967e8ull, "not FNV-1a");
+    EXPECT(hash_bytes(HASH_START, "a", 1) == 0xaf63dc4c8601ec8cull && hash_bytes(HASH_START, "foobar",
+            6) == 0x85944171f73967e8ull, "not FNV-1a");
     tensor_drop(t);
     tensor_drop(NULL);
     EXPECT_NOTHING_LIVE();
@@ -567,8 +592,10 @@ TEST(random_numbers_have_their_distribution)
     fill_normal(t, 3, 5);
     double mean = 0, square = 0, fourth = 0;
     for (long i = 0; i < t->size; i++) mean += number(t->data[i]) / (double)t->size;
-    for (long i = 0; i < t->size; i++) square += pow(number(t->data[i]) / 3, 2) / (double)t->size, fourth += pow(number(t->data[i]) / 3, 4) / (double)t->size;
-    EXPECT(fabs(mean) < 0.1 && fabs(square - 1) < 0.05 && fabs(fourth - 3) < 0.3, "normal: mean %g, variance / 9 %g, kurtosis %g", mean, square, fourth);
+    for (long i = 0; i < t->size; i++) square += pow(number(t->data[i]) / 3,
+            2) / (double)t->size, fourth += pow(number(t->data[i]) / 3, 4) / (double)t->size;
+    EXPECT(fabs(mean) < 0.1 && fabs(square - 1) < 0.05 && fabs(fourth - 3) < 0.3,
+            "normal: mean %g, variance / 9 %g, kurtosis %g", mean, square, fourth);
     fill_uniform(t, 0.25, 6);
     double least = 1, most = -1;
     mean = square = 0;
@@ -576,7 +603,8 @@ TEST(random_numbers_have_their_distribution)
         double x = number(t->data[i]);
         least = fmin(least, x), most = fmax(most, x), mean += x / (double)t->size, square += x * x / (double)t->size;
     }
-    EXPECT(least >= -0.25 && most <= 0.25 && least < -0.249 && most > 0.249 && fabs(mean) < 0.006, "uniform: %g to %g, mean %g", least, most, mean);
+    EXPECT(least >= -0.25 && most <= 0.25 && least < -0.249 && most > 0.249 && fabs(mean) < 0.006,
+            "uniform: %g to %g, mean %g", least, most, mean);
     EXPECT(fabs(square - 0.0625 / 3) < 0.001, "uniform: variance %g", square);
     tensor_drop(t);
     EXPECT_NOTHING_LIVE();
@@ -599,9 +627,11 @@ static Transformer *model_new(Training training, double dropout, bool recompute)
     model->recompute = recompute;
     if (training != FULL) {
         transformer_train_base(model, false);
-        LoraConfig config = { .r = 2, .alpha = 3, .targets = 1u << C_ATTN | 1u << MLP_C_PROJ, .first_block = training == TOP_LORA ? BLOCKS - 1 : 0, .last_block = -1 };
+        LoraConfig config = { .r = 2, .alpha = 3, .targets = 1u << C_ATTN | 1u << MLP_C_PROJ,
+                .first_block = training == TOP_LORA ? BLOCKS - 1 : 0, .last_block = -1 };
         transformer_add_adapter(model, "a", config, 6, error, sizeof error);
-        for (int i = model->base_count; i < model->parameter_count; i++) fill_irregular(model->parameters[i], 60 + (uint64_t)i, 1); // B is not zero
+        for (int i = model->base_count; i < model->parameter_count; i++) fill_irregular(model->parameters[i],
+                60 + (uint64_t)i, 1); // B is not zero
     }
     return model;
 }
@@ -638,12 +668,16 @@ TEST(kept_bytes_fall_during_backward)
         long at_start = ledger.live[MEMORY_KEPT_ACTIVATIONS];
         kept_samples = kept_rises = 0;
         backward(tape, loss);
-        EXPECT(kept_rises == 0 && kept_samples > 10, "%s: kept bytes rose %ld times at %ld gradients", training_names[training], kept_rises, kept_samples);
-        EXPECT(at_start > 0 && kept_now < at_start / 2, "%s: from %ld to %ld at the last gradient", training_names[training], at_start, kept_now);
-        EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == 0 && ledger.live[MEMORY_ACTIVATION_GRADIENTS] == 0 && ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0,
+        EXPECT(kept_rises == 0 && kept_samples > 10, "%s: kept bytes rose %ld times at %ld gradients",
+                training_names[training], kept_rises, kept_samples);
+        EXPECT(at_start > 0 && kept_now < at_start / 2, "%s: from %ld to %ld at the last gradient", training_names[training],
+                at_start, kept_now);
+        EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == 0 && ledger.live[MEMORY_ACTIVATION_GRADIENTS] == 0 &&
+                ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0,
                "%s: after backward, kept %ld, live %ld, gradients of results %ld", training_names[training], ledger.live[MEMORY_KEPT_ACTIVATIONS],
                ledger.live[MEMORY_LIVE_ACTIVATIONS], ledger.live[MEMORY_ACTIVATION_GRADIENTS]);
-        EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == bytes(transformer_trainable_size(model)), "%s: %ld bytes of parameter gradients for %ld numbers",
+        EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == bytes(transformer_trainable_size(model)),
+                "%s: %ld bytes of parameter gradients for %ld numbers",
                training_names[training], ledger.live[MEMORY_PARAMETER_GRADIENTS], transformer_trainable_size(model));
         tape_free(tape);
         transformer_free(model);
@@ -664,10 +698,12 @@ TEST(steady_state_asks_the_system_for_nothing)
             adamw_step(optimizer, 0.01);
             zero_grads(model);
             if (step == 1) mallocs = ledger.mallocs, total = ledger.total, pool = ledger.pool;
-            if (step > 1) EXPECT(ledger.mallocs == mallocs && ledger.total == total && ledger.pool == pool, "%s, recompute %d, step %d: %ld more buffers, %ld more bytes",
+            if (step > 1) EXPECT(ledger.mallocs == mallocs && ledger.total == total && ledger.pool == pool,
+                    "%s, recompute %d, step %d: %ld more buffers, %ld more bytes",
                                  training_names[form / 2], form % 2, step, ledger.mallocs - mallocs, ledger.total - total);
         }
-        EXPECT(ledger.live[MEMORY_MOMENTS] == 2 * bytes(transformer_trainable_size(model)), "%ld bytes of moments for %ld numbers", ledger.live[MEMORY_MOMENTS], transformer_trainable_size(model));
+        EXPECT(ledger.live[MEMORY_MOMENTS] == 2 * bytes(transformer_trainable_size(model)),
+                "%ld bytes of moments for %ld numbers", ledger.live[MEMORY_MOMENTS], transformer_trainable_size(model));
         adamw_free(optimizer);
         tape_free(tape);
         transformer_free(model);
@@ -726,13 +762,16 @@ TEST(the_timeline_and_the_peaks_agree)
     EXPECT(peak == ledger.peak, "the highest row sums to %ld, the ledger's peak is %ld", peak, ledger.peak);
     for (int k = 0; k < MEMORY_KINDS; k++) {
         EXPECT(last[k] == ledger.live[k], "%s: the last row says %ld, the ledger %ld", memory_kind_names[k], last[k], ledger.live[k]);
-        if (k != MEMORY_WEIGHTS) EXPECT(own[k] == ledger.own_peak[k], "%s: own peak %ld, by the rows %ld", memory_kind_names[k], ledger.own_peak[k], own[k]);
+        if (k != MEMORY_WEIGHTS) EXPECT(own[k] == ledger.own_peak[k], "%s: own peak %ld, by the rows %ld",
+                memory_kind_names[k], ledger.own_peak[k], own[k]);
         EXPECT(ledger.at_peak[k] <= ledger.own_peak[k], "%s: at the peak more than ever", memory_kind_names[k]);
         at_peak += ledger.at_peak[k];
         total += ledger.live[k];
     }
-    EXPECT(at_peak == ledger.peak && total == ledger.total, "the kinds sum to %ld at the peak of %ld, and to %ld of %ld", at_peak, ledger.peak, total, ledger.total);
-    EXPECT(ledger.own_peak[MEMORY_MOMENTS] == 2 * bytes(transformer_trainable_size(model)), "the moments' own peak is %ld", ledger.own_peak[MEMORY_MOMENTS]);
+    EXPECT(at_peak == ledger.peak && total == ledger.total, "the kinds sum to %ld at the peak of %ld, and to %ld of %ld",
+            at_peak, ledger.peak, total, ledger.total);
+    EXPECT(ledger.own_peak[MEMORY_MOMENTS] == 2 * bytes(transformer_trainable_size(model)), "the moments' own peak is %ld",
+            ledger.own_peak[MEMORY_MOMENTS]);
     long written = ftell(file);
     memory_give(MEMORY_WORKSPACE, memory_take(MEMORY_WORKSPACE, 3), 3);
     EXPECT(ftell(file) == written, "the timeline goes on after it was stopped");
@@ -764,10 +803,12 @@ TEST(the_trace_names_what_was_skipped)
         if (!strstr(line, "frozen: skipped")) continue;
         skipped++;
         weights += (strstr(line, " linear ") && strstr(line, ".weight")) || strstr(line, " lm_head ");
-        named += strstr(line, "d/d transformer.h.1.attn.c_attn.weight") && strstr(line, "[12,36]") && strstr(line, saves) && strstr(line, flops);
+        named += strstr(line, "d/d transformer.h.1.attn.c_attn.weight") && strstr(line, "[12,36]") && strstr(line,
+                saves) && strstr(line, flops);
     }
     EXPECT(named == 1, "%ld lines say what block 1's c_attn saves: %s %s", named, saves, flops);
-    EXPECT(weights == tape->counts.wgrad_skipped && weights == 4 * BLOCKS, "%ld weights in the trace, %ld counted", weights, tape->counts.wgrad_skipped);
+    EXPECT(weights == tape->counts.wgrad_skipped && weights == 4 * BLOCKS, "%ld weights in the trace, %ld counted", weights,
+            tape->counts.wgrad_skipped);
     EXPECT(skipped > weights && norms > 20 && disorder == 0, "%ld skipped, %ld norms, %ld lines out of order", skipped, norms, disorder);
     fclose(file);
     tape_free(tape);
@@ -801,19 +842,23 @@ TEST(recomputation_changes_no_bit)
                 for (int i = 0; i < parameters; i++) grads[recompute][i] = copy_of(model->parameters[i]->grad, model->parameters[i]->size);
                 if (recompute)
                     for (int i = 0; i < parameters; i++) {
-                        bool same = grads[0][i] ? grads[1][i] && same_bits(grads[0][i], grads[1][i], model->parameters[i]->size) : grads[1][i] == NULL;
+                        bool same = grads[0][i] ? grads[1][i] && same_bits(grads[0][i], grads[1][i],
+                                model->parameters[i]->size) : grads[1][i] == NULL;
                         EXPECT(same, "%s, dropout %d: other bits in d/d %s", training_names[training], dropout, model->parameters[i]->name);
                     }
                 tape_free(tape);
                 transformer_free(model);
             }
-            EXPECT(loss[0] == loss[1], "%s, dropout %d: the loss is %.9g, recomputed %.9g", training_names[training], dropout, loss[0], loss[1]);
+            EXPECT(loss[0] == loss[1], "%s, dropout %d: the loss is %.9g, recomputed %.9g", training_names[training],
+                    dropout, loss[0], loss[1]);
             EXPECT(kept[1] < kept[0], "%s: %ld bytes kept, with recomputation %ld", training_names[training], kept[0], kept[1]);
             const Counts *a = &counts[0], *b = &counts[1];
-            EXPECT(a->dgrad == b->dgrad && a->wgrad == b->wgrad && a->wgrad_skipped == b->wgrad_skipped && a->wgrad_never_recorded == b->wgrad_never_recorded &&
+            EXPECT(a->dgrad == b->dgrad && a->wgrad == b->wgrad && a->wgrad_skipped == b->wgrad_skipped &&
+                    a->wgrad_never_recorded == b->wgrad_never_recorded &&
                    a->adapter_gradients == b->adapter_gradients, "%s: gradients are counted otherwise when recomputed", training_names[training]);
             for (Phase p = PHASE_FORWARD; p < PHASE_RECOMPUTE; p++)
-                EXPECT(counts_phase(a, p).flops == counts_phase(b, p).flops && counts_phase(a, p).flops > 0, "%s, %s: %ld FLOPs, with recomputation %ld", training_names[training],
+                EXPECT(counts_phase(a, p).flops == counts_phase(b, p).flops && counts_phase(a, p).flops > 0,
+                        "%s, %s: %ld FLOPs, with recomputation %ld", training_names[training],
                        phase_names[p], counts_phase(a, p).flops, counts_phase(b, p).flops);
             // the blocks' forward FLOPs once more, of those blocks that were recorded
             long again = counts_phase(b, PHASE_RECOMPUTE).flops, head = a->work[OP_LM_HEAD][PHASE_FORWARD].flops;
@@ -838,7 +883,8 @@ static Tensor *inner_block(Tape *tape, Tensor *x, void *context) // tanh(dropout
 
 static Tensor *outer_block(Tape *tape, Tensor *x, void *context) // the same twice, the inner ones recomputed too
 {
-    Tensor *W = context, *h = op_recompute(tape, inner_block, W, x, W->requires_grad), *y = op_recompute(tape, inner_block, W, h, W->requires_grad);
+    Tensor *W = context, *h = op_recompute(tape, inner_block, W, x, W->requires_grad), *y = op_recompute(tape, inner_block,
+            W, h, W->requires_grad);
     tensor_drop(h);
     return y;
 }
@@ -864,7 +910,8 @@ TEST(recomputation_within_recomputation)
         long forward = counts_phase(&tape->counts, PHASE_FORWARD).flops, again = counts_phase(&tape->counts, PHASE_RECOMPUTE).flops;
         long dgrad = counts_phase(&tape->counts, PHASE_DGRAD).flops, wgrad = counts_phase(&tape->counts, PHASE_WGRAD).flops;
         // x and W are leaves: d/dx of the first product is a gradient of a leaf
-        EXPECT(forward == 2 * f && dgrad == f && wgrad == 3 * f, "nested %d: forward %ld, dgrad %ld, wgrad %ld products", nested, forward / f, dgrad / f, wgrad / f);
+        EXPECT(forward == 2 * f && dgrad == f && wgrad == 3 * f, "nested %d: forward %ld, dgrad %ld, wgrad %ld products",
+                nested, forward / f, dgrad / f, wgrad / f);
         EXPECT(again == (nested ? 4 * f : 0), "nested %d: %ld products recomputed", nested, again / f);
         tensor_drop_grad(x), tensor_drop_grad(W);
         tape_free(tape);
@@ -920,7 +967,9 @@ TEST(adamw_equals_its_formula)
                 set_grad(t[k], (uint64_t)(1000 + 10 * step + k), sizes[step % 3]);
                 for (long i = 0; i < t[k]->size; i++) squares += number(t[k]->grad[i]) * number(t[k]->grad[i]);
             }
-            double norm = adamw_step(optimizer, lr), clip = config.grad_clip > 0 && sqrt(squares) > config.grad_clip ? config.grad_clip / sqrt(squares) : 1;
+            double norm = adamw_step(optimizer,
+                    lr), clip = config.grad_clip > 0 &&
+                    sqrt(squares) > config.grad_clip ? config.grad_clip / sqrt(squares) : 1;
             worst_norm = fmax(worst_norm, fabs(norm / sqrt(squares) - 1));
             for (int k = 0; k < TENSORS; k++)
                 for (long i = 0; i < t[k]->size; i++) {
@@ -935,7 +984,8 @@ TEST(adamw_equals_its_formula)
         }
         EXPECT(worst < (IN_DOUBLE ? 1e-13 : 3e-6), "clip %g, decay %g: off by %.3g", config.grad_clip, config.weight_decay, worst);
         EXPECT(worst_norm < 1e-12, "the returned norm is off by %.3g", worst_norm);
-        EXPECT(optimizer->step == STEPS && fabs(p[0][0] - irregular(1, 0, 1)) > 1e-3, "%ld steps, and W moved by %g", optimizer->step, p[0][0] - irregular(1, 0, 1));
+        EXPECT(optimizer->step == STEPS && fabs(p[0][0] - irregular(1, 0, 1)) > 1e-3, "%ld steps, and W moved by %g",
+                optimizer->step, p[0][0] - irregular(1, 0, 1));
         adamw_free(optimizer);
         for (int k = 0; k < TENSORS; k++) tensor_drop(t[k]);
     }
@@ -954,7 +1004,8 @@ TEST(a_gradient_that_is_not_finite_changes_nothing)
         t[1]->grad[3] = (real)bad[i];
         double norm = adamw_step(optimizer, 0.1);
         EXPECT(!isfinite(norm), "the norm is %g", norm);
-        EXPECT(same_bits(W, t[0]->data, 15) && same_bits(b, t[1]->data, 7) && same_bits(m, optimizer->m[0], 15) && optimizer->step == 1, "a gradient of %g changed something", bad[i]);
+        EXPECT(same_bits(W, t[0]->data, 15) && same_bits(b, t[1]->data, 7) && same_bits(m, optimizer->m[0], 15) &&
+                optimizer->step == 1, "a gradient of %g changed something", bad[i]);
     }
     free(W), free(b), free(m);
     adamw_free(optimizer);
@@ -991,10 +1042,12 @@ TEST(freezing_in_mid_training_stops_a_weight_at_once)
     model_backward(model, tape); // freezing all of the base drops the gradients too
     EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] > 0, "no gradient to drop");
     transformer_train_base(model, false);
-    EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == 0, "%ld bytes of gradients of frozen weights", ledger.live[MEMORY_PARAMETER_GRADIENTS]);
+    EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == 0, "%ld bytes of gradients of frozen weights",
+            ledger.live[MEMORY_PARAMETER_GRADIENTS]);
     start = transformer_hash(model);
     double norm = adamw_step(optimizer, 0.01);
-    EXPECT(norm == 0 && transformer_hash(model) == start && ledger.live[MEMORY_MOMENTS] == 0, "norm %g, %ld bytes of moments", norm, ledger.live[MEMORY_MOMENTS]);
+    EXPECT(norm == 0 && transformer_hash(model) == start && ledger.live[MEMORY_MOMENTS] == 0,
+            "norm %g, %ld bytes of moments", norm, ledger.live[MEMORY_MOMENTS]);
     adamw_free(optimizer);
     tape_free(tape);
     transformer_free(model);

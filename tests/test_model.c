@@ -35,7 +35,8 @@ static void make_irregular(Transformer *model)
 
 static Adapter *adapter_on(Transformer *model, const char *name, unsigned on, int first, int last, uint64_t seed)
 {
-    Adapter *adapter = transformer_add_adapter(model, name, (LoraConfig){ .r = 2, .alpha = 3, .targets = on, .first_block = first, .last_block = last }, seed, error, sizeof error);
+    Adapter *adapter = transformer_add_adapter(model, name, (LoraConfig){ .r = 2, .alpha = 3, .targets = on,
+            .first_block = first, .last_block = last }, seed, error, sizeof error);
     if (adapter == NULL) printf("%s\n", error), exit(1);
     return adapter;
 }
@@ -86,7 +87,8 @@ static void naive_norm(const double *x, const Tensor *gain, const Tensor *bias, 
 
 static void naive_linear(const Transformer *model, int block, LinearKind kind, const double *x, double *y)
 {
-    static const char *const formats[LINEARS] = { "transformer.h.%d.attn.c_attn.", "transformer.h.%d.attn.c_proj.", "transformer.h.%d.mlp.c_fc.", "transformer.h.%d.mlp.c_proj." };
+    static const char *const formats[LINEARS] = { "transformer.h.%d.attn.c_attn.", "transformer.h.%d.attn.c_proj.",
+            "transformer.h.%d.mlp.c_fc.", "transformer.h.%d.mlp.c_proj." };
     char name[96];
     snprintf(name, sizeof name, "%sweight", formats[kind]);
     const Tensor *W = named(model, name, block);
@@ -171,7 +173,8 @@ TEST(logits_and_loss_equal_an_independent_forward_pass)
         }
         EXPECT(worst <= 100 * EPSILON * largest && largest > 0.5, "adapted %d: off by %.3g of %.3g", adapted, worst, largest);
         Tensor *mean = transformer_loss(model, NULL, ids, targets, B, T);
-        EXPECT(fabs(number(mean->data[0]) - loss) < 100 * EPSILON, "adapted %d: the loss is %.9g, not %.9g", adapted, number(mean->data[0]), loss);
+        EXPECT(fabs(number(mean->data[0]) - loss) < 100 * EPSILON, "adapted %d: the loss is %.9g, not %.9g", adapted,
+                number(mean->data[0]), loss);
         tensor_drop(mean);
         free(logits);
         transformer_free(model);
@@ -180,12 +183,14 @@ TEST(logits_and_loss_equal_an_independent_forward_pass)
 
 TEST(parameters_are_those_of_gpt_2)
 {
-    static const char *const of_block[] = { "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight", "attn.c_proj.bias",
+    static const char *const of_block[] = { "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias",
+            "attn.c_proj.weight", "attn.c_proj.bias",
                                             "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias" };
     Transformer *model = transformer_new((Config){ 65, 64, 3, 4, 64, 0 }, 5, error, sizeof error);
     EXPECT(model->base_count == 2 + 3 * 12 + 2 && model->parameter_count == model->base_count, "%d parameters", model->base_count);
     long size = 65l * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64;
-    EXPECT(transformer_base_size(model) == size && transformer_trainable_size(model) == size, "%ld numbers, not %ld", transformer_base_size(model), size);
+    EXPECT(transformer_base_size(model) == size && transformer_trainable_size(model) == size, "%ld numbers, not %ld",
+            transformer_base_size(model), size);
     EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(size), "%ld bytes of weights", ledger.live[MEMORY_WEIGHTS]);
     for (int i = 0; i < model->base_count; i++) {
         const Tensor *t = model->parameters[i];
@@ -197,11 +202,15 @@ TEST(parameters_are_those_of_gpt_2)
         bool matrix = t->ndim == 2, residual = strstr(name, "c_proj.weight") != NULL;
         double deviation = norm_of(t->data, t->size) / sqrt((double)t->size), expected = residual ? 0.02 / sqrt(2.0 * 3) : 0.02;
         if (matrix) EXPECT(fabs(deviation / expected - 1) < 0.06, "%s: deviation %g, not %g", name, deviation, expected);
-        else for (long j = 0; j < t->size; j++) EXPECT(t->data[j] == (strstr(name, "weight") ? 1 : 0), "%s[%ld] = %g", name, j, number(t->data[j]));
+        else for (long j = 0; j < t->size; j++) EXPECT(t->data[j] == (strstr(name, "weight") ? 1 : 0), "%s[%ld] = %g", name,
+                j, number(t->data[j]));
     }
-    Transformer *same = transformer_new(model->config, 5, error, sizeof error), *other = transformer_new(model->config, 6, error, sizeof error);
-    EXPECT(transformer_hash(model) == transformer_hash(same) && transformer_hash(model) != transformer_hash(other), "the seed does not decide the weights");
-    EXPECT(!same_bits(model->blocks[0].linear[C_FC].weight->data, model->blocks[1].linear[C_FC].weight->data, 64), "two blocks start alike");
+    Transformer *same = transformer_new(model->config, 5, error, sizeof error), *other = transformer_new(model->config, 6,
+            error, sizeof error);
+    EXPECT(transformer_hash(model) == transformer_hash(same) && transformer_hash(model) != transformer_hash(other),
+            "the seed does not decide the weights");
+    EXPECT(!same_bits(model->blocks[0].linear[C_FC].weight->data, model->blocks[1].linear[C_FC].weight->data, 64),
+            "two blocks start alike");
     for (int i = 0; i < same->base_count; i++) { // the last number of any tensor counts
         Tensor *t = same->parameters[i];
         real old = t->data[t->size - 1];
@@ -328,7 +337,8 @@ TEST(the_tied_head_adds_up_two_gradients)
     }
     double worst = 0, embedding = norm_of(grads[1], V * C), head = norm_of(grads[2], V * C);
     for (long i = 0; i < V * C; i++) worst = fmax(worst, fabs(number(grads[0][i]) - number(grads[1][i]) - number(grads[2][i])));
-    EXPECT(worst <= 8 * EPSILON * (embedding + head) && embedding > 1e-3 && head > 1e-3, "off by %g; the uses give %g and %g", worst, embedding, head);
+    EXPECT(worst <= 8 * EPSILON * (embedding + head) && embedding > 1e-3 && head > 1e-3,
+            "off by %g; the uses give %g and %g", worst, embedding, head);
     for (int i = 0; i < 3; i++) free(grads[i]);
     tape_free(tape);
     transformer_free(model);
@@ -350,7 +360,8 @@ TEST(a_token_changes_nothing_before_it)
         EXPECT(same_bits(before, after->data, (long)t * V), "token %d changes a logit before it", t);
         for (int later = t; later < T; later++)
             EXPECT(!same_bits(before + later * V, after->data + later * V, V), "token %d does not change the logits at %d", t, later);
-        EXPECT(same_bits(before + T * V, after->data + T * V, (B - 1) * (long)T * V), "token %d of one sequence changes another sequence", t);
+        EXPECT(same_bits(before + T * V, after->data + T * V, (B - 1) * (long)T * V),
+                "token %d of one sequence changes another sequence", t);
         tensor_drop(after);
     }
     free(before);
@@ -370,7 +381,8 @@ TEST(causality_over_a_long_context) // more positions than attention takes at a 
         Tensor *after = transformer_logits(model, NULL, in, 1, LONG);
         in[t] = (in[t] + V - 1) % V;
         EXPECT(same_bits(before->data, after->data, (long)t * V), "token %d changes a logit before it", t);
-        EXPECT(!same_bits(before->data + t * V, after->data + t * V, V) && !same_bits(before->data + (LONG - 1) * V, after->data + (LONG - 1) * V, V), "token %d changes nothing after it", t);
+        EXPECT(!same_bits(before->data + t * V, after->data + t * V, V) && !same_bits(before->data + (LONG - 1) * V,
+                after->data + (LONG - 1) * V, V), "token %d changes nothing after it", t);
         tensor_drop(after);
     }
     tensor_drop(before);
@@ -422,10 +434,12 @@ TEST(gradients_are_counted)
         Tape *tape = tape_new();
         model_backward(model, tape, ids, targets);
         const Counts *c = &tape->counts;
-        EXPECT(c->dgrad == forms[f].dgrad && c->wgrad == forms[f].wgrad && c->wgrad_skipped == forms[f].skipped && c->wgrad_never_recorded == forms[f].never &&
+        EXPECT(c->dgrad == forms[f].dgrad && c->wgrad == forms[f].wgrad && c->wgrad_skipped == forms[f].skipped &&
+                c->wgrad_never_recorded == forms[f].never &&
                c->adapter_gradients == forms[f].adapters, "%s: dgrad %ld, wgrad %ld, skipped %ld, never recorded %ld, adapters %ld", forms[f].what, c->dgrad, c->wgrad,
                c->wgrad_skipped, c->wgrad_never_recorded, c->adapter_gradients);
-        EXPECT(c->wgrad + c->wgrad_skipped + c->wgrad_never_recorded == 17, "%s: the three do not add up to full training's 17", forms[f].what);
+        EXPECT(c->wgrad + c->wgrad_skipped + c->wgrad_never_recorded == 17,
+                "%s: the three do not add up to full training's 17", forms[f].what);
         tape_free(tape);
         transformer_free(model);
     }
@@ -444,8 +458,10 @@ TEST(flops_follow_the_formulas)
     backward(tape, loss);
     long linears = 2 * rows * 12 * W * W * L, attention = 0, head = 2 * rows * W * v;
     for (long position = 1; position <= t; position++) attention += L * b * position * 2 * 2 * W; // a score and a weighted value: 2 W each, in all heads
-    EXPECT(counts_phase(&tape->counts, PHASE_FORWARD).flops == linears + attention + head, "forward: %ld", counts_phase(&tape->counts, PHASE_FORWARD).flops);
-    EXPECT(counts_phase(&tape->counts, PHASE_DGRAD).flops == linears + 2 * attention + head, "dgrad: %ld", counts_phase(&tape->counts, PHASE_DGRAD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_FORWARD).flops == linears + attention + head, "forward: %ld",
+            counts_phase(&tape->counts, PHASE_FORWARD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_DGRAD).flops == linears + 2 * attention + head, "dgrad: %ld",
+            counts_phase(&tape->counts, PHASE_DGRAD).flops);
     EXPECT(counts_phase(&tape->counts, PHASE_WGRAD).flops == linears + head, "wgrad: %ld", counts_phase(&tape->counts, PHASE_WGRAD).flops);
     long all = 0;
     for (Phase p = PHASE_FORWARD; p < PHASES; p++) all += counts_phase(&tape->counts, p).flops;
@@ -462,9 +478,12 @@ TEST(flops_follow_the_formulas)
     model_backward(model, tape, ids, targets);
     const long r = 2, c_attn = 2 * N * C * 3 * C, down = 2 * N * C * r, up = 2 * N * r * 3 * C;
     linears = 4 * 2 * N * 12l * C * C, head = 2 * N * C * V, attention = 4l * B * (T * (T + 1) / 2) * 4 * C;
-    EXPECT(counts_phase(&tape->counts, PHASE_FORWARD).flops == linears + attention + head + 4 * (down + up), "LoRA, forward: %ld", counts_phase(&tape->counts, PHASE_FORWARD).flops);
-    EXPECT(counts_phase(&tape->counts, PHASE_DGRAD).flops == linears - c_attn + 2 * attention + head + 3 * down + 4 * up, "LoRA, dgrad: %ld", counts_phase(&tape->counts, PHASE_DGRAD).flops);
-    EXPECT(counts_phase(&tape->counts, PHASE_WGRAD).flops == 4 * (down + up), "LoRA, wgrad: %ld", counts_phase(&tape->counts, PHASE_WGRAD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_FORWARD).flops == linears + attention + head + 4 * (down + up),
+            "LoRA, forward: %ld", counts_phase(&tape->counts, PHASE_FORWARD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_DGRAD).flops == linears - c_attn + 2 * attention + head + 3 * down + 4 * up,
+            "LoRA, dgrad: %ld", counts_phase(&tape->counts, PHASE_DGRAD).flops);
+    EXPECT(counts_phase(&tape->counts, PHASE_WGRAD).flops == 4 * (down + up), "LoRA, wgrad: %ld", counts_phase(&tape->counts,
+            PHASE_WGRAD).flops);
     tape_free(tape);
     transformer_free(model);
 }
@@ -510,7 +529,8 @@ static long kept_by_formula(bool full, unsigned on, int first, int blocks, long 
 TEST(kept_bytes_equal_the_closed_formula)
 {
     enum { BLOCKS = 3 };
-    EXPECT(kept_by_formula(true, 0, 0, BLOCKS, 2, false) == BLOCKS * N * (16l * C + 4 + 2 * H) + N * (2l * C + V + 4), "the formula itself");
+    EXPECT(kept_by_formula(true, 0, 0, BLOCKS, 2, false) == BLOCKS * N * (16l * C + 4 + 2 * H) + N * (2l * C + V + 4),
+            "the formula itself");
     for (int recompute = 0; recompute < 2; recompute++)
         for (unsigned on = 0; on <= ALL_LINEARS; on++)
             for (int first = 0; first < (on ? BLOCKS : 1); first++) {
@@ -523,11 +543,13 @@ TEST(kept_bytes_equal_the_closed_formula)
                 long expected = bytes(kept_by_formula(on == 0, on, first, BLOCKS, 2, recompute));
                 EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == expected, "%s from block %d, recompute %d: %ld bytes are kept, not %ld",
                        on ? lora_targets_text(on) : "full", first, recompute, ledger.live[MEMORY_KEPT_ACTIVATIONS], expected);
-                EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0 && ledger.live[MEMORY_WORKSPACE] == 0, "%ld bytes are live after forward", ledger.live[MEMORY_LIVE_ACTIVATIONS]);
+                EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0 && ledger.live[MEMORY_WORKSPACE] == 0,
+                        "%ld bytes are live after forward", ledger.live[MEMORY_LIVE_ACTIVATIONS]);
                 tape_free(tape);
                 transformer_free(model);
             }
-    for (int k = 0; k < MEMORY_KINDS; k++) EXPECT(ledger.live[k] == 0, "%ld bytes of %s after all is freed", ledger.live[k], memory_kind_names[k]);
+    for (int k = 0; k < MEMORY_KINDS; k++) EXPECT(ledger.live[k] == 0, "%ld bytes of %s after all is freed", ledger.live[k],
+            memory_kind_names[k]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------- frozen bases
@@ -552,19 +574,24 @@ TEST(a_frozen_base_gets_no_gradient_and_keeps_its_bytes)
     make_irregular(model);
     Adapter *adapter = adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
     transformer_train_base(model, false);
-    EXPECT(transformer_trainable_size(model) == adapter_size(adapter, &model->config), "%ld numbers train, the adapter has %ld", transformer_trainable_size(model), adapter_size(adapter, &model->config));
-    EXPECT(adapter_size(adapter, &model->config) == 2 * 2 * ((C + 3 * C) + (C + C) + (C + 4 * C) + (4 * C + C)), "the adapter has %ld", adapter_size(adapter, &model->config));
+    EXPECT(transformer_trainable_size(model) == adapter_size(adapter, &model->config),
+            "%ld numbers train, the adapter has %ld", transformer_trainable_size(model), adapter_size(adapter,
+            &model->config));
+    EXPECT(adapter_size(adapter, &model->config) == 2 * 2 * ((C + 3 * C) + (C + C) + (C + 4 * C) + (4 * C + C)),
+            "the adapter has %ld", adapter_size(adapter, &model->config));
     uint64_t hash = transformer_hash(model);
     Tape *tape = tape_new();
     AdamW *optimizer = optimizer_of(model, 0.1);
     for (int step = 0; step < 5; step++) {
         model_backward(model, tape, ids, targets);
-        for (int i = 0; i < model->base_count; i++) EXPECT(model->parameters[i]->grad == NULL, "step %d: %s has a gradient", step, model->parameters[i]->name);
+        for (int i = 0; i < model->base_count; i++) EXPECT(model->parameters[i]->grad == NULL, "step %d: %s has a gradient",
+                step, model->parameters[i]->name);
         for (int i = model->base_count; i < model->parameter_count; i++) {
             const Tensor *t = model->parameters[i];
             bool is_A = strstr(t->name, ".A") != NULL;
             double norm = norm_of(t->grad, t->size);
-            EXPECT(t->grad && (step == 0 && is_A ? norm == 0 : norm > 0), "step %d: |g| of %s is %g", step, t->name, norm); // B = 0 at first, so dA = 0
+            EXPECT(t->grad && (step == 0 && is_A ? norm == 0 : norm > 0), "step %d: |g| of %s is %g", step, t->name,
+                    norm); // B = 0 at first, so dA = 0
         }
         adamw_step(optimizer, 0.05);
         zero_grads(model);
@@ -592,8 +619,10 @@ TEST(adapter_gradients_do_not_depend_on_the_bases_own)
             grads[base][2 * i] = copy_of(adapter->lora[i].A->grad, adapter->lora[i].A->size);
             grads[base][2 * i + 1] = copy_of(adapter->lora[i].B->grad, adapter->lora[i].B->size);
             if (base) {
-                EXPECT(same_bits(grads[0][2 * i], grads[1][2 * i], adapter->lora[i].A->size), "other bits in dA of %s", adapter->lora[i].A->name);
-                EXPECT(same_bits(grads[0][2 * i + 1], grads[1][2 * i + 1], adapter->lora[i].B->size), "other bits in dB of %s", adapter->lora[i].B->name);
+                EXPECT(same_bits(grads[0][2 * i], grads[1][2 * i], adapter->lora[i].A->size), "other bits in dA of %s",
+                        adapter->lora[i].A->name);
+                EXPECT(same_bits(grads[0][2 * i + 1], grads[1][2 * i + 1], adapter->lora[i].B->size),
+                        "other bits in dB of %s", adapter->lora[i].B->name);
             }
         }
         EXPECT((model->wte->grad != NULL) == base, "base %d: the embedding's gradient", base);
@@ -621,7 +650,8 @@ TEST(a_fresh_adapter_changes_no_bit)
         EXPECT(most <= bound * (1 + EPSILON) && most > 0.7 * bound, "%s: entries up to %g, the bound is %g", A->name, most, bound);
         EXPECT(norm_of(B_->data, B_->size) == 0 && A->requires_grad && B_->requires_grad, "%s is not zero, or does not train", B_->name);
         EXPECT(A->shape[0] == linear_inputs(&model->config, (LinearKind)(i % LINEARS)) && A->shape[1] == 2 && B_->shape[0] == 2 &&
-               B_->shape[1] == linear_outputs(&model->config, (LinearKind)(i % LINEARS)), "%s %s, %s %s", A->name, shape_text(A), B_->name, shape_text(B_));
+               B_->shape[1] == linear_outputs(&model->config,
+                       (LinearKind)(i % LINEARS)), "%s %s, %s %s", A->name, shape_text(A), B_->name, shape_text(B_));
         EXPECT(fabs(number(adapter->lora[i].scale) - 1.5) < EPSILON, "the scale is %g, not alpha / r", number(adapter->lora[i].scale));
     }
     EXPECT(!same_bits(adapter->lora[0].A->data, adapter->lora[LINEARS].A->data, C), "two layers got the same A");
@@ -656,10 +686,12 @@ TEST(merged_equals_unmerged)
             worst = fmax(worst, fabs(number(before[i]) - number(after[i])));
             largest = fmax(largest, fabs(number(before[i])));
         }
-        EXPECT(worst <= (IN_DOUBLE ? 1e-10 : 1e-4) * largest, "round %d: merged and unmerged logits differ by %g of %g", round, worst, largest);
+        EXPECT(worst <= (IN_DOUBLE ? 1e-10 : 1e-4) * largest, "round %d: merged and unmerged logits differ by %g of %g",
+                round, worst, largest);
         free(after);
         transformer_unmerge(model);
-        EXPECT(transformer_hash(model) == hash && ledger.live[MEMORY_WEIGHTS] == weights, "round %d: unmerging does not give the base back", round);
+        EXPECT(transformer_hash(model) == hash && ledger.live[MEMORY_WEIGHTS] == weights,
+                "round %d: unmerging does not give the base back", round);
         after = logits_of(model);
         EXPECT(same_bits(before, after, N * V), "round %d: other bits after unmerging", round);
         free(after);
@@ -670,15 +702,18 @@ TEST(merged_equals_unmerged)
     transformer_forget_original(model);
     transformer_unmerge(model); // nothing to go back to
     real *forgotten = logits_of(model);
-    EXPECT(transformer_hash(model) == merged && ledger.live[MEMORY_WEIGHTS] == weights && same_bits(kept, forgotten, N * V), "the merged weights are not the only ones");
-    EXPECT(model->active == NULL && model->blocks[0].linear[C_ATTN].lora == NULL, "the adapter is still in use on top of the merged weights");
+    EXPECT(transformer_hash(model) == merged && ledger.live[MEMORY_WEIGHTS] == weights && same_bits(kept, forgotten, N * V),
+            "the merged weights are not the only ones");
+    EXPECT(model->active == NULL && model->blocks[0].linear[C_ATTN].lora == NULL,
+            "the adapter is still in use on top of the merged weights");
     free(base), free(before), free(kept), free(forgotten);
     adamw_free(optimizer);
     tape_free(tape);
     transformer_use_adapter(model, adapter);
     transformer_merge(model);
     transformer_free(model); // while it is merged
-    EXPECT(ledger.live[MEMORY_WEIGHTS] == 0 && ledger.live[MEMORY_ADAPTERS] == 0, "%ld bytes of weights are left", ledger.live[MEMORY_WEIGHTS]);
+    EXPECT(ledger.live[MEMORY_WEIGHTS] == 0 && ledger.live[MEMORY_ADAPTERS] == 0, "%ld bytes of weights are left",
+            ledger.live[MEMORY_WEIGHTS]);
 }
 
 TEST(adapters_can_be_switched_and_removed)
@@ -688,7 +723,8 @@ TEST(adapters_can_be_switched_and_removed)
     transformer_train_base(model, false);
     real *base = logits_of(model);
     uint64_t hash = transformer_hash(model);
-    Adapter *a = adapter_on(model, "a", 1u << C_ATTN, 0, -1, 3), *b = adapter_on(model, "b", 1u << C_FC | 1u << MLP_C_PROJ, 1, 1, 4), *c = adapter_on(model, "c", ALL_LINEARS, 0, 0, 5);
+    Adapter *a = adapter_on(model, "a", 1u << C_ATTN, 0, -1, 3), *b = adapter_on(model, "b", 1u << C_FC | 1u << MLP_C_PROJ,
+            1, 1, 4), *c = adapter_on(model, "c", ALL_LINEARS, 0, 0, 5);
     fill_B(model, a, 0.5), fill_B(model, b, 0.5), fill_B(model, c, 0.5);
     EXPECT(model->active == c && model->parameter_count == model->base_count + 4 + 4 + 8, "%d parameters", model->parameter_count);
     Adapter *const order[] = { a, b, a, NULL, c, a };
@@ -701,7 +737,8 @@ TEST(adapters_can_be_switched_and_removed)
         else EXPECT(!same_bits(first_a, logits, N * V), "use %d: the logits are still those of a", i);
         EXPECT(same_bits(base, logits, N * V) == (order[i] == NULL), "use %d: the base's bits, or not", i);
         long trainable = order[i] ? adapter_size(order[i], &model->config) : 0;
-        EXPECT(transformer_trainable_size(model) == trainable, "use %d: %ld numbers train, not %ld", i, transformer_trainable_size(model), trainable);
+        EXPECT(transformer_trainable_size(model) == trainable, "use %d: %ld numbers train, not %ld", i,
+                transformer_trainable_size(model), trainable);
         free(logits);
     }
     // gradients of one that is put away are freed
@@ -709,13 +746,15 @@ TEST(adapters_can_be_switched_and_removed)
     model_backward(model, tape, ids, targets);
     EXPECT(a->lora[0].A->grad != NULL && b->lora[LINEARS + C_FC].A->grad == NULL, "only the one in use gets gradients");
     transformer_use_adapter(model, b);
-    EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == 0, "%ld bytes of gradients of an adapter that is not in use", ledger.live[MEMORY_PARAMETER_GRADIENTS]);
+    EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == 0, "%ld bytes of gradients of an adapter that is not in use",
+            ledger.live[MEMORY_PARAMETER_GRADIENTS]);
     // removing b, which is in use, leaves the base; a and c are as before
     long before = ledger.live[MEMORY_ADAPTERS], size = adapter_size(b, &model->config);
     transformer_remove_adapter(model, b);
     real *logits = logits_of(model);
     EXPECT(model->active == NULL && same_bits(base, logits, N * V), "after removing the one in use, the base does not run alone");
-    EXPECT(ledger.live[MEMORY_ADAPTERS] == before - bytes(size) && model->parameter_count == model->base_count + 12, "its bytes are still there");
+    EXPECT(ledger.live[MEMORY_ADAPTERS] == before - bytes(size) && model->parameter_count == model->base_count + 12,
+            "its bytes are still there");
     free(logits);
     transformer_use_adapter(model, a);
     transformer_remove_adapter(model, c); // not in use
@@ -723,7 +762,9 @@ TEST(adapters_can_be_switched_and_removed)
     EXPECT(model->active == a && same_bits(first_a, logits, N * V), "removing another adapter changed the one in use");
     EXPECT(model->adapters == a && a->next == NULL && model->parameter_count == model->base_count + 4, "the list is wrong");
     for (int i = model->base_count; i < model->parameter_count; i++)
-        EXPECT(model->parameters[i] == a->lora[(i - model->base_count) / 2 * LINEARS].A || model->parameters[i] == a->lora[(i - model->base_count) / 2 * LINEARS].B, "the list of parameters is wrong at %d", i);
+        EXPECT(model->parameters[i] == a->lora[(i - model->base_count) / 2 * LINEARS].A ||
+                model->parameters[i] == a->lora[(i - model->base_count) / 2 * LINEARS].B,
+                "the list of parameters is wrong at %d", i);
     EXPECT(transformer_hash(model) == hash, "the base changed");
     free(logits), free(base), free(first_a);
     tape_free(tape);
@@ -737,16 +778,19 @@ TEST(adapters_train_as_configured)
     make_irregular(model);
     transformer_train_base(model, false);
     static const int ranks[] = { 3, 0, 5 };
-    Adapter *a = transformer_add_adapter(model, "ranks", (LoraConfig){ .alpha = 6, .targets = 1u << C_FC, .last_block = -1, .r_by_block = ranks, .rank_stabilized = true, .freeze_A = true }, 3, error, sizeof error);
+    Adapter *a = transformer_add_adapter(model, "ranks", (LoraConfig){ .alpha = 6, .targets = 1u << C_FC, .last_block = -1,
+            .r_by_block = ranks, .rank_stabilized = true, .freeze_A = true }, 3, error, sizeof error);
     EXPECT(a != NULL, "refused: %s", error);
     for (int i = 0; i < 3; i++)
         for (int k = 0; k < LINEARS; k++) {
             const Lora *lora = &a->lora[i * LINEARS + k];
             bool expected = k == C_FC && ranks[i] > 0;
-            EXPECT((lora->A != NULL) == expected && (model->blocks[i].linear[k].lora != NULL) == expected, "block %d, %s: attached or not?", i, linear_names[k]);
+            EXPECT((lora->A != NULL) == expected && (model->blocks[i].linear[k].lora != NULL) == expected,
+                    "block %d, %s: attached or not?", i, linear_names[k]);
             if (!expected || lora->A == NULL) continue;
             EXPECT(lora->A->shape[1] == ranks[i] && lora->B->shape[0] == ranks[i], "block %d: rank %d", i, lora->A->shape[1]);
-            EXPECT(fabs(number(lora->scale) - 6 / sqrt(ranks[i])) < 4 * EPSILON, "block %d: scale %g, not alpha / sqrt(r)", i, number(lora->scale));
+            EXPECT(fabs(number(lora->scale) - 6 / sqrt(ranks[i])) < 4 * EPSILON, "block %d: scale %g, not alpha / sqrt(r)",
+                    i, number(lora->scale));
             EXPECT(!lora->A->requires_grad && lora->B->requires_grad, "A is to be frozen, and B not");
         }
     EXPECT(adapter_size(a, &model->config) == (3 + 5) * (C + 4 * C), "%ld numbers", adapter_size(a, &model->config));
@@ -755,8 +799,10 @@ TEST(adapters_train_as_configured)
     AdamW *optimizer = optimizer_of(model, 0.1);
     train(model, tape, optimizer, ids, targets, 2, 0.01);
     model_backward(model, tape, ids, targets);
-    EXPECT(a->lora[C_FC].A->grad == NULL && tape->counts.adapter_gradients == 3 * 2, "A is frozen: %ld adapter gradients", tape->counts.adapter_gradients);
-    EXPECT(same_bits(A, a->lora[C_FC].A->data, a->lora[C_FC].A->size) && norm_of(a->lora[C_FC].B->data, a->lora[C_FC].B->size) > 0, "A moved, or B did not");
+    EXPECT(a->lora[C_FC].A->grad == NULL && tape->counts.adapter_gradients == 3 * 2, "A is frozen: %ld adapter gradients",
+            tape->counts.adapter_gradients);
+    EXPECT(same_bits(A, a->lora[C_FC].A->data, a->lora[C_FC].A->size) && norm_of(a->lora[C_FC].B->data,
+            a->lora[C_FC].B->size) > 0, "A moved, or B did not");
     transformer_use_adapter(model, NULL);
     transformer_use_adapter(model, a);
     EXPECT(!a->lora[C_FC].A->requires_grad, "switching away and back lets A train");
@@ -772,7 +818,8 @@ TEST(impossible_configurations_are_refused)
         { 0, 9, 2, 3, 12, 0 }, { 11, 0, 2, 3, 12, 0 }, { 11, 9, 0, 3, 12, 0 }, { 11, 9, 2, 0, 12, 0 }, { 11, 9, 2, 3, 0, 0 }, { 11, 9, 2, 5, 12, 0 },
         { 11, 9, 2, 3, -12, 0 }, { 11, 9, 2, 3, 12, 1 }, { 11, 9, 2, 3, 12, -0.1 }, { 11, 9, 2, 3, 12, (double)NAN }, { 2000000000, 9, 2, 3, 3000, 0 },
     };
-    static const char *const names[] = { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "not a multiple", "n_embd -12", "dropout 1", "dropout -0.1", "dropout", "larger" };
+    static const char *const names[] = { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "not a multiple",
+            "n_embd -12", "dropout 1", "dropout -0.1", "dropout", "larger" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         error[0] = '\0';
         Transformer *model = transformer_new(bad[i], 1, error, sizeof error);
@@ -822,15 +869,19 @@ TEST(targets_are_parsed)
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         unsigned targets_ = lora_targets(good[i].names, &bad);
         EXPECT(targets_ == good[i].targets, "%s: %#x", good[i].names, targets_);
-        EXPECT(lora_targets(lora_targets_text(targets_), &bad) == targets_, "%s is written as %s", good[i].names, lora_targets_text(targets_));
+        EXPECT(lora_targets(lora_targets_text(targets_), &bad) == targets_, "%s is written as %s", good[i].names,
+                lora_targets_text(targets_));
     }
-    static const struct { const char *names, *word; } wrong[] = { { "", "" }, { "c_attn,", "" }, { ",c_attn", ",c_attn" }, { "c_attn,lm_head", "lm_head" }, { "proj", "proj" }, { "attn", "attn" },
+    static const struct { const char *names, *word; } wrong[] = { { "", "" }, { "c_attn,", "" }, { ",c_attn", ",c_attn" },
+            { "c_attn,lm_head", "lm_head" }, { "proj", "proj" }, { "attn", "attn" },
                                                                   { "c_att", "c_att" }, { "c_attnn,c_fc", "c_attnn,c_fc" }, { "x.attn.c_attn", "x.attn.c_attn" }, { "c_attn c_fc", "c_attn c_fc" } };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         bad = NULL;
-        EXPECT(lora_targets(wrong[i].names, &bad) == 0 && bad && strcmp(bad, wrong[i].word) == 0, "\"%s\" is accepted, or the bad word is %s", wrong[i].names, bad ? bad : "not named");
+        EXPECT(lora_targets(wrong[i].names, &bad) == 0 && bad && strcmp(bad, wrong[i].word) == 0,
+                "\"%s\" is accepted, or the bad word is %s", wrong[i].names, bad ? bad : "not named");
     }
-    for (unsigned on = 1; on <= ALL_LINEARS; on++) EXPECT(lora_targets(lora_targets_text(on), &bad) == on, "%#x is written as %s", on, lora_targets_text(on));
+    for (unsigned on = 1; on <= ALL_LINEARS; on++) EXPECT(lora_targets(lora_targets_text(on), &bad) == on,
+            "%#x is written as %s", on, lora_targets_text(on));
     EXPECT(strcmp(lora_targets_text(ALL_LINEARS), "c_attn,attn.c_proj,c_fc,mlp.c_proj") == 0, "%s", lora_targets_text(ALL_LINEARS));
 }
 
@@ -860,12 +911,14 @@ TEST(bits_do_not_depend_on_the_threads)
                 backward(tape, loss);
                 tape_clear(tape);
                 for (int i = 0; i < model->parameter_count; i++)
-                    if (model->parameters[i]->grad) hash = hash_bytes(hash, model->parameters[i]->grad, (size_t)bytes(model->parameters[i]->size));
+                    if (model->parameters[i]->grad) hash = hash_bytes(hash, model->parameters[i]->grad,
+                            (size_t)bytes(model->parameters[i]->size));
                 double norm = adamw_step(optimizer, 0.01);
                 hash = hash_bytes(hash, &norm, sizeof norm);
                 zero_grads(model);
             }
-            for (int i = 0; i < model->parameter_count; i++) hash = hash_bytes(hash, model->parameters[i]->data, (size_t)bytes(model->parameters[i]->size));
+            for (int i = 0; i < model->parameter_count; i++) hash = hash_bytes(hash, model->parameters[i]->data,
+                    (size_t)bytes(model->parameters[i]->size));
             if (threads == 1) first = hash;
             EXPECT(hash == first, "form %d: with %d threads, some bit of loss, gradients, norm or weights is another", form, threads);
             adamw_free(optimizer);
@@ -942,7 +995,8 @@ TEST(tokens_are_drawn_by_their_probability)
         EXPECT(differ == 0, "form %d: %ld draws are out of range or differ when repeated", (int)f, differ);
         for (int v = 0; v < 5; v++) {
             double q = forms[f].expected[v], bound = 4.5 * sqrt(q * (1 - q) / DRAWS);
-            EXPECT(fabs(share_[v] - q) <= bound + 1e-12, "temperature %g, top_k %d: token %d comes with %g, not %g", forms[f].temperature, forms[f].top_k, v, share_[v], q);
+            EXPECT(fabs(share_[v] - q) <= bound + 1e-12, "temperature %g, top_k %d: token %d comes with %g, not %g",
+                    forms[f].temperature, forms[f].top_k, v, share_[v], q);
         }
     }
     for (int i = 0; i < 50; i++) { // extreme values

@@ -191,7 +191,8 @@ static void naive_attention(Tensor **in, double *y, int H)
                 double sum = 0;
                 for (int j = 0; j < T; j++) {
                     double score = 0;
-                    for (int d = 0; d < D; d++) score += at(in[0], ((long)b * T + t) * 3 * C + h * D + d) * at(in[0], ((long)b * T + j) * 3 * C + C + h * D + d);
+                    for (int d = 0; d < D; d++) score += at(in[0], ((long)b * T + t) * 3 * C + h * D + d) * at(in[0],
+                            ((long)b * T + j) * 3 * C + C + h * D + d);
                     weight[j] = j > t ? 0 : exp(score / sqrt(D)); // the mask: the future has no weight
                     sum += weight[j];
                 }
@@ -517,7 +518,8 @@ TEST(frozen_inputs_change_no_other_gradient)
                 graph_backward(&g);
                 for (int i = 0; i < g.inputs; i++) {
                     if (trains >> i & 1)
-                        EXPECT(g.in[i]->grad && same_bits(g.in[i]->grad, all[i], g.in[i]->size), "%s, %s, trainable inputs %#x: other bits in d/d %s", ops[c->op].name,
+                        EXPECT(g.in[i]->grad && same_bits(g.in[i]->grad, all[i], g.in[i]->size),
+                                "%s, %s, trainable inputs %#x: other bits in d/d %s", ops[c->op].name,
                                variant_names[variant], trains, g.in[i]->name);
                     else EXPECT(g.in[i]->grad == NULL, "%s: %s is frozen and has a gradient", ops[c->op].name, g.in[i]->name);
                 }
@@ -558,10 +560,13 @@ TEST(a_node_keeps_what_its_gradients_read)
             for (int i = 0; i < g.inputs; i++)
                 if (!(c->leaves && i > 0)) tensor_drop(in[i]);
             tensor_drop(y);
-            EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == expected * (long)sizeof(real), "%s, trainable inputs %#x: %ld bytes are kept, not %ld", ops[c->op].name,
+            EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == expected * (long)sizeof(real),
+                    "%s, trainable inputs %#x: %ld bytes are kept, not %ld", ops[c->op].name,
                    trains, ledger.live[MEMORY_KEPT_ACTIVATIONS], expected * (long)sizeof(real));
-            EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0, "%s: %ld bytes are live after all handles were dropped", ops[c->op].name, ledger.live[MEMORY_LIVE_ACTIVATIONS]);
-            EXPECT(y->requires_grad == (trains != 0), "%s, trainable inputs %#x: the result's flag is %d", ops[c->op].name, trains, y->requires_grad);
+            EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0, "%s: %ld bytes are live after all handles were dropped",
+                    ops[c->op].name, ledger.live[MEMORY_LIVE_ACTIVATIONS]);
+            EXPECT(y->requires_grad == (trains != 0), "%s, trainable inputs %#x: the result's flag is %d", ops[c->op].name,
+                    trains, y->requires_grad);
         }
         graph_free(&g);
     }
@@ -581,7 +586,8 @@ TEST(values_follow_the_formulas)
             double error = fabs(at(y, i) - expected[i]) / largest;
             if (!(error <= worst)) worst = error;
         }
-        EXPECT(largest > 1e-3 && worst < 60 * EPSILON, "%s, %s %s: off by %.2e of the largest value, %.3g", ops[c->op].name, g.in[0]->name, shape_text(g.in[0]), worst, largest);
+        EXPECT(largest > 1e-3 && worst < 60 * EPSILON, "%s, %s %s: off by %.2e of the largest value, %.3g", ops[c->op].name,
+                g.in[0]->name, shape_text(g.in[0]), worst, largest);
         // without a tape: the same bits; dropout, which is off then, gives a copy
         Tensor *free_y = c->apply(NULL, g.in);
         const real *same = c->op == OP_DROPOUT ? g.in[0]->data : y->data;
@@ -609,7 +615,8 @@ TEST(bits_do_not_depend_on_the_threads)
             } else {
                 EXPECT(same_bits(y, g.out[0]->data, g.out[0]->size), "%s: other values with %d threads", ops[c->op].name, counts[k]);
                 for (int i = 0; i < g.inputs; i++)
-                    EXPECT(same_bits(grads[i], g.in[i]->grad, g.in[i]->size), "%s: other bits in d/d %s with %d threads", ops[c->op].name, g.in[i]->name, counts[k]);
+                    EXPECT(same_bits(grads[i], g.in[i]->grad, g.in[i]->size), "%s: other bits in d/d %s with %d threads",
+                            ops[c->op].name, g.in[i]->name, counts[k]);
             }
             graph_free(&g);
         }
@@ -651,7 +658,8 @@ TEST(gelu_far_from_zero)
     Tensor *y = op_gelu(tape, x);
     backward(tape, op_sum(tape, y));
     for (int i = 0; i < 7; i++) {
-        EXPECT(fabs(at(y, i) - gelu_of((double)far[i])) <= 1e-6 + 4 * EPSILON * fabs((double)far[i]), "gelu(%g) = %g", (double)far[i], at(y, i));
+        EXPECT(fabs(at(y, i) - gelu_of((double)far[i])) <= 1e-6 + 4 * EPSILON * fabs((double)far[i]), "gelu(%g) = %g",
+                (double)far[i], at(y, i));
         double slope = i < 3 ? 0 : i < 6 ? 1 : 0.5;
         EXPECT(fabs((double)x->grad[i] - slope) < 1e-6, "the slope at %g is %g", (double)far[i], (double)x->grad[i]);
     }
@@ -697,13 +705,15 @@ TEST(dropout_drops_its_share_and_can_be_replayed)
         }
         double share_ = (double)zeros / N, deviation = sqrt(chances[k] * (1 - chances[k]) / N);
         EXPECT(fabs(share_ - chances[k]) <= 5 * deviation, "p = %g: a share of %g is zero", chances[k], share_);
-        EXPECT(fabs((double)pairs / N - chances[k] * chances[k]) <= 0.03, "p = %g: neighbours are not independent: %g", chances[k], (double)pairs / N);
+        EXPECT(fabs((double)pairs / N - chances[k] * chances[k]) <= 0.03, "p = %g: neighbours are not independent: %g",
+                chances[k], (double)pairs / N);
         EXPECT(others == 0, "p = %g: %ld elements are neither 0 nor x / (1 - p)", chances[k], others);
         real *again = dropped(tape, x, (real)chances[k], 0), *next = dropped(tape, x, (real)chances[k], 1);
         tape->dropout_seed = 12;
         real *other = dropped(tape, x, (real)chances[k], 0);
         EXPECT(same_bits(y, again, N), "p = %g: the same call gave other elements", chances[k]);
-        if (k > 0) EXPECT(!same_bits(y, next, N) && !same_bits(y, other, N), "p = %g: another call, or another seed, gave the same elements", chances[k]);
+        if (k > 0) EXPECT(!same_bits(y, next, N) && !same_bits(y, other, N),
+                "p = %g: another call, or another seed, gave the same elements", chances[k]);
         free(y), free(again), free(next), free(other);
     }
     tape_free(tape);
@@ -715,7 +725,8 @@ TEST(dropout_drops_its_share_and_can_be_replayed)
 TEST(fast_exp_agrees_with_libm)
 {
     if (IN_DOUBLE) {
-        for (double x = -700; x < 700; x += 0.371) EXPECT((double)fast_exp((real)x) == exp(x), "e^%g = %.17g", x, (double)fast_exp((real)x));
+        for (double x = -700; x < 700; x += 0.371) EXPECT((double)fast_exp((real)x) == exp(x), "e^%g = %.17g", x,
+                (double)fast_exp((real)x));
         return;
     }
     double worst = 0, where = 0;
@@ -800,7 +811,8 @@ static bool product_right(const Product *q, Start start, int every, char *text, 
     for (int i = 0; i < p->m; i++)
         for (int j = 0; j < p->n; j++) {
             if (((long)i * p->n + j) % every != 0 && i != 0 && j != 0 && i != p->m - 1 && j != p->n - 1) continue;
-            double sum = start == START_BIAS ? irregular(3, j, 1) : start == START_SELF ? irregular(4, (long)i * p->n + j, 1) : 0, weight = fabs(sum);
+            double sum = start == START_BIAS ? irregular(3, j, 1) : start == START_SELF ? irregular(4, (long)i * p->n + j,
+                    1) : 0, weight = fabs(sum);
             for (int l = 0; l < p->k; l++) {
                 double product = (double)p->scale * irregular(1, (long)i * p->k + l, 1) * irregular(2, (long)l * p->n + j, 1);
                 sum += product;
@@ -808,7 +820,8 @@ static bool product_right(const Product *q, Start start, int every, char *text, 
             }
             double got = (double)p->c[i * p->c_row + j];
             if (fabs(got - sum) <= EPSILON * (p->k + 3) * weight) continue;
-            snprintf(text, size, "%d x %d x %d, strides %ld %ld, %ld %ld, start %d: C[%d,%d] = %.9g, not %.9g", p->m, p->n, p->k, p->a_row, p->a_column, p->b_row,
+            snprintf(text, size, "%d x %d x %d, strides %ld %ld, %ld %ld, start %d: C[%d,%d] = %.9g, not %.9g", p->m, p->n,
+                    p->k, p->a_row, p->a_column, p->b_row,
                      p->b_column, start, i, j, got, sum);
             return false;
         }
@@ -838,7 +851,8 @@ static void check_product(int m, int n, int k, int every)
 TEST(matmul_equals_the_triple_loop)
 {
     for (int i = 0; i < 60; i++)
-        check_product(1 + (int)(random_bits(5, 3 * (uint64_t)i) % 70), 1 + (int)(random_bits(5, 3 * (uint64_t)i + 1) % 70), 1 + (int)(random_bits(5, 3 * (uint64_t)i + 2) % 70), 3);
+        check_product(1 + (int)(random_bits(5, 3 * (uint64_t)i) % 70), 1 + (int)(random_bits(5, 3 * (uint64_t)i + 1) % 70),
+                1 + (int)(random_bits(5, 3 * (uint64_t)i + 2) % 70), 3);
     static const int sizes[] = { 1, 2, 3, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33 };
     for (int i = 0; i < 14; i++) check_product(sizes[i], sizes[(i * 5 + 3) % 14], sizes[(i * 3 + 1) % 14], 1);
     check_product(1, 1, 1, 1);
@@ -883,7 +897,9 @@ TEST(matmul_bits_depend_on_row_and_column_alone)
                 for (int i = 0; i < m; i++) columns_differ += !same_bits(column.p.c + i * column.p.c_row, one.p.c + i * one.p.c_row + j, 1);
                 product_free(&column);
             }
-            EXPECT(rows_differ == 0 && columns_differ == 0, "%d x %d x %d: %ld rows and %ld elements have other bits when computed alone", m, n, k, rows_differ, columns_differ);
+            EXPECT(rows_differ == 0 && columns_differ == 0,
+                    "%d x %d x %d: %ld rows and %ld elements have other bits when computed alone", m, n, k, rows_differ,
+                    columns_differ);
             product_free(&one);
         }
 }
