@@ -5,7 +5,6 @@
 #include "parallel.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 AdamW *adamw_new(Tensor **parameters, int count, AdamWConfig config)
 {
@@ -85,8 +84,7 @@ static void update_part(void *context, Part part)
 
 double adamw_step(AdamW *o, double learning_rate)
 {
-    struct timespec start, end;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    double start = seconds_now();
     memory_at("optimizer", "adamw");
     for (int i = 0; i < o->count; i++) {
         const Tensor *t = o->parameters[i];
@@ -106,7 +104,6 @@ double adamw_step(AdamW *o, double learning_rate)
     Step step = { o, c->grad_clip > 0 && norm > c->grad_clip ? (real)(c->grad_clip / norm) : 1, (real)learning_rate, (real)c->weight_decay,
                   (real)c->beta1, (real)c->beta2, (real)(1 / (1 - pow(c->beta1, (double)o->step))), (real)(1 / (1 - pow(c->beta2, (double)o->step))) };
     parallel_run(update_part, &step);
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    o->seconds += (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    o->seconds += seconds_now() - start;
     return norm;
 }

@@ -10,20 +10,12 @@
 #include "matmul.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 // --------------------------------------------------------------------------------------------------------------- the engine
 
 const char *const phase_names[PHASES] = { "forward", "dgrad", "wgrad", "recompute" };
 
 enum { SMALL_WORK = 20000 }; // multiplications, or elements: below this, waking the other threads costs more than it brings
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void *grow(void *array, int *capacity, size_t element)
 {
@@ -72,7 +64,7 @@ static void run_kernel(Node *n, int input, const real *dy, real *dx, Tape *tape,
     for (int i = 0; i < MAX_INPUTS && n->in[i] != NULL; i++) size += n->in[i]->size;
     bool small = flops / 2 + size < SMALL_WORK;
     long scratch = op->workspace ? op->workspace(n) * parallel_threads() : 0;
-    double start = tape ? now() : 0;
+    double start = tape ? seconds_now() : 0;
     if (scratch > 0) n->work = memory_take(MEMORY_WORKSPACE, scratch);
     Call call = { n, input, dy, dx };
     (small ? parallel_run_serial : parallel_run)(call_part, &call);
@@ -82,7 +74,7 @@ static void run_kernel(Node *n, int input, const real *dy, real *dx, Tape *tape,
     Work *work = &tape->counts.work[n->op][phase];
     work->kernels++;
     work->flops += flops;
-    work->seconds += now() - start;
+    work->seconds += seconds_now() - start;
 }
 
 // What node n, if recorded, must hold: what the gradients of those inputs read that require one, and nothing more.

@@ -14,7 +14,6 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 700, TUNE_STEPS = 150, SAMPLE = 240 };
@@ -46,12 +45,6 @@ static Run runs[RUNS] = {
 };
 
 static void heading(const char *text) { printf("\n== %s %.*s\n", text, (int)(75 - strlen(text)), "==========================================================================="); }
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static AdamW *optimizer_for(const Transformer *model)
 {
@@ -92,8 +85,7 @@ static void train(Transformer *model, const Text *text, const char *what, long s
         run->counts = tape->counts;
         for (int p = 0; p < PHASES; p++) run->phase_ms[p] = 1e3 * counts_phase(&tape->counts, (Phase)p).seconds / measured;
         run->optimizer_ms = 1e3 * optimizer->seconds / measured;
-        qsort(times + 1, (size_t)steps - 1, sizeof *times, ascending);
-        run->step_ms = 1e3 * times[1 + (steps - 1) / 2];
+        run->step_ms = 1e3 * median(times + 1, steps - 1);
         run->trainable = transformer_trainable_size(model);
         run->predicted = predict_step(&model->config, run->lora, BATCH, CONTEXT, model->recompute, parallel_threads(), (int)sizeof(real));
     }
@@ -134,17 +126,6 @@ static void restore_base(Transformer *model, real **copy)
 // ------------------------------------------------------------------------------------- what the operating system says of it
 
 // Runs in a process of its own: a few steps of one kind and nothing else; prints the peak of its resident size.
-static long status_peak(void)
-{
-    FILE *status = fopen("/proc/self/status", "r");
-    char line[256];
-    long kilobytes = 0;
-    while (status != NULL && fgets(line, sizeof line, status) != NULL)
-        if (sscanf(line, "VmHWM: %ld", &kilobytes) == 1) break;
-    if (status != NULL) fclose(status);
-    return kilobytes > 0 ? 1024 * kilobytes : resident_peak();
-}
-
 static int measure_resident(const char *name, int vocab_size)
 {
     for (int r = 0; r < RUNS; r++) {
@@ -167,7 +148,7 @@ static int measure_resident(const char *name, int vocab_size)
             zero_grads(model);
         }
     }
-    printf("%ld\n", status_peak());
+    printf("%ld\n", resident_peak());
     return 0;
 }
 
@@ -639,10 +620,7 @@ static Trade measure_recompute(Transformer *model, const Text *text, const LoraC
         trade.peak[with] = ledger.peak;
     }
     model->recompute = false;
-    for (int with = 0; with < 2; with++) {
-        qsort(times[with], PAIRS, sizeof times[0][0], ascending);
-        trade.ms[with] = times[with][PAIRS / 2];
-    }
+    for (int with = 0; with < 2; with++) trade.ms[with] = median(times[with], PAIRS);
     tape_free(tape);
     adamw_free(optimizer);
     if (adapter != NULL) transformer_remove_adapter(model, adapter);

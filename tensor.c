@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
+#include <time.h>
 
 void check_failed(const char *file, int line, const char *format, ...)
 {
@@ -15,6 +16,22 @@ void check_failed(const char *file, int line, const char *format, ...)
     fputc('\n', stderr);
     va_end(arguments);
     abort();
+}
+
+bool fail(char *error, size_t size, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error, size, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 // ------------------------------------------------------------------------------------------------------ memory: the ledger

@@ -26,7 +26,7 @@
 #endif
 typedef REAL real; // make REAL=double builds all of it in double, for exact gradient checks
 
-// ---------------------------------------------------------------------------------------------------- programmers' mistakes
+// ------------------------------------------------------------------------------------------------- mistakes, and the time
 
 // Stops the program where the mistake is, in every build, with the stack alive for a debugger.
 #define check(condition, ...)                                              \
@@ -34,6 +34,15 @@ typedef REAL real; // make REAL=double builds all of it in double, for exact gra
         if (!(condition)) check_failed(__FILE__, __LINE__, __VA_ARGS__);   \
     } while (0)
 _Noreturn void check_failed(const char *file, int line, const char *format, ...);
+
+// A user's mistake: writes one line into error[size], for the program to print, and returns false.
+#if defined __GNUC__
+__attribute__((format(printf, 3, 4)))
+#endif
+bool fail(char *error, size_t size, const char *format, ...);
+
+// A clock that only goes forward, in seconds.
+double seconds_now(void);
 
 // ------------------------------------------------------------------------------------------------------ memory: the ledger
 

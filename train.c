@@ -6,6 +6,7 @@
 #include "io/progress.h"
 #include "io/training.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -169,12 +170,6 @@ static void save(const Options *o, const TrainingState *state)
 static volatile sig_atomic_t stop_asked;
 static void ask_to_stop(int signal_number) { (void)signal_number; stop_asked = 1; }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 // Names the first number that is not finite, for the message that ends a run gone wrong.
 static void find_bad_number(const Transformer *model, char *where, size_t size)
 {
@@ -220,11 +215,14 @@ int main(int argc, char **argv)
     if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory: no room for a batch");
     if (todo <= 0) printf("all %ld steps are done already; --max-iters is the total\n", o.schedule.max_iters);
 
-    save(&o, &state); // a directory that cannot be written to is found before the work, not after
+    // A directory that cannot be written to is found before the work. What a resumed run left is brought to the state's step; a new
+    // run replaces an older model only when it has trained one.
     char path[4096], error[1024];
+    if (o.resume) save(&o, &state);
+    else if (!file_make_directories(o.out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
     snprintf(path, sizeof path, "%s/log.csv", o.out);
     FILE *log = fopen(path, o.resume ? "a" : "w");
-    if (log == NULL) die(EXIT_FAILED, "%s: cannot be written", path);
+    if (log == NULL) die(EXIT_FAILED, "cannot write %s: %s; choose another --out", path, strerror(errno));
     if (!o.resume) fprintf(log, "step,train_loss,val_loss,learning_rate,gradient_norm,ms\n");
     struct sigaction action = { .sa_handler = ask_to_stop };
     sigaction(SIGINT, &action, NULL);
@@ -283,7 +281,6 @@ int main(int argc, char **argv)
 
     Ledger peaks = ledger; // of the steps alone
     double train_loss = evaluate_training(model, &text), val_loss = evaluate_validation(model, &text);
-    if (done > 1) qsort(times, (size_t)done, sizeof *times, ascending);
     long measured = done > 1 ? done - 1 : 1;
     snprintf(path, sizeof path, "%s/metrics.json", o.out);
     FileWriter *file = file_write_begin(path, error, sizeof error);
@@ -291,7 +288,7 @@ int main(int argc, char **argv)
     file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", val_loss, train_loss);
     if (!isnan(text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", text.val_floor);
     file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n  \"trainable_parameters\": %ld,\n  \"all_parameters\": %ld,\n",
-                done > 0 ? 1e3 * times[done / 2] : 0.0, tokens_per_second, trainable, all);
+                done > 0 ? 1e3 * median(times, done) : 0.0, tokens_per_second, trainable, all);
     file_printf(file, "  \"dgrad\": %ld,\n  \"wgrad\": %ld,\n  \"wgrad_skipped\": %ld,\n  \"wgrad_never_recorded\": %ld,\n  \"adapter_gradients\": %ld,\n", tape->counts.dgrad / measured,
                 tape->counts.wgrad / measured, tape->counts.wgrad_skipped / measured, tape->counts.wgrad_never_recorded / measured, tape->counts.adapter_gradients / measured);
     file_printf(file, "  \"flops\": {");

@@ -2,7 +2,6 @@
 
 #include "transformer.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 
 const char *const linear_names[LINEARS] = { "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj" };
@@ -21,15 +20,6 @@ static void *allocate(size_t count, size_t size)
     return memory;
 }
 
-static bool fail(char *error, size_t size, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, size, format, arguments);
-    va_end(arguments);
-    return false;
-}
-
 // ------------------------------------------------------------------------------------------------------------- construction
 
 static bool possible(const Config *c, char *error, size_t size)
@@ -39,7 +29,7 @@ static bool possible(const Config *c, char *error, size_t size)
                     c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd);
     if (c->n_embd % c->n_head != 0)
         return fail(error, size, "n_embd %d is not a multiple of n_head %d: every head gets an equal share of the width", c->n_embd, c->n_head);
-    if (!(c->dropout >= 0 && c->dropout < 1)) return fail(error, size, "dropout %g is not in [0, 1)", c->dropout);
+    if (!(c->dropout >= 0 && (real)c->dropout < 1)) return fail(error, size, "dropout %g is not in [0, 1)", c->dropout);
     long largest = c->vocab_size > c->block_size ? c->vocab_size : c->block_size;
     if (c->n_embd > 1 << 16 || c->n_layer > 1 << 12 || largest * c->n_embd > 1l << 40)
         return fail(error, size, "n_layer %d, n_embd %d, vocab_size %d, block_size %d: larger than anything this engine was made for",
@@ -179,7 +169,8 @@ void transformer_next(const Transformer *model, const int *ids, int T, real *log
 {
     int C = model->config.n_embd;
     Tensor *x = hidden(model, NULL, ids, 1, T);
-    Tensor *last = tensor_from("last", x->data + (long)(T - 1) * C, SHAPE(1, C));
+    Tensor *last = tensor_result("last", NULL, SHAPE(1, C), false);
+    memcpy(last->data, x->data + (long)(T - 1) * C, (size_t)C * sizeof(real));
     Tensor *y = op_lm_head(NULL, last, model->wte);
     memcpy(logits, y->data, (size_t)y->size * sizeof(real));
     tensor_drop(y);
@@ -191,7 +182,7 @@ int sample_token(real *logits, int V, double temperature, int top_k, uint64_t se
 {
     int best = 0;
     for (int v = 1; v < V; v++)
-        if (logits[v] > logits[best]) best = v;
+        if (logits[v] > logits[best] || isnan((double)logits[best])) best = v;
     if (temperature <= 0) return best;
     if (top_k > 0 && top_k < V) { // the top_k-th largest is the threshold; ties with it stay
         real threshold = logits[best];
@@ -293,14 +284,26 @@ const char *lora_targets_text(unsigned targets)
 
 static Lora *lora_of(const Adapter *adapter, int block, int kind) { return &adapter->lora[block * LINEARS + kind]; }
 
+static bool merged(const Transformer *model)
+{
+    for (int i = 0; i < model->config.n_layer; i++)
+        for (int k = 0; k < LINEARS; k++)
+            if (model->blocks[i].linear[k].original != NULL) return true;
+    return false;
+}
+
+enum { LARGEST_RANK = 1 << 16 };
+
 Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error, size_t size)
 {
     const Config *c = &model->config;
+    check(!merged(model), "add_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
     if (config.last_block < 0) config.last_block = c->n_layer - 1;
     for (const Adapter *a = model->adapters; a != NULL; a = a->next)
         if (strcmp(a->name, name) == 0) { fail(error, size, "an adapter with the name %s is already attached", name); return NULL; }
     if (strlen(name) >= sizeof ((Adapter *)0)->name) { fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name), sizeof ((Adapter *)0)->name - 1); return NULL; }
     if (config.r_by_block == NULL && config.r < 1) { fail(error, size, "r is %d; a rank is at least 1", config.r); return NULL; }
+    if (!isfinite(config.alpha)) { fail(error, size, "alpha is %g; a finite number is needed", config.alpha); return NULL; }
     if (config.targets == 0 || config.targets >> LINEARS) { fail(error, size, "no layer to attach to"); return NULL; }
     if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
         fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block, c->n_layer - 1);
@@ -311,6 +314,7 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
         if (config.r_by_block[i] < 0) { fail(error, size, "r of block %d is %d", i, config.r_by_block[i]); return NULL; }
         if (config.r_by_block[i] > highest) highest = config.r_by_block[i];
     }
+    if (highest > LARGEST_RANK) { fail(error, size, "r is %d; the largest is %d", highest, LARGEST_RANK); return NULL; }
     if (highest == 0) { fail(error, size, "the rank is 0 in every block: nothing to attach"); return NULL; }
 
     Adapter *adapter = allocate(1, sizeof *adapter);
@@ -335,16 +339,9 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
             model->parameters[model->parameter_count++] = lora->A;
             model->parameters[model->parameter_count++] = lora->B;
         }
+    adapter->config.r_by_block = NULL; // the caller's; the ranks are in lora[] now
     transformer_use_adapter(model, adapter);
     return adapter;
-}
-
-static bool merged(const Transformer *model)
-{
-    for (int i = 0; i < model->config.n_layer; i++)
-        for (int k = 0; k < LINEARS; k++)
-            if (model->blocks[i].linear[k].original != NULL) return true;
-    return false;
 }
 
 void transformer_use_adapter(Transformer *model, Adapter *adapter)
@@ -393,8 +390,9 @@ void transformer_unmerge(Transformer *model) { each_linear(model, linear_unmerge
 
 void transformer_forget_original(Transformer *model)
 {
+    if (!merged(model)) return;
     each_linear(model, linear_forget_original);
-    transformer_use_adapter(model, NULL);
+    transformer_remove_adapter(model, model->active);
 }
 
 long adapter_size(const Adapter *adapter, const Config *config)

@@ -93,6 +93,8 @@ void transformer_remove_adapter(Transformer *model, Adapter *adapter);
 // The adapter in use, folded into the weights and out again (lora.h). Use and remove change nothing while it is merged: unmerge first.
 void transformer_merge(Transformer *model);
 void transformer_unmerge(Transformer *model);
+// While merged: frees the original weights, so that the merged ones are the base from now on, and removes the adapter, which would
+// otherwise be applied twice. Not merged: does nothing.
 void transformer_forget_original(Transformer *model);
 
 // Over the base's bytes, in the order of the list: two models with equal hashes have equal weights.

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <regex.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -33,18 +32,6 @@ enum {
     STATE_VERSION = 1,
 };
 
-#if defined __GNUC__
-__attribute__((format(printf, 3, 4)))
-#endif
-static bool fail(char *error, size_t size, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, size, format, arguments);
-    va_end(arguments);
-    return false;
-}
-
 static void *allocate(size_t count, size_t size)
 {
     void *memory = calloc(count + (count == 0), size);
@@ -56,25 +43,6 @@ static bool join(char path[PATH], const char *dir, const char *name, char *error
 {
     if (snprintf(path, PATH, "%s/%s", dir, name) < PATH) return true;
     return fail(error, size, "the path of %s is too long: %zu bytes, at most %d will do", name, strlen(dir), PATH - 64);
-}
-
-static bool make_directories(const char *dir, char *error, size_t size)
-{
-    char path[PATH];
-    struct stat status;
-    if (dir[0] == '\0') return fail(error, size, "the name of the directory is empty; for the present one write .");
-    if (snprintf(path, sizeof path, "%s", dir) >= PATH) return fail(error, size, "the path of the directory is too long: %zu bytes", strlen(dir));
-    for (char *end = path; *end != '\0'; ) { // a, a/b, a/b/c
-        end += strspn(end, "/");
-        end += strcspn(end, "/");
-        char after = *end;
-        *end = '\0';
-        int failed = mkdir(path, 0777) == 0 ? 0 : errno;
-        if (failed && (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)))
-            return fail(error, size, "cannot make the directory %s: %s; choose another place", path, strerror(failed == EEXIST ? ENOTDIR : failed));
-        *end = after;
-    }
-    return true;
 }
 
 // -------------------------------------------------------------------------------------------------------------- small documents
@@ -563,7 +531,7 @@ bool model_save(const Transformer *model, const Vocabulary *vocabulary, const ch
     const Config *c = &model->config;
     bool text = vocabulary != NULL && vocabulary->size > 0;
     check(!text || vocabulary->size == c->vocab_size, "model_save: %d characters for a vocab_size of %d", vocabulary->size, c->vocab_size);
-    if (!make_directories(dir, error, size)) return false;
+    if (!file_make_directories(dir, error, size)) return false;
     Slots slots = { 0 };
     list_base(&slots, c);
     point_at_base(&slots, model);
@@ -895,7 +863,7 @@ bool adapter_save(const Transformer *model, const Adapter *adapter, const char *
     Slots slots = { 0 };
     list_adapter(&slots, c, &plan);
     bool good = slots.count > 0 || fail(error, size, "adapter %s has no layer: there is nothing to save", adapter->name);
-    good = good && make_directories(dir, error, size);
+    good = good && file_make_directories(dir, error, size);
     if (good) {
         char fingerprint[20];
         hash_text(fingerprint, transformer_hash(model));
@@ -1038,7 +1006,7 @@ bool state_save(const char *dir, const TrainingState *state, char *error, size_t
     Document d;
     document_open(&d);
     put_state(d.out, state, &plan);
-    bool good = document_close(&d, error, size) && make_directories(dir, error, size);
+    bool good = document_close(&d, error, size) && file_make_directories(dir, error, size);
     SafetensorsMetadata metadata[] = { { "format", "pt" }, { STATE, d.text } };
     good = good && write_slots(dir, STATE_FILE, MODEL_PREFIX, &slots, metadata, 2, error, size);
     free(d.text);

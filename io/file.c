@@ -178,3 +178,26 @@ bool file_write_all(const char *path, const void *bytes, size_t n, char *error, 
     file_write(w, bytes, n);
     return file_write_commit(w, error, error_size);
 }
+
+bool file_make_directories(const char *dir, char *error, size_t error_size)
+{
+    char path[4096];
+    struct stat info;
+    int length = snprintf(path, sizeof path, "%s", dir);
+    if (length == 0 || length >= (int)sizeof path) {
+        snprintf(error, error_size, length == 0 ? "the name of the directory is empty; for the present one write ."
+                                                : "the path of the directory is too long: %d bytes", length);
+        return false;
+    }
+    for (char *end = path; *end != '\0'; ) { // a, a/b, a/b/c
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        char after = *end;
+        *end = '\0';
+        int failed = mkdir(path, 0777) == 0 ? 0 : errno;
+        if (failed && (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)))
+            return explain("make the directory", path, failed == EEXIST ? ENOTDIR : failed, error, error_size);
+        *end = after;
+    }
+    return true;
+}

@@ -22,6 +22,9 @@
 // against the limit before memory is asked for.
 bool file_read(const char *path, size_t max_bytes, char **bytes, size_t *size, char *error, size_t error_size);
 
+// Makes `dir` and the directories above it that are missing. One that exists is fine.
+bool file_make_directories(const char *dir, char *error, size_t error_size);
+
 typedef struct FileWriter FileWriter;
 
 // Creates the temporary file in the directory of `path`. NULL on error; also where `path` exists and is no regular file.

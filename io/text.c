@@ -7,7 +7,6 @@
 #include "json.h"
 #include "tensor.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 
 enum {
@@ -17,18 +16,6 @@ enum {
 #define LARGEST_TEXT 2147483647u // bytes, so that a count of tokens is far from any limit
 #define CORPUS_SEED 1337         // built-in texts are always the same
 #define BATCH_STREAM 0xba7c4ull  // keeps batches apart from other numbers that are drawn from the same seed
-
-#if defined __GNUC__
-__attribute__((format(printf, 3, 4)))
-#endif
-static bool fail(char *error, size_t size, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, size, format, arguments);
-    va_end(arguments);
-    return false;
-}
 
 // -------------------------------------------------------------------------------------------------------------------- UTF-8
 

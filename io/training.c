@@ -4,19 +4,30 @@
 
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
-
-double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 long resident_peak(void)
 {
+    FILE *status = fopen("/proc/self/status", "r"); // Linux: getrusage there counts what the parent had before exec, too
+    char line[256];
+    long kilobytes = 0;
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "VmHWM: %ld", &kilobytes) == 1) break;
+    if (status != NULL) fclose(status);
     struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_maxrss * 1024L : 0; // in kilobytes on Linux
+    if (kilobytes == 0 && getrusage(RUSAGE_SELF, &usage) == 0) kilobytes = usage.ru_maxrss;
+    return 1024 * kilobytes;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median(double *values, long count)
+{
+    qsort(values, (size_t)count, sizeof *values, ascending);
+    return values[count / 2];
 }
 
 double schedule_rate(const Schedule *s, long step)

@@ -37,6 +37,7 @@ void generate(const Transformer *model, int *tokens, int prompt_length, int leng
 
 // The process's peak resident size in bytes, or 0 if the system does not tell.
 long resident_peak(void);
-double seconds_now(void);
+// The middle one of count > 0 values (of an even number: the upper of the two), which get sorted.
+double median(double *values, long count);
 
 #endif
