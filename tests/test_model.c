@@ -828,6 +828,8 @@ TEST(impossible_configurations_are_refused)
         EXPECT(model == NULL && strstr(error, names[i]), "configuration %d: %s", (int)i, error);
         transformer_free(model);
     }
+    Config almost = { 11, 9, 2, 3, 12, 0.99999999999 }; // rounds to 1 in float
+    if ((real)almost.dropout >= 1) EXPECT(transformer_new(almost, 1, error, sizeof error) == NULL, "dropout %.17g", almost.dropout);
     Transformer *model = model_of(2, 0);
     char long_name[80];
     memset(long_name, 'n', 79), long_name[79] = '\0';
@@ -844,6 +846,8 @@ TEST(impossible_configurations_are_refused)
         { "a first block that does not exist", "x", { .r = 2, .targets = 1, .first_block = 2, .last_block = -1 } },
         { "an empty range", "x", { .r = 2, .targets = 1, .first_block = 1, .last_block = 0 } },
         { "a negative rank of a block", "x", { .targets = 1, .last_block = -1, .r_by_block = negative } },
+        { "a rank beyond reason", "x", { .r = 1 << 30, .alpha = 1, .targets = 1, .last_block = -1 } },
+        { "an alpha that is no number", "x", { .r = 2, .alpha = (double)NAN, .targets = 1, .last_block = -1 } },
         { "rank 0 in every block", "x", { .targets = 1, .last_block = -1, .r_by_block = none } },
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
@@ -1001,6 +1005,8 @@ TEST(tokens_are_drawn_by_their_probability)
                     forms[f].temperature, forms[f].top_k, v, share_[v], q);
         }
     }
+    real broken[] = { (real)NAN, 1, 3, (real)NAN, 2 };
+    EXPECT(sample_token(broken, 5, 0, 0, 1, 1) == 2, "the largest of NaN, 1, 3, NaN, 2");
     for (int i = 0; i < 50; i++) { // extreme values
         real high[3] = { -1000, 1000, 999 };
         EXPECT(sample_token(high, 3, 0.01, 0, 1, (uint64_t)i) == 1, "logits of 1000 at a low temperature");
