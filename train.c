@@ -168,7 +168,17 @@ static void save(const Options *o, const TrainingState *state)
 }
 
 static volatile sig_atomic_t stop_asked;
-static void ask_to_stop(int signal_number) { (void)signal_number; stop_asked = 1; }
+static void ask_to_stop(int signal_number) { stop_asked = signal_number; }
+
+static void clean_up(Tape *tape, int *batch, double *times, Text *text, TrainingState *state)
+{
+    tape_free(tape);
+    free(batch);
+    free(times);
+    text_free(text);
+    state_free(state);
+    memory_release_pool();
+}
 
 // Names the first number that is not finite, for the message that ends a run gone wrong.
 static void find_bad_number(const Transformer *model, char *where, size_t size)
@@ -276,7 +286,8 @@ int main(int argc, char **argv)
     if (stop_asked) {
         save(&o, &state);
         printf("stopped after step %ld and saved; go on with: ./train --resume --out %s, and the other options as before\n", state.step, o.out);
-        return 128 + SIGINT;
+        clean_up(tape, batch, times, &text, &state);
+        return 128 + stop_asked;
     }
 
     Ledger peaks = ledger; // of the steps alone
@@ -309,11 +320,6 @@ int main(int argc, char **argv)
     printf("saved in %s\n", o.out);
     printf("final: train loss %.4f, val loss %.4f, %.0f tokens/s, peak %ld bytes\n", train_loss, val_loss, tokens_per_second, peaks.peak);
 
-    tape_free(tape);
-    free(batch);
-    free(times);
-    text_free(&text);
-    state_free(&state);
-    memory_release_pool();
+    clean_up(tape, batch, times, &text, &state);
     return 0;
 }
