@@ -182,13 +182,20 @@ static MemoryKind grad_kind(const Tensor *t)
     return t->node == NODE_LEAF ? MEMORY_PARAMETER_GRADIENTS : MEMORY_ACTIVATION_GRADIENTS;
 }
 
-// The first gradient that reaches a tensor finds zeros to add to.
-static void need_grad(Tensor *t)
+// Gives t a gradient of zeros to add to; or of nothing yet, for a kernel that stores.
+static void need_grad(Tensor *t, FirstGradient first)
 {
-    if (t->grad != NULL) return;
     t->grad = memory_take(grad_kind(t), t->size);
+    if (first == STORES) return;
     if (t->size < SMALL_WORK) memset(t->grad, 0, (size_t)t->size * sizeof(real));
     else parallel_run(zero_part, t);
+}
+
+// What an elementwise kernel that STORES does with the next few numbers before it adds to them: zeros that never leave the cache.
+enum { FEW = 1024 };
+static void begin(const Node *n, real *dx, long count)
+{
+    if (n->first) memset(dx, 0, (size_t)count * sizeof *dx);
 }
 
 // dx += dy: the gradient of an input that the output merely contains. It reads nothing but dy, so an input that is the last
@@ -196,7 +203,11 @@ static void need_grad(Tensor *t)
 static void pass_on(const Node *n, const real *dy, real *dx, Part part)
 {
     Share s = share(part, n->out->size, LANES);
-    for (long i = s.begin; i < s.end; i++) dx[i] += dy[i];
+    for (long few = s.begin; few < s.end; few += FEW) {
+        long end = few + FEW < s.end ? few + FEW : s.end;
+        begin(n, dx + few, end - few);
+        for (long i = few; i < end; i++) dx[i] += dy[i];
+    }
 }
 
 static void trace(const Tape *tape, const Node *n, int number, int input, const char *what)
@@ -254,7 +265,8 @@ static void run_backward(Tape *tape)
                 memory_move(MEMORY_ACTIVATION_GRADIENTS, grad_kind(in), in->size);
                 n->out->grad = NULL;
             } else {
-                need_grad(in);
+                n->first = in->grad == NULL;
+                if (n->first) need_grad(in, ops[n->op].input[i].first);
                 run_kernel(n, i, n->out->grad, in->grad, tape, in->node == NODE_LEAF ? PHASE_WGRAD : PHASE_DGRAD);
             }
             if (tape->trace != NULL) {
@@ -275,7 +287,7 @@ void backward(Tape *tape, Tensor *loss)
     check(loss->requires_grad, "backward(%s): nothing trainable feeds the loss; did you attach an adapter?", loss->name);
     check(loss->node >= 0 && loss->node < tape->count && tape->nodes[loss->node].out == loss, "backward(%s): the loss was not made on this tape", loss->name);
     memory_at("backward", "loss");
-    need_grad(loss);
+    need_grad(loss, STORES);
     loss->grad[0] = 1; // d(loss)/d(loss)
     run_backward(tape);
 }
@@ -579,7 +591,7 @@ static void matmul_grad_a(const Node *n, const real *dy, real *da, Part part)
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
     matmul((Matmul){ .m = N, .n = I, .k = O, .a = dy, .a_row = O, .a_column = 1, .b = b->data, .b_row = 1, .b_column = O,
-                     .scale = 1, .start = da, .start_row = I, .c = da, .c_row = I }, part);
+                     .scale = 1, .start = n->first ? NULL : da, .start_row = I, .c = da, .c_row = I }, part);
 }
 
 static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
@@ -587,7 +599,7 @@ static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
     matmul((Matmul){ .m = I, .n = O, .k = N, .a = a->data, .a_row = 1, .a_column = I, .b = dy, .b_row = O, .b_column = 1,
-                     .scale = 1, .start = db, .start_row = O, .c = db, .c_row = O }, part);
+                     .scale = 1, .start = n->first ? NULL : db, .start_row = O, .c = db, .c_row = O }, part);
 }
 
 static long matmul_flops(const Node *n) { return 2 * n->in[0]->size * last_dim(n->in[1]); }
@@ -688,19 +700,13 @@ static void layernorm_grad_x(const Node *n, const real *dy, real *dx, Part part)
     for (long r = s.begin; r < s.end; r++) {
         const real *x = n->in[0]->data + r * C, *dy_row = dy + r * C;
         real mean = n->saved[2 * r], rstd = n->saved[2 * r + 1];
-        real g_lane[LANES] = { 0 }, gh_lane[LANES] = { 0 }; // sums of g and of g (x - mean)
+        real lane[LANES] = { 0 }; // of the sum of g (x - mean)
         int c0 = 0;
         for (; c0 + LANES <= C; c0 += LANES)
-            for (int l = 0; l < LANES; l++) {
-                real g = dy_row[c0 + l] * gain[c0 + l];
-                g_lane[l] += g;
-                gh_lane[l] += g * (x[c0 + l] - mean);
-            }
-        for (; c0 < C; c0++) {
-            g_lane[c0 % LANES] += dy_row[c0] * gain[c0];
-            gh_lane[c0 % LANES] += dy_row[c0] * gain[c0] * (x[c0] - mean);
-        }
-        real g_mean = fold_lanes(g_lane) / (real)C, gh_mean = fold_lanes(gh_lane) / (real)C * rstd;
+            for (int l = 0; l < LANES; l++) lane[l] += dy_row[c0 + l] * gain[c0 + l] * (x[c0 + l] - mean);
+        for (; c0 < C; c0++) lane[c0 % LANES] += dy_row[c0] * gain[c0] * (x[c0] - mean);
+        real g_mean = dot(dy_row, gain, C) / (real)C, gh_mean = fold_lanes(lane) / (real)C * rstd;
+        begin(n, dx + r * C, C);
         for (int c = 0; c < C; c++)
             dx[r * C + c] += rstd * (dy_row[c] * gain[c] - g_mean - (x[c] - mean) * rstd * gh_mean);
     }
@@ -771,7 +777,7 @@ static void lm_head_grad_x(const Node *n, const real *dy, real *dx, Part part)
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
     matmul((Matmul){ .m = N, .n = C, .k = V, .a = dy, .a_row = V, .a_column = 1, .b = wte->data, .b_row = C, .b_column = 1,
-                     .scale = 1, .start = dx, .start_row = C, .c = dx, .c_row = C }, part);
+                     .scale = 1, .start = n->first ? NULL : dx, .start_row = C, .c = dx, .c_row = C }, part);
 }
 
 static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part part)
@@ -779,7 +785,7 @@ static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part par
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
     matmul((Matmul){ .m = V, .n = C, .k = N, .a = dy, .a_row = 1, .a_column = V, .b = x->data, .b_row = C, .b_column = 1,
-                     .scale = 1, .start = dwte, .start_row = C, .c = dwte, .c_row = C }, part);
+                     .scale = 1, .start = n->first ? NULL : dwte, .start_row = C, .c = dwte, .c_row = C }, part);
 }
 
 static long lm_head_flops(const Node *n) { return 2 * n->in[0]->size * n->in[1]->shape[0]; }
@@ -799,7 +805,7 @@ Tensor *op_lm_head(Tape *tape, Tensor *x, Tensor *wte)
 // A part owns whole heads and takes QUERIES rows of S at a time, so no T x T matrix exists. saved: max_t and 1 / sum_t of each
 // row, from which the gradient makes P again: 2 numbers a row instead of T.
 
-enum { QUERIES = 24 }; // a multiple of matmul's rows of tiles; fewer waste less above the diagonal, more use a panel longer
+enum { QUERIES = 48 }; // a multiple of the rows of matmul's tiles; fewer waste less above the diagonal, more use a panel longer
 
 typedef struct Head { int T, C, D; long row; const real *q, *k, *v, *stats; } Head; // q, k, v [T,D] with rows `row` apart
 
@@ -853,6 +859,11 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
         real scale = 1 / (real)sqrt((double)h.D);
         real *dq = dqkv + (h.q - n->in[0]->data), *dk = dq + h.C, *dv = dq + 2 * h.C;
         real *P = n->work + (long)part.index * 2 * QUERIES * h.T, *dS = P + (long)QUERIES * h.T;
+        for (long t = 0; t < h.T * h.row; t += h.row) {
+            begin(n, dq + t, h.D);
+            begin(n, dk + t, h.D);
+            begin(n, dv + t, h.D);
+        }
         for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
             int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
             const real *g = dy + (index / n->heads * h.T + t0) * h.C + index % n->heads * h.D; // dy of this head, rows C apart
@@ -911,10 +922,14 @@ static void gelu_grad(const Node *n, const real *dy, real *dx, Part part)
 {
     const real *x = n->in[0]->data;
     Share s = elements(n, part);
-    for (long i = s.begin; i < s.end; i++) {
-        real sigmoid = 1 / (1 + fast_exp(-2 * SQRT_2_PI * (x[i] + CUBIC * x[i] * x[i] * x[i])));
-        real du = SQRT_2_PI * (1 + 3 * CUBIC * x[i] * x[i]);
-        dx[i] += dy[i] * (sigmoid + x[i] * sigmoid * (1 - sigmoid) * 2 * du);
+    for (long few = s.begin; few < s.end; few += FEW) {
+        long end = few + FEW < s.end ? few + FEW : s.end;
+        begin(n, dx + few, end - few);
+        for (long i = few; i < end; i++) {
+            real sigmoid = 1 / (1 + fast_exp(-2 * SQRT_2_PI * (x[i] + CUBIC * x[i] * x[i] * x[i])));
+            real du = SQRT_2_PI * (1 + 3 * CUBIC * x[i] * x[i]);
+            dx[i] += dy[i] * (sigmoid + x[i] * sigmoid * (1 - sigmoid) * 2 * du);
+        }
     }
 }
 
@@ -981,6 +996,7 @@ static void cross_entropy_grad(const Node *n, const real *dy, real *dx, Part par
     for (long r = s.begin; r < s.end; r++) {
         const real *x = n->in[0]->data + r * V;
         real max = n->saved[2 * r], factor = n->saved[2 * r + 1] * dy[r];
+        begin(n, dx + r * V, V);
         for (int k = 0; k < V; k++) dx[r * V + k] += fast_exp(x[k] - max) * factor;
         dx[r * V + n->ids[r]] -= dy[r];
     }
@@ -1010,7 +1026,7 @@ static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     matmul((Matmul){ .m = N, .n = R, .k = O, .a = dy, .a_row = O, .a_column = 1, .b = B->data, .b_row = 1, .b_column = O,
-                     .scale = n->scalar, .start = dh, .start_row = R, .c = dh, .c_row = R }, part);
+                     .scale = n->scalar, .start = n->first ? NULL : dh, .start_row = R, .c = dh, .c_row = R }, part);
 }
 
 static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part)
@@ -1018,7 +1034,7 @@ static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     matmul((Matmul){ .m = R, .n = O, .k = N, .a = h->data, .a_row = 1, .a_column = R, .b = dy, .b_row = O, .b_column = 1,
-                     .scale = n->scalar, .start = dB, .start_row = O, .c = dB, .c_row = O }, part);
+                     .scale = n->scalar, .start = n->first ? NULL : dB, .start_row = O, .c = dB, .c_row = O }, part);
 }
 
 static long matmul_add_flops(const Node *n) { return 2 * n->in[1]->size * last_dim(n->in[2]); }
@@ -1103,11 +1119,11 @@ Tensor *op_recompute(Tape *tape, Tensor *(*block)(Tape *tape, Tensor *x, void *c
 // One gradient per input; beside each, the data that it reads and its FLOPs in units of forward's.
 
 const Op ops[OP_KINDS] = {
-    [OP_ADD] = { .name = "add", .forward = add_forward, .input = { { pass_on, KEEP_NONE, 0 }, { pass_on, KEEP_NONE, 0 } } },
-    [OP_SUB] = { .name = "sub", .forward = sub_forward, .input = { { pass_on, KEEP_NONE, 0 }, { sub_grad_b, KEEP_NONE, 0 } } },
+    [OP_ADD] = { .name = "add", .forward = add_forward, .input = { { pass_on, KEEP_NONE, 0, STORES }, { pass_on, KEEP_NONE, 0, STORES } } },
+    [OP_SUB] = { .name = "sub", .forward = sub_forward, .input = { { pass_on, KEEP_NONE, 0, STORES }, { sub_grad_b, KEEP_NONE, 0 } } },
     [OP_MUL] = { .name = "mul", .forward = mul_forward, .input = { { mul_grad_a, KEEP(1), 0 }, { mul_grad_b, KEEP(0), 0 } } },
     [OP_SCALE] = { .name = "scale", .forward = scale_forward, .input = { { scale_grad, KEEP_NONE, 0 } } },
-    [OP_ADD_SCALED] = { .name = "add_scaled", .forward = add_scaled_forward, .input = { { pass_on, KEEP_NONE, 0 }, { scale_grad, KEEP_NONE, 0 } } },
+    [OP_ADD_SCALED] = { .name = "add_scaled", .forward = add_scaled_forward, .input = { { pass_on, KEEP_NONE, 0, STORES }, { scale_grad, KEEP_NONE, 0 } } },
     [OP_RELU] = { .name = "relu", .forward = relu_forward, .input = { { relu_grad, KEEP_OUT, 0 } } },
     [OP_TANH] = { .name = "tanh", .forward = tanh_forward, .input = { { tanh_grad, KEEP_OUT, 0 } } },
     [OP_EXP] = { .name = "exp", .forward = exp_forward, .input = { { exp_grad, KEEP_OUT, 0 } } },
@@ -1115,36 +1131,36 @@ const Op ops[OP_KINDS] = {
     [OP_MEAN] = { .name = "mean", .forward = mean_forward, .input = { { mean_grad, KEEP_NONE, 0 } } },
     [OP_SOFTMAX] = { .name = "softmax", .forward = softmax_forward, .input = { { softmax_grad, KEEP_OUT, 0 } } },
     [OP_MATMUL] = { .name = "matmul", .forward = matmul_forward, .input = {
-        { matmul_grad_a, KEEP(1), 1 },                      // da = dy b^T
-        { matmul_grad_b, KEEP(0), 1 },                      // db = a^T dy
+        { matmul_grad_a, KEEP(1), 1, STORES },                      // da = dy b^T
+        { matmul_grad_b, KEEP(0), 1, STORES },                      // db = a^T dy
     }, .flops = matmul_flops },
 
     [OP_EMBEDDING] = { .name = "embedding", .forward = embedding_forward, .input = { { embedding_grad_wte, KEEP_NONE, 0 }, { embedding_grad_wpe, KEEP_NONE, 0 } } },
     [OP_LAYERNORM] = { .name = "layernorm", .forward = layernorm_forward, .input = {
-        { layernorm_grad_x, KEEP(0) | KEEP(1) | KEEP_SAVED, 0 },
+        { layernorm_grad_x, KEEP(0) | KEEP(1) | KEEP_SAVED, 0, STORES },
         { layernorm_grad_gain, KEEP(0) | KEEP_SAVED, 0 },
         { bias_grad, KEEP_NONE, 0 },
     }, .saved = two_per_row },
     [OP_LINEAR] = { .name = "linear", .forward = linear_forward, .input = {
-        { matmul_grad_a, KEEP(1), 1 },                      // dX = dY W^T : reads W, frozen or not
-        { matmul_grad_b, KEEP(0), 1 },                      // dW = X^T dY : reads X
+        { matmul_grad_a, KEEP(1), 1, STORES },                      // dX = dY W^T : reads W, frozen or not
+        { matmul_grad_b, KEEP(0), 1, STORES },                      // dW = X^T dY : reads X
         { bias_grad, KEEP_NONE, 0 },                        // db = column sums of dY
     }, .flops = matmul_flops, .weight = 1 },
     [OP_LM_HEAD] = { .name = "lm_head", .forward = lm_head_forward, .input = {
-        { lm_head_grad_x, KEEP(1), 1 },
-        { lm_head_grad_wte, KEEP(0), 1 },
+        { lm_head_grad_x, KEEP(1), 1, STORES },
+        { lm_head_grad_wte, KEEP(0), 1, STORES },
     }, .flops = lm_head_flops, .weight = 1 },
     [OP_ATTENTION] = { .name = "attention", .forward = attention_forward, .input = {
-        { attention_grad, KEEP(0) | KEEP_SAVED, 2 },        // four products where forward has two
+        { attention_grad, KEEP(0) | KEEP_SAVED, 2, STORES },        // four products where forward has two
     }, .flops = attention_flops, .saved = attention_saved, .workspace = attention_workspace },
-    [OP_GELU] = { .name = "gelu", .forward = gelu_forward, .input = { { gelu_grad, KEEP(0), 0 } } },
+    [OP_GELU] = { .name = "gelu", .forward = gelu_forward, .input = { { gelu_grad, KEEP(0), 0, STORES } } },
     [OP_DROPOUT] = { .name = "dropout", .forward = dropout_forward, .input = { { dropout_grad, KEEP_NONE, 0 } } },
-    [OP_CROSS_ENTROPY] = { .name = "cross_entropy", .forward = cross_entropy_forward, .input = { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0 } }, .saved = two_per_row },
+    [OP_CROSS_ENTROPY] = { .name = "cross_entropy", .forward = cross_entropy_forward, .input = { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0, STORES } }, .saved = two_per_row },
 
     [OP_MATMUL_ADD] = { .name = "matmul_add", .forward = matmul_add_forward, .input = {
-        { pass_on, KEEP_NONE, 0 },                          // dy: LoRA's path beside the frozen weight
-        { matmul_add_grad_h, KEEP(2), 1 },                  // dh = s dy B^T
-        { matmul_add_grad_B, KEEP(1), 1 },                  // dB = s h^T dy
+        { pass_on, KEEP_NONE, 0, STORES },                          // dy: LoRA's path beside the frozen weight
+        { matmul_add_grad_h, KEEP(2), 1, STORES },                  // dh = s dy B^T
+        { matmul_add_grad_B, KEEP(1), 1, STORES },                  // dB = s h^T dy
     }, .flops = matmul_add_flops },
     [OP_RECOMPUTE] = { .name = "recompute", .forward = recompute_forward, .input = { { NULL, KEEP(0), 0 } } }, // its gradient: run_recompute
 };

@@ -48,6 +48,7 @@ struct Node {
     real    *saved;             // statistics that forward leaves for the gradients; NULL if none will read them
     real    *work;              // a kernel's scratch, `part` after `part`, while it runs
     unsigned kept;              // which of in[], out and saved this node holds until backward
+    bool     first;             // no gradient has reached this input before: dx holds nothing yet
     // constants of the call, for the ops that have them
     const int *ids;             // token ids or targets, [N]
     real     scalar;            // a factor; dropout's probability
@@ -65,6 +66,10 @@ struct Node {
 #define KEEP_SAVED (1u << 9)
 #define KEEP_NONE  0u
 
+// Gradients are only ever added to. So the first that reaches an input must find zeros; or the kernel, told by n->first, stores
+// where it would add, which saves a walk through memory.
+typedef enum FirstGradient { FINDS_ZEROS, STORES } FirstGradient;
+
 // One row of the op table.
 typedef struct Op {
     const char *name;
@@ -73,6 +78,7 @@ typedef struct Op {
         void (*grad)(const Node *n, const real *dy, real *dx, Part part);      // dx += dy * df/d(in[i])
         unsigned keeps;
         int work;                                                              // its FLOPs, in units of forward's
+        FirstGradient first;
     } input[MAX_INPUTS];                                                       // one gradient kernel PER INPUT
     long (*flops)(const Node *n);     // of forward: the formula's multiplications and additions; NULL: elementwise, not counted
     long (*saved)(const Node *n);     // how many reals forward saves; NULL: none

@@ -1,5 +1,5 @@
-// parallel.c - see parallel.h. A pool of threads that wait for the next round: they look for a short while, letting others
-// run in between, and then sleep.
+// parallel.c - see parallel.h. A pool of threads that wait for the next round: they look for a short while, then let others run
+// in between, and then sleep.
 
 #include "parallel.h"
 
@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { LOOKS = 4000 }; // how often to look before sleeping: some ten microseconds, longer than the gap between two kernels
+// How often a waiting thread looks before it lets others run, about ten microseconds, longer than most gaps between two kernels: to
+// yield at once would hand the core to any process in the background for a whole time slice. Then, how often before it sleeps.
+enum { LOOKS = 10000, YIELDS = 100 };
 
 static int threads;                         // parts per kernel; 0: not chosen yet
 static int workers;                         // threads started so far, beside the caller; worker w computes part w + 1
@@ -40,8 +42,9 @@ static void *worker(void *argument)
     int index = (int)(intptr_t)argument;
     for (unsigned seen = 0;; seen++) {
         for (int look = 0; atomic_load_explicit(&rounds[index], memory_order_acquire) == seen; look++) {
-            if (look < LOOKS) {
-                if (look % 64 == 63) sched_yield();
+            if (look < LOOKS) continue;
+            if (look < LOOKS + YIELDS) {
+                sched_yield();
                 continue;
             }
             pthread_mutex_lock(&mutex);
@@ -101,7 +104,7 @@ void parallel_run(void (*work)(void *context, Part part), void *context)
     }
     work(context, (Part){ 0, parts });
     for (int look = 0; atomic_load_explicit(&unfinished, memory_order_acquire) > 0; look++)
-        if (look % 64 == 63) sched_yield();
+        if (look >= LOOKS) sched_yield();
 }
 
 void parallel_run_serial(void (*work)(void *context, Part part), void *context)

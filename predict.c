@@ -3,7 +3,7 @@
 
 #include "predict.h"
 
-enum { QUERIES = 24 }; // rows of scores that attention holds at a time
+enum { QUERIES = 48 }; // rows of scores that attention holds at a time
 
 typedef struct Paper {
     long live[MEMORY_KINDS], own_peak[MEMORY_KINDS], at_peak[MEMORY_KINDS], total, peak;
