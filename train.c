@@ -312,6 +312,7 @@ int main(int argc, char **argv)
     if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
 
     if (!isnan(text.val_floor)) printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
+    if (validation_leaks(&text, val_loss)) die(EXIT_FAILED, "the validation loss is below what any model can reach: it saw what it should predict; this is a bug");
     if (model->active != NULL) {
         uint64_t now = transformer_hash(model);
         printf("base: hash %016llx before and %016llx after\n", (unsigned long long)hash, (unsigned long long)now);

@@ -86,6 +86,12 @@ double evaluate_validation(const Transformer *model, const Text *text)
     return evaluate_all(model, text->tokens + text->train_count, text->count - text->train_count);
 }
 
+bool validation_leaks(const Text *text, double loss)
+{
+    double targets = (double)(text->count - text->train_count - 1);
+    return (text->val_floor - loss) * targets > 20;
+}
+
 double evaluate_training(const Transformer *model, const Text *text)
 {
     long count = text->count - text->train_count;

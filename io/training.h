@@ -28,6 +28,10 @@ double evaluate_all(const Transformer *model, const int *tokens, long count);
 // Over the whole validation part of the text, and over the equally long end of its training part.
 double evaluate_validation(const Transformer *model, const Text *text);
 double evaluate_training(const Transformer *model, const Text *text);
+// Whether `loss` on the validation part is more than 20 nats in all below the floor of a built-in text. A model that does not see what
+// it should predict gets there with probability e^-20 at most (Markov's inequality for the ratio of its likelihood to the true one):
+// if one does, a later character reached an earlier position. Without a floor: false.
+bool   validation_leaks(const Text *text, double loss);
 // An estimate: the mean over 20 fixed windows-batches of the validation part.
 double evaluate_quickly(const Transformer *model, const Text *text, int B);
 
