@@ -10,8 +10,13 @@ AdamW *adamw_new(Tensor **parameters, int count, AdamWConfig config)
 {
     AdamW *o = calloc(1, sizeof *o);
     size_t n = (size_t)count;
-    if (o != NULL) *o = (AdamW){ config, malloc(n * sizeof *o->parameters), calloc(n, sizeof *o->m), calloc(n, sizeof *o->v), calloc(n, sizeof *o->squares), count, 0, 0 };
-    if (o == NULL || !o->parameters || !o->m || !o->v || !o->squares) { fprintf(stderr, "out of memory: no room for the optimizer's lists\n"); exit(1); }
+    if (o != NULL)
+        *o = (AdamW){ config, malloc(n * sizeof *o->parameters), calloc(n, sizeof *o->m), calloc(n, sizeof *o->v),
+                      calloc(n, sizeof *o->squares), count, 0, 0 };
+    if (o == NULL || !o->parameters || !o->m || !o->v || !o->squares) {
+        fprintf(stderr, "out of memory: no room for the optimizer's lists\n");
+        exit(1);
+    }
     memcpy(o->parameters, parameters, n * sizeof *parameters);
     return o;
 }
@@ -101,8 +106,9 @@ double adamw_step(AdamW *o, double learning_rate)
     if (!isfinite(norm)) return norm;
     o->step++;
     const AdamWConfig *c = &o->config;
-    Step step = { o, c->grad_clip > 0 && norm > c->grad_clip ? (real)(c->grad_clip / norm) : 1, (real)learning_rate, (real)c->weight_decay,
-                  (real)c->beta1, (real)c->beta2, (real)(1 / (1 - pow(c->beta1, (double)o->step))), (real)(1 / (1 - pow(c->beta2, (double)o->step))) };
+    Step step = { o, c->grad_clip > 0 && norm > c->grad_clip ? (real)(c->grad_clip / norm) : 1, (real)learning_rate,
+                  (real)c->weight_decay, (real)c->beta1, (real)c->beta2,
+                  (real)(1 / (1 - pow(c->beta1, (double)o->step))), (real)(1 / (1 - pow(c->beta2, (double)o->step))) };
     parallel_run(update_part, &step);
     o->seconds += seconds_now() - start;
     return norm;

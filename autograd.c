@@ -93,7 +93,8 @@ static Tensor *record_into(Tape *tape, Node n, real *buffer, int ndim, const int
     const Op *op = &ops[n.op];
     bool requires_grad = n.trains;
     for (int i = 0; i < MAX_INPUTS && n.in[i] != NULL; i++) {
-        check(n.in[i]->data != NULL, "%s: input %d, %s %s, has no data: it was dropped", op->name, i, n.in[i]->name, shape_text(n.in[i]));
+        check(n.in[i]->data != NULL, "%s: input %d, %s %s, has no data: it was dropped", op->name, i, n.in[i]->name,
+              shape_text(n.in[i]));
         check(tape == NULL || !n.in[i]->requires_grad || n.in[i]->node != NODE_CONSUMED,
               "%s: input %d, %s, was made on a tape that backward has consumed", op->name, i, n.in[i]->name);
         requires_grad |= n.in[i]->requires_grad;
@@ -110,7 +111,8 @@ static Tensor *record_into(Tape *tape, Node n, real *buffer, int ndim, const int
     run_kernel(&n, 0, NULL, NULL, tape, tape && tape->replaying ? PHASE_RECOMPUTE : PHASE_FORWARD);
     if (tape == NULL) return n.out;
 
-    if (tape->result_count == tape->result_capacity) tape->results = grow(tape->results, &tape->result_capacity, sizeof *tape->results);
+    if (tape->result_count == tape->result_capacity)
+        tape->results = grow(tape->results, &tape->result_capacity, sizeof *tape->results);
     tape->results[tape->result_count++] = n.out;
     if (!recorded) {
         if (op->weight && !tape->replaying) tape->counts.wgrad_never_recorded++;
@@ -191,7 +193,7 @@ static void need_grad(Tensor *t, FirstGradient first)
     else parallel_run(zero_part, t);
 }
 
-// What an elementwise kernel that STORES does with the next few numbers before it adds to them: zeros that never leave the cache.
+// What an elementwise kernel that STORES does with the next few numbers before it adds to them: zeros that stay in the cache.
 enum { FEW = 1024 };
 static void begin(const Node *n, real *dx, long count)
 {
@@ -226,7 +228,8 @@ static void skipped(Tape *tape, const Node *n, int number, int input)
     if (tape->trace == NULL) return;
     char what[96];
     bool leaf = n->in[input]->kind == MEMORY_WEIGHTS || n->in[input]->kind == MEMORY_ADAPTERS;
-    snprintf(what, sizeof what, "%s: skipped, saves %ld bytes and %.1f MFLOP", leaf ? "frozen" : "nothing below trains", n->in[input]->size * (long)sizeof(real),
+    snprintf(what, sizeof what, "%s: skipped, saves %ld bytes and %.1f MFLOP", leaf ? "frozen" : "nothing below trains",
+             n->in[input]->size * (long)sizeof(real),
              1e-6 * (double)(flops_of(n) * ops[n->op].input[input].work));
     trace(tape, n, number, input, what);
 }
@@ -255,7 +258,8 @@ static void run_backward(Tape *tape)
             Tensor *in = n->in[i];
             if (in == NULL) continue;
             if (!in->requires_grad) { skipped(tape, n, number, i); continue; } // the guard: all that freezing is
-            check((ops[n->op].input[i].keeps & ~n->kept) == 0, "backward: %s was frozen when %s used it, and is not now: set requires_grad before the forward pass",
+            check((ops[n->op].input[i].keeps & ~n->kept) == 0,
+                  "backward: %s was frozen when %s used it, and is not now: set requires_grad before the forward pass",
                   in->name, n->out->name);
             if (tape->cut != NULL && tape->cut(n, i)) { trace(tape, n, number, i, "cut"); continue; }
 
@@ -282,10 +286,13 @@ static void run_backward(Tape *tape)
 
 void backward(Tape *tape, Tensor *loss)
 {
-    check(loss->size == 1, "backward(%s): the loss has shape %s, not one number; op_mean or op_sum makes one", loss->name, shape_text(loss));
-    check(loss->node != NODE_CONSUMED, "backward(%s): backward has been called on this tape; build the graph again", loss->name);
+    check(loss->size == 1, "backward(%s): the loss has shape %s, not one number; op_mean or op_sum makes one", loss->name,
+          shape_text(loss));
+    check(loss->node != NODE_CONSUMED, "backward(%s): backward has been called on this tape; build the graph again",
+          loss->name);
     check(loss->requires_grad, "backward(%s): nothing trainable feeds the loss; did you attach an adapter?", loss->name);
-    check(loss->node >= 0 && loss->node < tape->count && tape->nodes[loss->node].out == loss, "backward(%s): the loss was not made on this tape", loss->name);
+    check(loss->node >= 0 && loss->node < tape->count && tape->nodes[loss->node].out == loss,
+          "backward(%s): the loss was not made on this tape", loss->name);
     memory_at("backward", "loss");
     need_grad(loss, STORES);
     loss->grad[0] = 1; // d(loss)/d(loss)
@@ -582,7 +589,7 @@ static void matmul_forward(const Node *n, real *y, Part part)
 {
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
-    matmul((Matmul){ .m = N, .n = O, .k = I, .a = a->data, .a_row = I, .a_column = 1, .b = b->data, .b_row = O, .b_column = 1,
+    matmul((Matmul){ .m = N, .n = O, .k = I, .a = matrix(a->data, I), .b = matrix(b->data, O),
                      .scale = 1, .c = y, .c_row = O }, part);
 }
 
@@ -590,7 +597,7 @@ static void matmul_grad_a(const Node *n, const real *dy, real *da, Part part)
 {
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
-    matmul((Matmul){ .m = N, .n = I, .k = O, .a = dy, .a_row = O, .a_column = 1, .b = b->data, .b_row = 1, .b_column = O,
+    matmul((Matmul){ .m = N, .n = I, .k = O, .a = matrix(dy, O), .b = transposed(b->data, O),
                      .scale = 1, .start = n->first ? NULL : da, .start_row = I, .c = da, .c_row = I }, part);
 }
 
@@ -598,7 +605,7 @@ static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
 {
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
-    matmul((Matmul){ .m = I, .n = O, .k = N, .a = a->data, .a_row = 1, .a_column = I, .b = dy, .b_row = O, .b_column = 1,
+    matmul((Matmul){ .m = I, .n = O, .k = N, .a = transposed(a->data, I), .b = matrix(dy, O),
                      .scale = 1, .start = n->first ? NULL : db, .start_row = O, .c = db, .c_row = O }, part);
 }
 
@@ -612,7 +619,8 @@ static void with_last_dim(int shape[MAX_DIMS], const Tensor *x, int last)
 
 Tensor *op_matmul(Tape *tape, Tensor *a, Tensor *b)
 {
-    check(b->ndim == 2 && last_dim(a) == b->shape[0], "matmul: %s %s and %s %s do not fit: columns of the first must be rows of the second",
+    check(b->ndim == 2 && last_dim(a) == b->shape[0],
+          "matmul: %s %s and %s %s do not fit: columns of the first must be rows of the second",
           a->name, shape_text(a), b->name, shape_text(b));
     int shape[MAX_DIMS];
     with_last_dim(shape, a, last_dim(b));
@@ -736,27 +744,30 @@ static long two_per_row(const Node *n) { return 2 * rows_of(n->in[0]); }
 
 Tensor *op_layernorm(Tape *tape, Tensor *x, Tensor *gain, Tensor *bias)
 {
-    check(gain->ndim == 1 && gain->size == last_dim(x), "layernorm: %s %s does not fit the width of %s %s", gain->name, shape_text(gain), x->name, shape_text(x));
+    check(gain->ndim == 1 && gain->size == last_dim(x), "layernorm: %s %s does not fit the width of %s %s", gain->name,
+          shape_text(gain), x->name, shape_text(x));
     check_same_shape("layernorm", gain, bias);
     return record(tape, (Node){ .op = OP_LAYERNORM, .in = { x, gain, bias } }, x->ndim, x->shape);
 }
 
-// ---- linear: y[N,O] = x[N,I] W[I,O] + b[O]        dx = dy W^T (reads W, frozen or not), dW = x^T dy (reads x), db = column sums of dy
-//
+// ---- linear: y[N,O] = x[N,I] W[I,O] + b[O]        dx = dy W^T (reads W, frozen or not), dW = x^T dy (reads x),
+//                                                   db = column sums of dy
 // The first two are matmul's own gradients.
 
 static void linear_forward(const Node *n, real *y, Part part)
 {
     const Tensor *x = n->in[0], *W = n->in[1];
     int N = (int)rows_of(x), I = last_dim(x), O = last_dim(W);
-    matmul((Matmul){ .m = N, .n = O, .k = I, .a = x->data, .a_row = I, .a_column = 1, .b = W->data, .b_row = O, .b_column = 1,
+    matmul((Matmul){ .m = N, .n = O, .k = I, .a = matrix(x->data, I), .b = matrix(W->data, O),
                      .scale = 1, .start = n->in[2]->data, .start_row = 0, .c = y, .c_row = O }, part);
 }
 
 Tensor *op_linear(Tape *tape, Tensor *x, Tensor *W, Tensor *b)
 {
-    check(W->ndim == 2 && last_dim(x) == W->shape[0], "linear: %s %s and %s %s do not fit: W is [inputs, outputs]", x->name, shape_text(x), W->name, shape_text(W));
-    check(b->ndim == 1 && b->size == W->shape[1], "linear: bias %s %s does not fit %s %s", b->name, shape_text(b), W->name, shape_text(W));
+    check(W->ndim == 2 && last_dim(x) == W->shape[0], "linear: %s %s and %s %s do not fit: W is [inputs, outputs]", x->name,
+          shape_text(x), W->name, shape_text(W));
+    check(b->ndim == 1 && b->size == W->shape[1], "linear: bias %s %s does not fit %s %s", b->name, shape_text(b), W->name,
+          shape_text(W));
     int shape[MAX_DIMS];
     with_last_dim(shape, x, last_dim(W));
     return record(tape, (Node){ .op = OP_LINEAR, .in = { x, W, b } }, x->ndim, shape);
@@ -768,7 +779,7 @@ static void lm_head_forward(const Node *n, real *y, Part part)
 {
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
-    matmul((Matmul){ .m = N, .n = V, .k = C, .a = x->data, .a_row = C, .a_column = 1, .b = wte->data, .b_row = 1, .b_column = C,
+    matmul((Matmul){ .m = N, .n = V, .k = C, .a = matrix(x->data, C), .b = transposed(wte->data, C),
                      .scale = 1, .c = y, .c_row = V }, part);
 }
 
@@ -776,7 +787,7 @@ static void lm_head_grad_x(const Node *n, const real *dy, real *dx, Part part)
 {
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
-    matmul((Matmul){ .m = N, .n = C, .k = V, .a = dy, .a_row = V, .a_column = 1, .b = wte->data, .b_row = C, .b_column = 1,
+    matmul((Matmul){ .m = N, .n = C, .k = V, .a = matrix(dy, V), .b = matrix(wte->data, C),
                      .scale = 1, .start = n->first ? NULL : dx, .start_row = C, .c = dx, .c_row = C }, part);
 }
 
@@ -784,7 +795,7 @@ static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part par
 {
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
-    matmul((Matmul){ .m = V, .n = C, .k = N, .a = dy, .a_row = 1, .a_column = V, .b = x->data, .b_row = C, .b_column = 1,
+    matmul((Matmul){ .m = V, .n = C, .k = N, .a = transposed(dy, V), .b = matrix(x->data, C),
                      .scale = 1, .start = n->first ? NULL : dwte, .start_row = C, .c = dwte, .c_row = C }, part);
 }
 
@@ -792,7 +803,8 @@ static long lm_head_flops(const Node *n) { return 2 * n->in[0]->size * n->in[1]-
 
 Tensor *op_lm_head(Tape *tape, Tensor *x, Tensor *wte)
 {
-    check(wte->ndim == 2 && last_dim(x) == wte->shape[1], "lm_head: %s %s and %s %s differ in width", x->name, shape_text(x), wte->name, shape_text(wte));
+    check(wte->ndim == 2 && last_dim(x) == wte->shape[1], "lm_head: %s %s and %s %s differ in width", x->name, shape_text(x),
+          wte->name, shape_text(wte));
     int shape[MAX_DIMS];
     with_last_dim(shape, x, wte->shape[0]);
     return record(tape, (Node){ .op = OP_LM_HEAD, .in = { x, wte } }, x->ndim, shape);
@@ -821,8 +833,8 @@ static const Part whole = { 0, 1 };
 // S[rows,keys] = scale q k^T for `rows` queries from t0 on
 static void scores(const Head *h, int t0, int rows, int keys, real *S)
 {
-    matmul((Matmul){ .m = rows, .n = keys, .k = h->D, .a = h->q + t0 * h->row, .a_row = h->row, .a_column = 1,
-                     .b = h->k, .b_row = 1, .b_column = h->row, .scale = 1 / (real)sqrt((double)h->D), .c = S, .c_row = keys }, whole);
+    matmul((Matmul){ .m = rows, .n = keys, .k = h->D, .a = matrix(h->q + t0 * h->row, h->row),
+                     .b = transposed(h->k, h->row), .scale = 1 / (real)sqrt((double)h->D), .c = S, .c_row = keys }, whole);
 }
 
 static void attention_forward(const Node *n, real *y, Part part)
@@ -845,8 +857,9 @@ static void attention_forward(const Node *n, real *y, Part part)
                     n->saved[2 * (index * h.T + t0 + i) + 1] = scale;
                 }
             }
-            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = S, .a_row = keys, .a_column = 1, .b = h.v, .b_row = h.row, .b_column = 1,
-                             .scale = 1, .c = y + ((index / n->heads * h.T + t0) * h.C + index % n->heads * h.D), .c_row = h.C }, whole);
+            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = matrix(S, keys), .b = matrix(h.v, h.row),
+                             .scale = 1, .c = y + ((index / n->heads * h.T + t0) * h.C + index % n->heads * h.D),
+                             .c_row = h.C }, whole);
         }
     }
 }
@@ -868,7 +881,7 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
             int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
             const real *g = dy + (index / n->heads * h.T + t0) * h.C + index % n->heads * h.D; // dy of this head, rows C apart
             scores(&h, t0, rows, keys, P);
-            matmul((Matmul){ .m = rows, .n = keys, .k = h.D, .a = g, .a_row = h.C, .a_column = 1, .b = h.v, .b_row = 1, .b_column = h.row,
+            matmul((Matmul){ .m = rows, .n = keys, .k = h.D, .a = matrix(g, h.C), .b = transposed(h.v, h.row),
                              .scale = 1, .c = dS, .c_row = keys }, whole); // dP
             for (int i = 0; i < rows; i++) {
                 real *p = P + (long)i * keys, *ds = dS + (long)i * keys;
@@ -879,12 +892,13 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
                 for (int j = 0; j < seen; j++) ds[j] = p[j] * (ds[j] - mean);
                 for (int j = seen; j < keys; j++) p[j] = ds[j] = 0;
             }
-            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = P, .a_row = 1, .a_column = keys, .b = g, .b_row = h.C, .b_column = 1,
+            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = transposed(P, keys), .b = matrix(g, h.C),
                              .scale = 1, .start = dv, .start_row = h.row, .c = dv, .c_row = h.row }, whole);
-            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = dS, .a_row = keys, .a_column = 1, .b = h.k, .b_row = h.row, .b_column = 1,
-                             .scale = scale, .start = dq + t0 * h.row, .start_row = h.row, .c = dq + t0 * h.row, .c_row = h.row }, whole);
-            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = dS, .a_row = 1, .a_column = keys, .b = h.q + t0 * h.row, .b_row = h.row,
-                             .b_column = 1, .scale = scale, .start = dk, .start_row = h.row, .c = dk, .c_row = h.row }, whole);
+            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = matrix(dS, keys), .b = matrix(h.k, h.row),
+                             .scale = scale, .start = dq + t0 * h.row, .start_row = h.row, .c = dq + t0 * h.row,
+                             .c_row = h.row }, whole);
+            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = transposed(dS, keys), .b = matrix(h.q + t0 * h.row, h.row),
+                             .scale = scale, .start = dk, .start_row = h.row, .c = dk, .c_row = h.row }, whole);
         }
     }
 }
@@ -901,8 +915,10 @@ static long attention_workspace(const Node *n) { return 2l * QUERIES * n->out->s
 
 Tensor *op_attention(Tape *tape, Tensor *qkv, int heads)
 {
-    check(qkv->ndim == 3 && heads > 0 && last_dim(qkv) % (3 * heads) == 0, "attention: %s %s is not [B, T, 3 x %d heads x D]", qkv->name, shape_text(qkv), heads);
-    return record(tape, (Node){ .op = OP_ATTENTION, .in = { qkv }, .heads = heads }, SHAPE(qkv->shape[0], qkv->shape[1], last_dim(qkv) / 3));
+    check(qkv->ndim == 3 && heads > 0 && last_dim(qkv) % (3 * heads) == 0,
+          "attention: %s %s is not [B, T, 3 x %d heads x D]", qkv->name, shape_text(qkv), heads);
+    return record(tape, (Node){ .op = OP_ATTENTION, .in = { qkv }, .heads = heads },
+                  SHAPE(qkv->shape[0], qkv->shape[1], last_dim(qkv) / 3));
 }
 
 // ---- gelu: y = 0.5 x (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3); the same as y = x s with s = 1 / (1 + e^(-2u))
@@ -1017,7 +1033,7 @@ static void matmul_add_forward(const Node *n, real *out, Part part)
 {
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
-    matmul((Matmul){ .m = N, .n = O, .k = R, .a = h->data, .a_row = R, .a_column = 1, .b = B->data, .b_row = O, .b_column = 1,
+    matmul((Matmul){ .m = N, .n = O, .k = R, .a = matrix(h->data, R), .b = matrix(B->data, O),
                      .scale = n->scalar, .start = n->in[0]->data, .start_row = O, .c = out, .c_row = O }, part);
 }
 
@@ -1025,7 +1041,7 @@ static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part
 {
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
-    matmul((Matmul){ .m = N, .n = R, .k = O, .a = dy, .a_row = O, .a_column = 1, .b = B->data, .b_row = 1, .b_column = O,
+    matmul((Matmul){ .m = N, .n = R, .k = O, .a = matrix(dy, O), .b = transposed(B->data, O),
                      .scale = n->scalar, .start = n->first ? NULL : dh, .start_row = R, .c = dh, .c_row = R }, part);
 }
 
@@ -1033,7 +1049,7 @@ static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part
 {
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
-    matmul((Matmul){ .m = R, .n = O, .k = N, .a = h->data, .a_row = 1, .a_column = R, .b = dy, .b_row = O, .b_column = 1,
+    matmul((Matmul){ .m = R, .n = O, .k = N, .a = transposed(h->data, R), .b = matrix(dy, O),
                      .scale = n->scalar, .start = n->first ? NULL : dB, .start_row = O, .c = dB, .c_row = O }, part);
 }
 
@@ -1041,7 +1057,8 @@ static long matmul_add_flops(const Node *n) { return 2 * n->in[1]->size * last_d
 
 Tensor *op_matmul_add(Tape *tape, Tensor *y, Tensor *h, Tensor *B, real s)
 {
-    check(B->ndim == 2 && last_dim(h) == B->shape[0] && last_dim(y) == B->shape[1] && rows_of(y) == rows_of(h), "matmul_add: %s %s + %s %s x %s %s do not fit",
+    check(B->ndim == 2 && last_dim(h) == B->shape[0] && last_dim(y) == B->shape[1] && rows_of(y) == rows_of(h),
+          "matmul_add: %s %s + %s %s x %s %s do not fit",
           y->name, shape_text(y), h->name, shape_text(h), B->name, shape_text(B));
     Node n = { .op = OP_MATMUL_ADD, .in = { y, h, B }, .scalar = s };
     bool in_place = y->kind == MEMORY_LIVE_ACTIVATIONS; // no node keeps the old value, and the caller gives up its handle
@@ -1088,7 +1105,8 @@ static Tensor *run_block(const Node *n, Tape *tape, bool replaying)
 static void run_recompute(Tape *tape, Node *n)
 {
     Tensor *y = run_block(n, tape, true);
-    check(y->requires_grad && same_shape(y, n->out), "recompute: the block gave %s %s, and %s the first time", y->name, shape_text(y), shape_text(n->out));
+    check(y->requires_grad && same_shape(y, n->out), "recompute: the block gave %s %s, and %s the first time", y->name,
+          shape_text(y), shape_text(n->out));
     y->grad = n->out->grad;
     n->out->grad = NULL;
     tensor_drop(y);
@@ -1102,7 +1120,8 @@ static void recompute_forward(const Node *n, real *y, Part part) { (void)n, (voi
 Tensor *op_recompute(Tape *tape, Tensor *(*block)(Tape *tape, Tensor *x, void *context), void *context, Tensor *x, bool trains)
 {
     if (tape == NULL) return block(NULL, x, context);
-    Node n = { .op = OP_RECOMPUTE, .in = { x }, .trains = trains, .first_call = tape->dropout_calls, .block = block, .context = context };
+    Node n = { .op = OP_RECOMPUTE, .in = { x }, .trains = trains, .first_call = tape->dropout_calls, .block = block,
+               .context = context };
     Tensor *y = run_block(&n, tape, tape->replaying);
     Tape *inner = tape->inner;
     add_counts(&tape->counts, &inner->counts);
@@ -1119,11 +1138,14 @@ Tensor *op_recompute(Tape *tape, Tensor *(*block)(Tape *tape, Tensor *x, void *c
 // One gradient per input; beside each, the data that it reads and its FLOPs in units of forward's.
 
 const Op ops[OP_KINDS] = {
-    [OP_ADD] = { .name = "add", .forward = add_forward, .input = { { pass_on, KEEP_NONE, 0, STORES }, { pass_on, KEEP_NONE, 0, STORES } } },
-    [OP_SUB] = { .name = "sub", .forward = sub_forward, .input = { { pass_on, KEEP_NONE, 0, STORES }, { sub_grad_b, KEEP_NONE, 0 } } },
+    [OP_ADD] = { .name = "add", .forward = add_forward,
+        .input = { { pass_on, KEEP_NONE, 0, STORES }, { pass_on, KEEP_NONE, 0, STORES } } },
+    [OP_SUB] = { .name = "sub", .forward = sub_forward,
+        .input = { { pass_on, KEEP_NONE, 0, STORES }, { sub_grad_b, KEEP_NONE, 0 } } },
     [OP_MUL] = { .name = "mul", .forward = mul_forward, .input = { { mul_grad_a, KEEP(1), 0 }, { mul_grad_b, KEEP(0), 0 } } },
     [OP_SCALE] = { .name = "scale", .forward = scale_forward, .input = { { scale_grad, KEEP_NONE, 0 } } },
-    [OP_ADD_SCALED] = { .name = "add_scaled", .forward = add_scaled_forward, .input = { { pass_on, KEEP_NONE, 0, STORES }, { scale_grad, KEEP_NONE, 0 } } },
+    [OP_ADD_SCALED] = { .name = "add_scaled", .forward = add_scaled_forward,
+        .input = { { pass_on, KEEP_NONE, 0, STORES }, { scale_grad, KEEP_NONE, 0 } } },
     [OP_RELU] = { .name = "relu", .forward = relu_forward, .input = { { relu_grad, KEEP_OUT, 0 } } },
     [OP_TANH] = { .name = "tanh", .forward = tanh_forward, .input = { { tanh_grad, KEEP_OUT, 0 } } },
     [OP_EXP] = { .name = "exp", .forward = exp_forward, .input = { { exp_grad, KEEP_OUT, 0 } } },
@@ -1131,19 +1153,20 @@ const Op ops[OP_KINDS] = {
     [OP_MEAN] = { .name = "mean", .forward = mean_forward, .input = { { mean_grad, KEEP_NONE, 0 } } },
     [OP_SOFTMAX] = { .name = "softmax", .forward = softmax_forward, .input = { { softmax_grad, KEEP_OUT, 0 } } },
     [OP_MATMUL] = { .name = "matmul", .forward = matmul_forward, .input = {
-        { matmul_grad_a, KEEP(1), 1, STORES },                      // da = dy b^T
-        { matmul_grad_b, KEEP(0), 1, STORES },                      // db = a^T dy
+        { matmul_grad_a, KEEP(1), 1, STORES },              // da = dy b^T
+        { matmul_grad_b, KEEP(0), 1, STORES },              // db = a^T dy
     }, .flops = matmul_flops },
 
-    [OP_EMBEDDING] = { .name = "embedding", .forward = embedding_forward, .input = { { embedding_grad_wte, KEEP_NONE, 0 }, { embedding_grad_wpe, KEEP_NONE, 0 } } },
+    [OP_EMBEDDING] = { .name = "embedding", .forward = embedding_forward,
+        .input = { { embedding_grad_wte, KEEP_NONE, 0 }, { embedding_grad_wpe, KEEP_NONE, 0 } } },
     [OP_LAYERNORM] = { .name = "layernorm", .forward = layernorm_forward, .input = {
         { layernorm_grad_x, KEEP(0) | KEEP(1) | KEEP_SAVED, 0, STORES },
         { layernorm_grad_gain, KEEP(0) | KEEP_SAVED, 0 },
         { bias_grad, KEEP_NONE, 0 },
     }, .saved = two_per_row },
     [OP_LINEAR] = { .name = "linear", .forward = linear_forward, .input = {
-        { matmul_grad_a, KEEP(1), 1, STORES },                      // dX = dY W^T : reads W, frozen or not
-        { matmul_grad_b, KEEP(0), 1, STORES },                      // dW = X^T dY : reads X
+        { matmul_grad_a, KEEP(1), 1, STORES },              // dX = dY W^T : reads W, frozen or not
+        { matmul_grad_b, KEEP(0), 1, STORES },              // dW = X^T dY : reads X
         { bias_grad, KEEP_NONE, 0 },                        // db = column sums of dY
     }, .flops = matmul_flops, .weight = 1 },
     [OP_LM_HEAD] = { .name = "lm_head", .forward = lm_head_forward, .input = {
@@ -1151,16 +1174,18 @@ const Op ops[OP_KINDS] = {
         { lm_head_grad_wte, KEEP(0), 1, STORES },
     }, .flops = lm_head_flops, .weight = 1 },
     [OP_ATTENTION] = { .name = "attention", .forward = attention_forward, .input = {
-        { attention_grad, KEEP(0) | KEEP_SAVED, 2, STORES },        // four products where forward has two
+        { attention_grad, KEEP(0) | KEEP_SAVED, 2, STORES },     // four products where forward has two
     }, .flops = attention_flops, .saved = attention_saved, .workspace = attention_workspace },
     [OP_GELU] = { .name = "gelu", .forward = gelu_forward, .input = { { gelu_grad, KEEP(0), 0, STORES } } },
     [OP_DROPOUT] = { .name = "dropout", .forward = dropout_forward, .input = { { dropout_grad, KEEP_NONE, 0 } } },
-    [OP_CROSS_ENTROPY] = { .name = "cross_entropy", .forward = cross_entropy_forward, .input = { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0, STORES } }, .saved = two_per_row },
+    [OP_CROSS_ENTROPY] = { .name = "cross_entropy", .forward = cross_entropy_forward,
+        .input = { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0, STORES } }, .saved = two_per_row },
 
     [OP_MATMUL_ADD] = { .name = "matmul_add", .forward = matmul_add_forward, .input = {
-        { pass_on, KEEP_NONE, 0, STORES },                          // dy: LoRA's path beside the frozen weight
-        { matmul_add_grad_h, KEEP(2), 1, STORES },                  // dh = s dy B^T
-        { matmul_add_grad_B, KEEP(1), 1, STORES },                  // dB = s h^T dy
+        { pass_on, KEEP_NONE, 0, STORES },                  // dy: LoRA's path beside the frozen weight
+        { matmul_add_grad_h, KEEP(2), 1, STORES },          // dh = s dy B^T
+        { matmul_add_grad_B, KEEP(1), 1, STORES },          // dB = s h^T dy
     }, .flops = matmul_add_flops },
-    [OP_RECOMPUTE] = { .name = "recompute", .forward = recompute_forward, .input = { { NULL, KEEP(0), 0 } } }, // its gradient: run_recompute
+    [OP_RECOMPUTE] = { .name = "recompute", .forward = recompute_forward,
+        .input = { { NULL, KEEP(0), 0 } } },                // its gradient: run_recompute
 };

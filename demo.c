@@ -44,7 +44,12 @@ static Run runs[RUNS] = {
     { .name = "all", .heading = "LoRA all 4", .lora = &on_all, .learning_rate = 1e-2 },
 };
 
-static void heading(const char *text) { printf("\n== %s %.*s\n", text, (int)(75 - strlen(text)), "==========================================================================="); }
+static void heading(const char *text)
+{
+    printf("\n== %s ", text);
+    for (size_t i = strlen(text); i < 75; i++) putchar('=');
+    printf("\n");
+}
 
 static AdamW *optimizer_for(const Transformer *model)
 {
@@ -71,7 +76,8 @@ static void train(Transformer *model, const Text *text, const char *what, long s
             tape->counts = (Counts){ 0 };
             optimizer->seconds = 0;
         }
-        StepResult result = training_step(model, tape, optimizer, text, BATCH, seed, step, schedule_rate(&schedule, step), batch);
+        StepResult result = training_step(model, tape, optimizer, text, BATCH, seed, step, schedule_rate(&schedule, step),
+            batch);
         if (!isfinite(result.loss)) die(EXIT_FAILED, "%s: the loss is not finite at step %ld", what, step);
         times[step] = result.seconds;
         progress_step(&progress, step + 1, result.loss, BATCH * CONTEXT);
@@ -87,7 +93,8 @@ static void train(Transformer *model, const Text *text, const char *what, long s
         run->optimizer_ms = 1e3 * optimizer->seconds / measured;
         run->step_ms = 1e3 * median(times + 1, steps - 1);
         run->trainable = transformer_trainable_size(model);
-        run->predicted = predict_step(&model->config, run->lora, BATCH, CONTEXT, model->recompute, parallel_threads(), (int)sizeof(real));
+        run->predicted = predict_step(&model->config, run->lora, BATCH, CONTEXT, model->recompute, parallel_threads(),
+            (int)sizeof(real));
     }
     free(times);
     free(batch);
@@ -156,7 +163,8 @@ static long resident_of(const char *program, const char *name, int vocab_size)
 {
     char command[512], answer[64] = "";
     if (strchr(program, '\'') != NULL) return 0;
-    snprintf(command, sizeof command, "'%s' --threads %d --measure-resident %s:%d", program, parallel_threads(), name, vocab_size);
+    snprintf(command, sizeof command, "'%s' --threads %d --measure-resident %s:%d", program, parallel_threads(), name,
+        vocab_size);
     fflush(stdout);
     FILE *pipe = popen(command, "r");
     if (pipe == NULL) return 0;
@@ -212,8 +220,10 @@ static void print_bytes(long empty_process)
             all += 2;
         }
     printf("\n%d of these %d numbers are, to the byte, what predict.c computes from the shape.\n", agree, all);
-    printf("`resident` is the peak of a process that does nothing else, less an empty one's\n(%s); it includes buffers held for reuse.\n", bytes_text((double)empty_process));
-    printf("What LoRA does not save: kept activations. They fall only where a frozen layer\nwithout adapter no longer keeps its input for a weight gradient.\n");
+    printf("`resident` is the peak of a process that does nothing else, less an empty one's\n"
+        "(%s); it includes buffers held for reuse.\n", bytes_text((double)empty_process));
+    printf("What LoRA does not save: kept activations. They fall only where a frozen layer\n"
+        "without adapter no longer keeps its input for a weight gradient.\n");
 }
 
 static void print_work(void)
@@ -221,7 +231,8 @@ static void print_work(void)
     heading("Work of one training step, measured");
     table_heading("", "full/c_attn");
     long row[RUNS];
-    const char *const names[] = { "dgrad, of 17 matrices", "wgrad", "wgrad skipped", "wgrad never recorded", "adapter gradients" };
+    const char *const names[] = { "dgrad, of 17 matrices", "wgrad", "wgrad skipped", "wgrad never recorded",
+        "adapter gradients" };
     for (int i = 0; i < 5; i++) {
         printf("%-24s", names[i]);
         for (int r = 0; r < RUNS; r++) {
@@ -285,7 +296,7 @@ static void print_sample(const Transformer *model, const Text *text, const char 
     generate(model, tokens, 2, SAMPLE, 0.3, 0, seed);
     printf("\n-- %s\n", title);
     int column = 0, shown = SAMPLE;
-    while (shown > SAMPLE / 2 && tokens[1 + shown] != tokens[1] && tokens[1 + shown] >= 4) shown--; // end at a sign, if one is near
+    while (shown > SAMPLE / 2 && tokens[1 + shown] != tokens[1] && tokens[1 + shown] >= 4) shown--; // end at a sign, if near
     for (int i = 2; i < 2 + shown; i++) {
         int n = vocabulary_decode(&text->vocabulary, tokens[i], character);
         if (character[0] == ' ' && column > 70) { character[0] = '\n'; }
@@ -299,7 +310,10 @@ static void print_sample(const Transformer *model, const Text *text, const char 
 
 // Drops what flows through a frozen weight: the misreading "the derivative of a constant is 0". `head` cuts at lm_head as well.
 static bool cut_linear(const Node *n, int input) { return input == 0 && n->op == OP_LINEAR && !n->in[1]->requires_grad; }
-static bool cut_linear_and_head(const Node *n, int input) { return cut_linear(n, input) || (input == 0 && n->op == OP_LM_HEAD && !n->in[1]->requires_grad); }
+static bool cut_linear_and_head(const Node *n, int input)
+{
+    return cut_linear(n, input) || (input == 0 && n->op == OP_LM_HEAD && !n->in[1]->requires_grad);
+}
 
 // How many of the blocks' fresh adapters at layer `kind` get a gradient dB that is not exactly zero.
 static void count_reached(Transformer *model, const int *ids, bool (*cut)(const Node *, int), int reached[LINEARS])
@@ -407,7 +421,8 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
 
     double delta = 3.0 * C * C * L * real_size, adapter = (double)lora->trainable * real_size;
     claim(1, "base + two small matrices is less than base + equal matrices", "true", adapter < delta);
-    printf("    Base %s, adapter on c_attn %s; a full-size change of the same\n    matrices would be %s, %.0f times the adapter.\n",
+    printf("    Base %s, adapter on c_attn %s; a full-size change of the same\n"
+        "    matrices would be %s, %.0f times the adapter.\n",
            bytes_text(base_bytes), bytes_text(adapter), bytes_text(delta), delta / adapter);
 
     transformer_use_adapter(model, pirate);
@@ -419,9 +434,13 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     transformer_unmerge(model);
     bool restored = transformer_hash(model) == hash;
     claim(2, "it is larger than the base alone; one could simply add", "half true",
-          with_copy > 0 && restored && ledger.live[MEMORY_WEIGHTS] == weights_before && largest_difference(apart, merged) < 1e-3);
-    printf("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n    while the originals are kept for unmerging). Largest difference of a\n    logit: %.1e of %.1f. Unmerging gave back the base's bytes: %s.\n",
-           bytes_text((double)with_copy), largest_difference(apart, merged), norm_of(apart->data, apart->size) / sqrt((double)apart->size), restored ? "yes" : "NO");
+          with_copy > 0 && restored && ledger.live[MEMORY_WEIGHTS] == weights_before &&
+              largest_difference(apart, merged) < 1e-3);
+    printf("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n"
+        "    while the originals are kept for unmerging). Largest difference of a\n"
+        "    logit: %.1e of %.1f. Unmerging gave back the base's bytes: %s.\n",
+           bytes_text((double)with_copy), largest_difference(apart, merged),
+               norm_of(apart->data, apart->size) / sqrt((double)apart->size), restored ? "yes" : "NO");
     tensor_drop(apart);
     tensor_drop(merged);
 
@@ -429,9 +448,12 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     for (int r = 0; r < RUNS; r++)
         for (int p = 0; p < PHASES; p++) flops[r] += (double)each(&runs[r], counts_phase(&runs[r].counts, (Phase)p).flops);
     claim(3, "LoRA is cheaper: it computes gradients for the small part only", "half true",
-          full->counts.wgrad > 0 && lora->counts.wgrad == 0 && flops[C_ATTN_ONLY] > 0.5 * flops[FULL] && flops[C_ATTN_ONLY] < 0.9 * flops[FULL]);
-    printf("    Weight gradients of the base: %ld -> %ld. But %ld of %ld input gradients\n    stay, so the work falls by %.0f %%, not by nearly all.\n",
-           each(full, full->counts.wgrad), each(lora, lora->counts.wgrad), each(lora, lora->counts.dgrad), each(full, full->counts.dgrad),
+          full->counts.wgrad > 0 && lora->counts.wgrad == 0 && flops[C_ATTN_ONLY] > 0.5 * flops[FULL] &&
+              flops[C_ATTN_ONLY] < 0.9 * flops[FULL]);
+    printf("    Weight gradients of the base: %ld -> %ld. But %ld of %ld input gradients\n"
+        "    stay, so the work falls by %.0f %%, not by nearly all.\n",
+           each(full, full->counts.wgrad), each(lora, lora->counts.wgrad), each(lora, lora->counts.dgrad),
+               each(full, full->counts.dgrad),
            100 * (1 - flops[C_ATTN_ONLY] / flops[FULL]));
 
     int all[LINEARS], blocks[LINEARS], none[LINEARS];
@@ -441,17 +463,21 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     count_reached(model, ids, cut_linear_and_head, none);
     transformer_remove_adapter(model, fresh);
     ChainResult flowing = chain(NULL), broken = chain(cut_linear);
-    bool as_expected = flowing.reached == 4 && broken.reached == 1 && each(lora, lora->counts.dgrad) == each(full, full->counts.dgrad) - 1;
+    bool as_expected = flowing.reached == 4 && broken.reached == 1 &&
+        each(lora, lora->counts.dgrad) == each(full, full->counts.dgrad) - 1;
     for (int k = 0; k < LINEARS; k++) {
         bool residual = k == ATTN_C_PROJ || k == MLP_C_PROJ; // adds to the residual stream, which passes the frozen weights by
         as_expected &= all[k] == L && blocks[k] == (residual ? L : 0) && none[k] == 0;
     }
     claim(4, "gradients must flow through the network regardless", "true", as_expected);
-    printf("    %ld of 16 linear layers and the head pass one on; below the lowest adapter\n    nothing does. Cut the flow at frozen weights, and of four adapters in a\n    plain chain %d get a gradient (%d without the cut). In the transformer, of\n",
+    printf("    %ld of 16 linear layers and the head pass one on; below the lowest adapter\n"
+        "    nothing does. Cut the flow at frozen weights, and of four adapters in a\n"
+        "    plain chain %d get a gradient (%d without the cut). In the transformer, of\n",
            each(lora, lora->counts.dgrad) - 1, broken.reached, flowing.reached);
     printf("    4 each:                c_attn  attn.c_proj  c_fc  mlp.c_proj\n");
     printf("      no cut               %4d    %7d     %5d  %6d\n", all[0], all[1], all[2], all[3]);
-    printf("      cut in the blocks    %4d    %7d     %5d  %6d  (residual stream)\n", blocks[0], blocks[1], blocks[2], blocks[3]);
+    printf("      cut in the blocks    %4d    %7d     %5d  %6d  (residual stream)\n", blocks[0], blocks[1], blocks[2],
+        blocks[3]);
     printf("      and at the head      %4d    %7d     %5d  %6d\n", none[0], none[1], none[2], none[3]);
 
     transformer_use_adapter(model, pirate);
@@ -461,39 +487,50 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     free(without);
     free(with);
     claim(5, "gradients of the frozen weights are still needed", "half true", same);
-    printf("    Gradients THROUGH them are, gradients OF them are not: computing those too\n    changes %s of the %s adapter gradients.\n", same ? "not one bit" : "SOME", thousands(count));
+    printf("    Gradients THROUGH them are, gradients OF them are not: computing those too\n"
+        "    changes %s of the %s adapter gradients.\n", same ? "not one bit" : "SOME", thousands(count));
 
     claim(6, "the base is constant, its derivative 0, so it is trivial", "false", !flowing.weight_grad && flowing.through > 0);
-    printf("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx =\n    dLoss/dy W^T is not 0: through the chain's four frozen layers came %.3g.\n",
+    printf("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx =\n"
+        "    dLoss/dy W^T is not 0: through the chain's four frozen layers came %.3g.\n",
            flowing.weight_grad ? "COMPUTED" : "grad: not computed", flowing.through);
 
     double whole_ms = full->phase_ms[PHASE_FORWARD] + full->phase_ms[PHASE_DGRAD] + full->phase_ms[PHASE_WGRAD] + full->optimizer_ms;
     claim(7, "gradients are cheap; keeping them is what costs", "half true",
-          wgrad_flops > 0.2 * flops[FULL] && lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] < full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] / 10);
-    printf("    Parameter gradients at their peak: %s -> %s. But computing the\n    base's was %.0f %% of the multiplications and %.0f %% of the time of a full step.\n",
-           bytes_text((double)full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]), bytes_text((double)lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
+          wgrad_flops > 0.2 * flops[FULL] &&
+              lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] < full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] / 10);
+    printf("    Parameter gradients at their peak: %s -> %s. But computing the\n"
+        "    base's was %.0f %% of the multiplications and %.0f %% of the time of a full step.\n",
+           bytes_text((double)full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
+               bytes_text((double)lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
            100 * wgrad_flops / flops[FULL], 100 * full->phase_ms[PHASE_WGRAD] / whole_ms);
 
     claim(8, "optimizer state shrinks with the number of trained parameters", "true",
           full->ledger.own_peak[MEMORY_MOMENTS] * lora->trainable == lora->ledger.own_peak[MEMORY_MOMENTS] * full->trainable);
     printf("    Moments: %s (%.1f times the weights) -> %s.\n", bytes_text((double)full->ledger.own_peak[MEMORY_MOMENTS]),
-           (double)full->ledger.own_peak[MEMORY_MOMENTS] / base_bytes, bytes_text((double)lora->ledger.own_peak[MEMORY_MOMENTS]));
+           (double)full->ledger.own_peak[MEMORY_MOMENTS] / base_bytes,
+               bytes_text((double)lora->ledger.own_peak[MEMORY_MOMENTS]));
 
     enum { SWITCHES = 1000 };
     double start = seconds_now();
     for (int i = 0; i < SWITCHES; i++) transformer_use_adapter(model, i % 2 ? pirate : robot);
     double switching = (seconds_now() - start) / SWITCHES;
     claim(9, "keep one gold copy, and small adapters for each task", "true", transformer_hash(model) == hash);
-    printf("    Here: one base of %s, %s more for each adapter on all four layers\n    (%.0f %%), %.1f microseconds to switch; the base's bytes now: %s.\n",
+    printf("    Here: one base of %s, %s more for each adapter on all four layers\n"
+        "    (%.0f %%), %.1f microseconds to switch; the base's bytes now: %s.\n",
            bytes_text(base_bytes), bytes_text((double)adapter_size(pirate, &model->config) * real_size),
-           100 * (double)adapter_size(pirate, &model->config) * real_size / base_bytes, 1e6 * switching, transformer_hash(model) == hash ? "unchanged" : "CHANGED");
+           100 * (double)adapter_size(pirate, &model->config) * real_size / base_bytes, 1e6 * switching,
+               transformer_hash(model) == hash ? "unchanged" : "CHANGED");
 
     double here = (double)full->ledger.peak / (double)lora->ledger.peak;
     Config gpt3 = { 50257, 2048, 96, 96, 12288, 0 };
     double P = base_parameters(50257, 2048, 96, 12288), p = (double)lora_parameters(&gpt3, &on_c_attn);
-    double N = base_bytes / real_size, small = 16 * N / (4 * N + 16 * (double)lora->trainable), there = 16 * P / (4 * P + 16 * p);
+    double N = base_bytes / real_size, small = 16 * N / (4 * N + 16 * (double)lora->trainable),
+        there = 16 * P / (4 * P + 16 * p);
     claim(10, "it matters most for models of 7B, 65B, 175B parameters", "true", there > small);
-    printf("    Weights, gradients and moments: %.2f times less here, %.2f times at 175B.\n    But the peak here falls only %.1f times, for a small model's step is\n    mostly activations; the table below has the large ones.\n", small, there, here);
+    printf("    Weights, gradients and moments: %.2f times less here, %.2f times at 175B.\n"
+        "    But the peak here falls only %.1f times, for a small model's step is\n"
+        "    mostly activations; the table below has the large ones.\n", small, there, here);
 }
 
 // ------------------------------------------------------------------------------------------------------------ larger shapes
@@ -542,19 +579,24 @@ static void print_shapes(void)
     printf("\n");
     for (int i = 0; i < 4; i++)
         for (int r = 0; r <= 8; r += 8) {
-            printf("%-12s%18s", r ? "  LoRA r=8" : shapes[i].name, thousands((long)(r ? shape_adapter(&shapes[i], r) : shape_parameters(&shapes[i]))));
+            printf("%-12s%18s", r ? "  LoRA r=8" : shapes[i].name,
+                thousands((long)(r ? shape_adapter(&shapes[i], r) : shape_parameters(&shapes[i]))));
             for (int f = 0; f < FORMATS; f++) printf("%*s", f == 1 ? 20 : 14, bytes_text(states(&shapes[i], f, r)));
             printf("\n");
         }
-    printf("Published for GPT-3 175B (Hu et al. 2021): training 1.2 TB -> 350 GB, and\na task's checkpoint 350 GB -> 35 MB (r = 4 on q and v: by formula %s).\n", bytes_text(2.0 * 96 * 2 * 4 * 2 * 12288));
+    printf("Published for GPT-3 175B (Hu et al. 2021): training 1.2 TB -> 350 GB, and\n"
+        "a task's checkpoint 350 GB -> 35 MB (r = 4 on q and v: by formula %s).\n", bytes_text(2.0 * 96 * 2 * 4 * 2 * 12288));
     printf("\nActivations come on top; one window of full length, kept for backward, 32-bit:\n");
     for (int i = 0; i < 4; i++) {
         const Shape *s = &shapes[i];
         Config config = { s->V, s->T, s->L, s->H, s->C, 0 };
-        Prediction full = predict_step(&config, NULL, 1, s->T, false, 1, 4), lora = predict_step(&config, &on_c_attn, 1, s->T, false, 1, 4),
+        Prediction full = predict_step(&config, NULL, 1, s->T, false, 1, 4),
+            lora = predict_step(&config, &on_c_attn, 1, s->T, false, 1, 4),
                    less = predict_step(&config, &on_c_attn, 1, s->T, true, 1, 4);
-        printf("%-10s full %9s   LoRA %9s   LoRA, blocks recomputed %9s\n", s->name, bytes_text((double)full.own_peak[MEMORY_KEPT_ACTIVATIONS]),
-               bytes_text((double)lora.own_peak[MEMORY_KEPT_ACTIVATIONS]), bytes_text((double)less.own_peak[MEMORY_KEPT_ACTIVATIONS]));
+        printf("%-10s full %9s   LoRA %9s   LoRA, blocks recomputed %9s\n", s->name,
+            bytes_text((double)full.own_peak[MEMORY_KEPT_ACTIVATIONS]),
+               bytes_text((double)lora.own_peak[MEMORY_KEPT_ACTIVATIONS]),
+                   bytes_text((double)less.own_peak[MEMORY_KEPT_ACTIVATIONS]));
     }
     printf("`./demo --shape NAME` has one of these in detail:\n");
     for (int i = 0; i < SHAPES; i++) printf("%s%s", shapes[i].name, i + 1 < SHAPES ? ", " : ".\n");
@@ -571,7 +613,8 @@ static int print_one_shape(const char *name)
         fputc('\n', stderr);
         return EXIT_USAGE;
     }
-    printf("%s: %s parameters; %d layers, %d heads, width %d, context %d, vocabulary %d\n", s->name, count_text(shape_parameters(s)), s->L, s->H, s->C, s->T, s->V);
+    printf("%s: %s parameters; %d layers, %d heads, width %d, context %d, vocabulary %d\n", s->name,
+        count_text(shape_parameters(s)), s->L, s->H, s->C, s->T, s->V);
     printf("\n%-22s%14s%20s%20s%8s\n", formats[0].name, "full", "LoRA r=8 attention", "adapter alone", "ratio");
     for (int f = 0; f < FORMATS; f++) {
         if (f > 0) printf("\n%s\n", formats[f].name);
@@ -580,19 +623,25 @@ static int print_one_shape(const char *name)
         double lora[] = { (P + p) * formats[f].weight, p * formats[f].gradient, p * formats[f].moments };
         const char *const rows[] = { "  weights", "  gradients", "  moments" };
         for (int i = 0; i < 3; i++)
-            printf("%-22s%14s%20s%20s%7.1fx\n", rows[i], bytes_text(full[i]), bytes_text(lora[i]), i == 0 ? bytes_text(p * formats[f].weight) : "", full[i] / lora[i]);
-        printf("%-22s%14s%20s%20s%7.1fx\n", "  in all", bytes_text(states(s, f, 0)), bytes_text(states(s, f, 8)), "", states(s, f, 0) / states(s, f, 8));
+            printf("%-22s%14s%20s%20s%7.1fx\n", rows[i], bytes_text(full[i]), bytes_text(lora[i]), i == 0
+                ? bytes_text(p * formats[f].weight) : "", full[i] / lora[i]);
+        printf("%-22s%14s%20s%20s%7.1fx\n", "  in all", bytes_text(states(s, f, 0)), bytes_text(states(s, f, 8)), "",
+            states(s, f, 0) / states(s, f, 8));
     }
     if (s->llama_inner != 0) {
         printf("\nActivations depend on the architecture; the engine knows GPT-2's alone.\n");
         return 0;
     }
     Config config = { s->V, s->T, s->L, s->H, s->C, 0 };
-    printf("\nOne step on one window of %d tokens, 32-bit, at the peak:\n%-24s%16s%16s%16s\n", s->T, "", "full", "LoRA", "LoRA, recompute");
-    Prediction p[] = { predict_step(&config, NULL, 1, s->T, false, 1, 4), predict_step(&config, &on_c_attn, 1, s->T, false, 1, 4), predict_step(&config, &on_c_attn, 1, s->T, true, 1, 4) };
+    printf("\nOne step on one window of %d tokens, 32-bit, at the peak:\n%-24s%16s%16s%16s\n", s->T, "", "full", "LoRA",
+        "LoRA, recompute");
+    Prediction p[] = { predict_step(&config, NULL, 1, s->T, false, 1, 4),
+        predict_step(&config, &on_c_attn, 1, s->T, false, 1, 4), predict_step(&config, &on_c_attn, 1, s->T, true, 1, 4) };
     for (int k = 0; k < MEMORY_KINDS; k++)
-        printf("%-24s%16s%16s%16s\n", memory_kind_names[k], bytes_text((double)p[0].at_peak[k]), bytes_text((double)p[1].at_peak[k]), bytes_text((double)p[2].at_peak[k]));
-    printf("%-24s%16s%16s%16s\n", "in all", bytes_text((double)p[0].peak), bytes_text((double)p[1].peak), bytes_text((double)p[2].peak));
+        printf("%-24s%16s%16s%16s\n", memory_kind_names[k], bytes_text((double)p[0].at_peak[k]),
+            bytes_text((double)p[1].at_peak[k]), bytes_text((double)p[2].at_peak[k]));
+    printf("%-24s%16s%16s%16s\n", "in all", bytes_text((double)p[0].peak), bytes_text((double)p[1].peak),
+        bytes_text((double)p[2].peak));
     return 0;
 }
 
@@ -632,7 +681,8 @@ static void print_recompute(const Trade trades[2])
     heading("Trading time for bytes: run each block again in backward");
     printf("%-20s%15s%15s%15s%15s\n", "", "peak bytes", "recomputed", "ms a step", "recomputed");
     for (int r = 0; r < 2; r++)
-        printf("%-20s%15s%15s%15.2f%15.2f\n", runs[r].heading, thousands(trades[r].peak[0]), thousands(trades[r].peak[1]), trades[r].ms[0], trades[r].ms[1]);
+        printf("%-20s%15s%15s%15.2f%15.2f\n", runs[r].heading, thousands(trades[r].peak[0]), thousands(trades[r].peak[1]),
+            trades[r].ms[0], trades[r].ms[1]);
 }
 
 // -------------------------------------------------------------------------------------------------------------------- files
@@ -642,7 +692,8 @@ static FILE *open_out(const char *name)
     char path[64];
     snprintf(path, sizeof path, "out/demo/%s", name);
     FILE *file = fopen(path, "w");
-    if (file == NULL) die(EXIT_FAILED, "%s: cannot be written: %s; run the demo in a directory of your own", path, strerror(errno));
+    if (file == NULL) die(EXIT_FAILED, "%s: cannot be written: %s; run the demo in a directory of your own", path,
+        strerror(errno));
     return file;
 }
 
@@ -688,14 +739,19 @@ static void draw(void)
 {
     FILE *script = open_out("plot.gp");
     fprintf(script,
-            "set terminal svg size 1000,420 background rgb 'white' noenhanced\nset datafile separator ','\nset key outside right\n"
-            "set output 'out/demo/bytes.svg'\nset style data histograms\nset style histogram rowstacked\nset style fill solid 0.8\nset boxwidth 0.6\n"
+            "set terminal svg size 1000,420 background rgb 'white' noenhanced\nset datafile separator ','\n"
+                "set key outside right\n"
+            "set output 'out/demo/bytes.svg'\nset style data histograms\nset style histogram rowstacked\n"
+                "set style fill solid 0.8\nset boxwidth 0.6\n"
             "set ylabel 'MB at the peak of a step'\nset yrange [0:*]\n"
             "plot for [i=9:2:-1] 'out/demo/bytes.csv' using (column(11-i)/1e6):xtic(1) lc (11-i) title columnheader(11-i)\n"
-            "set output 'out/demo/timeline.svg'\nset multiplot layout 1,3\nset yrange [0:%.0f]\nset xlabel 'events of one step'\nset ylabel 'live MB'\nset xtics 100\n"
-            "do for [f in 'full lora lora_recompute'] {\n  set title f\n  if (f eq 'full') { set key inside top right samplen 1 } else { unset key }\n"
+            "set output 'out/demo/timeline.svg'\nset multiplot layout 1,3\nset yrange [0:%.0f]\n"
+                "set xlabel 'events of one step'\nset ylabel 'live MB'\nset xtics 100\n"
+            "do for [f in 'full lora lora_recompute'] {\n  set title f\n"
+                "  if (f eq 'full') { set key inside top right samplen 1 } else { unset key }\n"
             "  plot for [i=10:3:-1] 'out/demo/timeline_'.f.'.csv' using 0:(sum [c=3:i] column(c)/1e6) with filledcurves x1 lc (i-1) title columnheader(i)\n}\nunset multiplot\n"
-            "set output 'out/demo/loss.svg'\nunset title\nset key outside right\nset yrange [0:*]\nset xlabel 'step'\nset ylabel 'training loss, nats a character'\n"
+            "set output 'out/demo/loss.svg'\nunset title\nset key outside right\nset yrange [0:*]\nset xlabel 'step'\n"
+                "set ylabel 'training loss, nats a character'\n"
             "plot for [w in 'pretraining full c_attn all'] 'out/demo/loss.csv' using 2:(stringcolumn(1) eq w ? $3 : NaN) smooth bezier lw 2 title w\n",
             1.9e-6 * (double)runs[FULL].ledger.peak);
     fclose(script);
@@ -723,15 +779,19 @@ static void draw(void)
 static void write_metrics(double base_task, double base_tales, const Text *pirate, const Text *tales, uint64_t hash)
 {
     FILE *f = open_out("metrics.json");
-    fprintf(f, "{\n  \"base_hash\": \"%016llx\",\n  \"floor\": {\"pirate\": %.6f, \"tales\": %.6f},\n  \"base\": {\"val_pirate\": %.6f, \"val_tales\": %.6f}",
+    fprintf(f, "{\n  \"base_hash\": \"%016llx\",\n  \"floor\": {\"pirate\": %.6f, \"tales\": %.6f},\n"
+        "  \"base\": {\"val_pirate\": %.6f, \"val_tales\": %.6f}",
             (unsigned long long)hash, pirate->val_floor, tales->val_floor, base_task, base_tales);
     for (int r = 0; r < RUNS; r++) {
         const Run *run = &runs[r];
         fprintf(f, ",\n  \"%s\": {\n    \"val_pirate\": %.6f, \"val_tales\": %.6f, \"trainable_parameters\": %ld, \"step_ms_median\": %.3f,\n", run->name, run->val_task, run->val_tales, run->trainable, run->step_ms);
         fprintf(f, "    \"dgrad\": %ld, \"wgrad\": %ld, \"wgrad_skipped\": %ld, \"wgrad_never_recorded\": %ld, \"adapter_gradients\": %ld,\n    \"flops\": {", each(run, run->counts.dgrad),
-                each(run, run->counts.wgrad), each(run, run->counts.wgrad_skipped), each(run, run->counts.wgrad_never_recorded), each(run, run->counts.adapter_gradients));
-        for (int p = 0; p < PHASES; p++) fprintf(f, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], each(run, counts_phase(&run->counts, (Phase)p).flops));
-        fprintf(f, "},\n    \"peak_bytes\": {\"total\": %ld, \"predicted\": %ld, \"resident\": %ld", run->ledger.peak, run->predicted.peak, run->resident);
+                each(run, run->counts.wgrad), each(run, run->counts.wgrad_skipped),
+                    each(run, run->counts.wgrad_never_recorded), each(run, run->counts.adapter_gradients));
+        for (int p = 0; p < PHASES; p++)
+            fprintf(f, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], each(run, counts_phase(&run->counts, (Phase)p).flops));
+        fprintf(f, "},\n    \"peak_bytes\": {\"total\": %ld, \"predicted\": %ld, \"resident\": %ld", run->ledger.peak,
+            run->predicted.peak, run->resident);
         for (int k = 0; k < MEMORY_KINDS; k++) fprintf(f, ", \"%s\": %ld", memory_kind_names[k], run->ledger.at_peak[k]);
         fprintf(f, "}\n  }");
     }
@@ -746,7 +806,8 @@ static void help(void)
     printf("demo: full fine-tuning against LoRA on a small model, every number measured\n\n"
            "  ./demo                  the whole comparison, under a minute on two cores\n"
            "  ./demo --shape NAME     the formulas alone, for a large shape: ");
-    for (int i = 0; i < SHAPES; i++) printf("%s%s", shapes[i].name, i + 1 < SHAPES ? i == 2 ? ",\n                          " : ", " : "\n");
+    for (int i = 0; i < SHAPES; i++)
+        printf("%s%s", shapes[i].name, i + 1 == SHAPES ? "\n" : i == 2 ? ",\n                          " : ", ");
     printf("  --trace                 one step of LoRA's backward pass, node by node, and nothing else\n"
            "  --threads N             threads (default: one for each core, %d here)\n"
            "  --help                  this\n\n"
@@ -780,9 +841,11 @@ static int trace_one_step(void)
     add(model, "fresh", &on_c_attn);
     Tape *tape = tape_new();
     tape->trace = stdout;
-    printf("One backward pass through a frozen base with fresh adapters (B = 0) on c_attn,\nin the order in which it runs:\n\n");
+    printf("One backward pass through a frozen base with fresh adapters (B = 0) on c_attn,\nin the order in which it runs:\n"
+        "\n");
     backward(tape, transformer_loss(model, tape, text.tokens, text.tokens + 1, BATCH, CONTEXT));
-    printf("\ngradient passed through %ld of 16 frozen linears and the head; %ld weight gradients\nskipped, %ld never recorded; %ld adapter gradients computed\n", tape->counts.dgrad - 1,
+    printf("\ngradient passed through %ld of 16 frozen linears and the head; %ld weight gradients\n"
+        "skipped, %ld never recorded; %ld adapter gradients computed\n", tape->counts.dgrad - 1,
            tape->counts.wgrad_skipped, tape->counts.wgrad_never_recorded, tape->counts.adapter_gradients);
     tape_free(tape);
     transformer_free(model);
@@ -794,7 +857,8 @@ int main(int argc, char **argv)
 {
     program_name = "demo";
     enum { SHAPE_OPTION = 1, THREADS, TRACE, HELP, RESIDENT };
-    static const struct option options[] = { { "shape", required_argument, NULL, SHAPE_OPTION }, { "threads", required_argument, NULL, THREADS },
+    static const struct option options[] = { { "shape", required_argument, NULL, SHAPE_OPTION },
+        { "threads", required_argument, NULL, THREADS },
                                              { "trace", no_argument, NULL, TRACE }, { "help", no_argument, NULL, HELP },
                                              { "measure-resident", required_argument, NULL, RESIDENT }, { 0 } };
     opterr = 0;
@@ -817,19 +881,25 @@ int main(int argc, char **argv)
         die(EXIT_FAILED, "out/demo: cannot be made: %s; run the demo in a directory of your own", strerror(errno));
 
     double start = seconds_now();
-    Text tales = read_builtin("builtin:tales", 400000), pirate = read_builtin("builtin:pirate", 100000), robot = read_builtin("builtin:robot", 100000);
+    Text tales = read_builtin("builtin:tales", 400000), pirate = read_builtin("builtin:pirate", 100000),
+        robot = read_builtin("builtin:robot", 100000);
     Transformer *model = new_model(tales.vocabulary.size);
-    printf("A transformer of %s numbers (4 blocks, 4 heads, width 128, context 64)\nreads short tales, %d windows of 64 characters a step, on %d threads. It cannot\ncome below the text's floor: the loss of a reader who knows the grammar.\n\n",
+    printf("A transformer of %s numbers (4 blocks, 4 heads, width 128, context 64)\n"
+        "reads short tales, %d windows of 64 characters a step, on %d threads. It cannot\n"
+        "come below the text's floor: the loss of a reader who knows the grammar.\n\n",
            thousands(transformer_base_size(model)), BATCH, parallel_threads());
 
     FILE *log = open_out("loss.csv");
     fprintf(log, "run,step,loss,ms\n");
     train(model, &tales, "pretraining", BASE_STEPS, 3e-3, NULL, log);
     double base_task = evaluate_validation(model, &pirate), base_tales = evaluate_validation(model, &tales);
-    if (validation_leaks(&tales, base_tales)) die(EXIT_FAILED, "the loss %.3f is below the floor: the model saw what it should predict; this is a bug", base_tales);
+    if (validation_leaks(&tales, base_tales))
+        die(EXIT_FAILED, "the loss %.3f is below the floor: the model saw what it should predict; this is a bug", base_tales);
     uint64_t hash = transformer_hash(model);
     real **base = copy_base(model);
-    printf("\nThe base's loss on tales it has not seen: %.3f; floor %.3f. Its\nbytes have the hash %016llx. Now the same base learns to tell them\nas a pirate would, three times.\n\n", base_tales, tales.val_floor, (unsigned long long)hash);
+    printf("\nThe base's loss on tales it has not seen: %.3f; floor %.3f. Its\n"
+        "bytes have the hash %016llx. Now the same base learns to tell them\nas a pirate would, three times.\n\n",
+        base_tales, tales.val_floor, (unsigned long long)hash);
 
     Trade trades[2];
     for (int r = 0; r < 2; r++) trades[r] = measure_recompute(model, &pirate, runs[r].lora); // at learning rate 0
@@ -856,7 +926,8 @@ int main(int argc, char **argv)
     print_learning(&tales, &pirate, base_task, base_tales, model);
 
     heading("One base, several adapters, one process (samples at temperature 0.3)");
-    printf("the base's hash before %016llx\n                 after %016llx  %s\n", (unsigned long long)hash, (unsigned long long)hash_after, hash == hash_after ? "(unchanged)" : "(CHANGED)");
+    printf("the base's hash before %016llx\n                 after %016llx  %s\n", (unsigned long long)hash,
+        (unsigned long long)hash_after, hash == hash_after ? "(unchanged)" : "(CHANGED)");
     transformer_use_adapter(model, NULL);
     print_sample(model, &tales, "the base alone");
     transformer_use_adapter(model, adapter);

@@ -41,7 +41,7 @@ static void merge_part(void *context, Part part)
     const Lora *lora = linear->lora;
     real *W = linear->weight->data;
     int I = lora->A->shape[0], R = lora->A->shape[1], O = lora->B->shape[1];
-    matmul((Matmul){ .m = I, .n = O, .k = R, .a = lora->A->data, .a_row = R, .a_column = 1, .b = lora->B->data, .b_row = O, .b_column = 1,
+    matmul((Matmul){ .m = I, .n = O, .k = R, .a = matrix(lora->A->data, R), .b = matrix(lora->B->data, O),
                      .scale = lora->scale, .start = W, .start_row = O, .c = W, .c_row = O }, part);
 }
 

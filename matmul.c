@@ -5,13 +5,15 @@
 
 #ifdef PLAIN
 
+static real element(Matrix m, long i, long j) { return m.at[i * m.row + j * m.column]; }
+
 void matmul(Matmul p, Part part)
 {
     Share rows = share(part, p.m, 1);
     for (long i = rows.begin; i < rows.end; i++)
         for (int j = 0; j < p.n; j++) {
             real sum = p.start ? p.start[i * p.start_row + j] : 0;
-            for (int l = 0; l < p.k; l++) sum += p.scale * p.b[l * p.b_row + j * p.b_column] * p.a[i * p.a_row + l * p.a_column];
+            for (int l = 0; l < p.k; l++) sum += p.scale * element(p.b, l, j) * element(p.a, i, l);
             p.c[i * p.c_row + j] = sum;
         }
 }
@@ -29,8 +31,8 @@ enum { ROWS = 6, COLUMNS = 16 };  // 12 of 16 registers of 8 floats
 enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats on aarch64; on plain x86-64 it spills, and still wins
 #endif
 
-// What stays in the caches while the loops go round: DEPTH rows of a panel of B and of a strip of A in the first level, the panels
-// of WIDTH columns in the second.
+// What stays in the caches while the loops go round: DEPTH rows of a panel of B and of a strip of A in the first level, the
+// panels of WIDTH columns in the second.
 enum { DEPTH = 256, WIDTH = 8 * COLUMNS > 256 ? 8 * COLUMNS : 256 };
 
 // gcc unrolls a short inner loop before it looks for vectors, and then finds none; clang needs no word.
@@ -42,65 +44,67 @@ enum { DEPTH = 256, WIDTH = 8 * COLUMNS > 256 ? 8 * COLUMNS : 256 };
 
 // c[ROWS,COLUMNS] = start + a[ROWS,k] panel[k,COLUMNS]. The one place where products are summed; it must not be inlined, so
 // that every tile runs the same instructions.
-__attribute__((noinline)) static void tile(int k, const real *restrict a, long a_row, long a_column, const real *restrict panel,
-                                           const real *start, long start_row, real *c, long c_row)
+__attribute__((noinline)) static void tile(int k, Matrix a, const real *restrict panel, const real *start, long start_row,
+                                           real *c, long c_row)
 {
     real sum[ROWS][COLUMNS];
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < COLUMNS; j++) sum[i][j] = start[i * start_row + j];
     for (int p = 0; p < k; p++)
         for (int i = 0; i < ROWS; i++)
-            KEEP_LOOP for (int j = 0; j < COLUMNS; j++) sum[i][j] += a[i * a_row + p * a_column] * panel[p * COLUMNS + j];
+            KEEP_LOOP for (int j = 0; j < COLUMNS; j++) sum[i][j] += a.at[i * a.row + p * a.column] * panel[p * COLUMNS + j];
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < COLUMNS; j++) c[i * c_row + j] = sum[i][j];
 }
 
 // A tile at the edge of C: the same sum on copies of full size, of which only rows x columns are taken back.
-static void edge_tile(int k, const real *a, long a_row, long a_column, const real *panel, const real *start, long start_row,
-                      real *c, long c_row, int rows, int columns)
+static void edge_tile(int k, Matrix a, const real *panel, const real *start, long start_row, real *c, long c_row, int rows,
+    int columns)
 {
     real whole_start[ROWS * COLUMNS] = { 0 }, whole_c[ROWS * COLUMNS];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) whole_start[i * COLUMNS + j] = start[i * start_row + j];
-    tile(k, a, a_row, a_column, panel, whole_start, COLUMNS, whole_c, COLUMNS);
+    tile(k, a, panel, whole_start, COLUMNS, whole_c, COLUMNS);
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) c[i * c_row + j] = whole_c[i * COLUMNS + j];
 }
 
+static Matrix from(Matrix m, long i, long j) { return (Matrix){ m.at + i * m.row + j * m.column, m.row, m.column }; }
+
 static int smaller(long a, long b) { return (int)(a < b ? a : b); }
 
-// panels[j / COLUMNS][p][j % COLUMNS] = scale * B(p,j), in the order in which tile reads it; the last panel is padded with zeros.
-static void pack(real *restrict panels, const real *restrict b, long b_row, long b_column, int k, int columns, real scale)
+// panels[j / COLUMNS][p][j % COLUMNS] = scale * B(p,j), in the order in which tile reads it; the last one is padded with zeros.
+static void pack(real *restrict panels, Matrix b, int k, int columns, real scale)
 {
-    for (int j0 = 0; j0 < columns; j0 += COLUMNS, b += COLUMNS * b_column, panels += (long)k * COLUMNS) {
+    for (int j0 = 0; j0 < columns; j0 += COLUMNS, b.at += COLUMNS * b.column, panels += (long)k * COLUMNS) {
         int wide = smaller(COLUMNS, columns - j0);
         if (wide < COLUMNS) // one column after the other
             for (int j = 0; j < COLUMNS; j++)
-                for (int p = 0; p < k; p++) panels[p * COLUMNS + j] = j < wide ? scale * b[p * b_row + j * b_column] : 0;
-        else if (b_column == 1) // the same as the last, but known to be contiguous: whole vectors
+                for (int p = 0; p < k; p++) panels[p * COLUMNS + j] = j < wide ? scale * b.at[p * b.row + j * b.column] : 0;
+        else if (b.column == 1) // the same as the last, but known to be contiguous: whole vectors
             for (int p = 0; p < k; p++)
-                for (int j = 0; j < COLUMNS; j++) panels[p * COLUMNS + j] = scale * b[p * b_row + j];
+                for (int j = 0; j < COLUMNS; j++) panels[p * COLUMNS + j] = scale * b.at[p * b.row + j];
         else
             for (int p = 0; p < k; p++)
-                for (int j = 0; j < COLUMNS; j++) panels[p * COLUMNS + j] = scale * b[p * b_row + j * b_column];
+                for (int j = 0; j < COLUMNS; j++) panels[p * COLUMNS + j] = scale * b.at[p * b.row + j * b.column];
     }
 }
 
 // strip[p][i] = A(i,p), padded with zeros below `rows`.
-static void copy_strip(real *restrict strip, const real *restrict a, long a_row, long a_column, int k, int rows)
+static void copy_strip(real *restrict strip, Matrix a, int k, int rows)
 {
     if (rows < ROWS) memset(strip, 0, (size_t)(k * ROWS) * sizeof *strip);
-    if (rows == ROWS && a_row == 1)
-        for (int p = 0; p < k; p++) memcpy(strip + p * ROWS, a + p * a_column, ROWS * sizeof *strip);
+    if (rows == ROWS && a.row == 1)
+        for (int p = 0; p < k; p++) memcpy(strip + p * ROWS, a.at + p * a.column, ROWS * sizeof *strip);
     else
         for (int i = 0; i < rows; i++)
-            for (int p = 0; p < k; p++) strip[p * ROWS + i] = a[i * a_row + p * a_column];
+            for (int p = 0; p < k; p++) strip[p * ROWS + i] = a.at[i * a.row + p * a.column];
 }
 
 void matmul(Matmul q, Part part)
 {
-    // This part's share of C: the tile grid is cut where the larger piece comes out smaller; if equal, between columns, so that each
-    // part copies only those of B that it alone needs.
+    // This part's share of C: the tile grid is cut where the larger piece comes out smaller; if equal, between columns, so
+    // that each part copies only those of B that it alone needs.
     long tile_rows = (q.m + ROWS - 1) / ROWS, tile_columns = (q.n + COLUMNS - 1) / COLUMNS;
     Share rows = { 0, q.m }, columns = { 0, q.n };
     if ((tile_columns + part.count - 1) / part.count * tile_rows <= (tile_rows + part.count - 1) / part.count * tile_columns)
@@ -115,14 +119,13 @@ void matmul(Matmul q, Part part)
         for (int p0 = 0; p0 < q.k; p0 += DEPTH) {
             int k = smaller(DEPTH, q.k - p0);
             long j1 = smaller(j0 + WIDTH, columns.end);
-            pack(panels, q.b + p0 * q.b_row + j0 * q.b_column, q.b_row, q.b_column, k, (int)(j1 - j0), q.scale);
+            pack(panels, from(q.b, p0, j0), k, (int)(j1 - j0), q.scale);
             for (long i = rows.begin; i < rows.end; i += ROWS) {
                 int high = smaller(ROWS, rows.end - i);
-                const real *a = q.a + i * q.a_row + p0 * q.a_column;
-                long a_row = q.a_row, a_column = q.a_column;
-                if (high < ROWS || a_column != 1) { // else its rows are contiguous, and read in place
-                    copy_strip(strip, a, a_row, a_column, k, high);
-                    a = strip, a_row = 1, a_column = ROWS;
+                Matrix a = from(q.a, i, p0);
+                if (high < ROWS || a.column != 1) { // else its rows are contiguous, and read in place
+                    copy_strip(strip, a, k, high);
+                    a = transposed(strip, ROWS);
                 }
                 for (long j = j0; j < j1; j += COLUMNS) {
                     int wide = smaller(COLUMNS, j1 - j);
@@ -130,8 +133,8 @@ void matmul(Matmul q, Part part)
                     real *c = q.c + i * q.c_row + j;
                     const real *start = p0 > 0 ? c : q.start ? q.start + i * q.start_row + j : zeros;
                     long start_row = p0 > 0 ? q.c_row : q.start ? q.start_row : 0;
-                    if (high == ROWS && wide == COLUMNS) tile(k, a, a_row, a_column, panel, start, start_row, c, q.c_row);
-                    else edge_tile(k, a, a_row, a_column, panel, start, start_row, c, q.c_row, high, wide);
+                    if (high == ROWS && wide == COLUMNS) tile(k, a, panel, start, start_row, c, q.c_row);
+                    else edge_tile(k, a, panel, start, start_row, c, q.c_row, high, wide);
                 }
             }
         }

@@ -9,11 +9,16 @@
 #include "parallel.h"
 #include "tensor.h"
 
+typedef struct Matrix { const real *at; long row, column; } Matrix; // element (i,j) is at[i * row + j * column]
+
+// The matrix whose rows lie at `at`, `row` numbers apart; and its transpose.
+static inline Matrix matrix(const real *at, long row) { return (Matrix){ at, row, 1 }; }
+static inline Matrix transposed(const real *at, long row) { return (Matrix){ at, 1, row }; }
+
 // C[m,n] = start[m,n] + scale * A[m,k] B[k,n]
 typedef struct Matmul {
     int m, n, k;
-    const real *a; long a_row, a_column;    // A(i,p) = a[i * a_row + p * a_column]; for A^T exchange the two
-    const real *b; long b_row, b_column;    // B(p,j) = b[p * b_row + j * b_column]
+    Matrix a, b;
     real scale;
     const real *start; long start_row;      // start(i,j) = start[i * start_row + j]: C itself to add to it, a bias with
                                             // start_row 0 for every row, NULL for zeros

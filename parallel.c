@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-// How often a waiting thread looks before it lets others run, about ten microseconds, longer than most gaps between two kernels: to
-// yield at once would hand the core to any process in the background for a whole time slice. Then, how often before it sleeps.
+// How often a waiting thread looks before it lets others run, about ten microseconds, longer than most gaps between two
+// kernels: to yield at once would hand the core to any process in the background for a whole time slice. Then, how often it
+// lets others run before it sleeps.
 enum { LOOKS = 10000, YIELDS = 100 };
 
 static int threads;                         // parts per kernel; 0: not chosen yet

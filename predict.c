@@ -202,7 +202,8 @@ long lora_parameters(const Config *config, const LoraConfig *lora)
     long size = 0;
     for (int i = 0; i < config->n_layer; i++)
         for (int k = 0; k < LINEARS; k++)
-            size += (long)rank(config, lora, i, k) * (linear_inputs(config, (LinearKind)k) + linear_outputs(config, (LinearKind)k));
+            size += (long)rank(config, lora, i, k) *
+                    (linear_inputs(config, (LinearKind)k) + linear_outputs(config, (LinearKind)k));
     return size;
 }
 

@@ -17,7 +17,8 @@ typedef struct Prediction {
 // A step after the first (the moments exist): forward, backward, optimizer, on B windows of T tokens, with `threads` parts.
 // `lora` NULL: all of the base trains. Otherwise the base is frozen and an adapter of that form is in use. Numbers of
 // `real_bytes` bytes each. Dropout must be 0.
-Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads, int real_bytes);
+Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute,
+                        int threads, int real_bytes);
 
 // Numbers in the base: V C + T C + L (12 C^2 + 13 C) + 2 C; and in an adapter: r (in + out) for each linear layer that has one.
 double base_parameters(double V, double T, double L, double C);

@@ -234,7 +234,8 @@ void tensor_drop(Tensor *t)
 
 real *tensor_hand_over(Tensor *t)
 {
-    check(t->holders == 1 && !t->dropped && t->kind == MEMORY_LIVE_ACTIVATIONS, "%s: handed over while something else holds it", t->name);
+    check(t->holders == 1 && !t->dropped && t->kind == MEMORY_LIVE_ACTIVATIONS,
+          "%s: handed over while something else holds it", t->name);
     real *buffer = t->data;
     t->data = NULL;
     t->dropped = true;

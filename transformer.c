@@ -28,7 +28,8 @@ static bool possible(const Config *c, char *error, size_t size)
         return fail(error, size, "vocab_size %d, block_size %d, n_layer %d, n_head %d and n_embd %d must all be at least 1",
                     c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd);
     if (c->n_embd % c->n_head != 0)
-        return fail(error, size, "n_embd %d is not a multiple of n_head %d: every head gets an equal share of the width", c->n_embd, c->n_head);
+        return fail(error, size, "n_embd %d is not a multiple of n_head %d: every head gets an equal share of the width",
+                    c->n_embd, c->n_head);
     if (!(c->dropout >= 0 && (real)c->dropout < 1)) return fail(error, size, "dropout %g is not in [0, 1)", c->dropout);
     long largest = c->vocab_size > c->block_size ? c->vocab_size : c->block_size;
     if (c->n_embd > 1 << 16 || c->n_layer > 1 << 12 || largest * c->n_embd > 1l << 40)
@@ -38,7 +39,8 @@ static bool possible(const Config *c, char *error, size_t size)
 }
 
 // A new base parameter at the end of the one list: N(0, deviation^2), or all `value` if deviation is 0.
-static Tensor *parameter(Transformer *model, uint64_t seed, double deviation, double value, const char *name, int ndim, const int *shape)
+static Tensor *parameter(Transformer *model, uint64_t seed, double deviation, double value, const char *name, int ndim,
+                         const int *shape)
 {
     Tensor *t = tensor_new(name, MEMORY_WEIGHTS, ndim, shape);
     if (deviation > 0) fill_normal(t, deviation, random_bits(seed, (uint64_t)model->parameter_count));
@@ -132,7 +134,8 @@ static Tensor *block_forward(Tape *tape, Tensor *x, void *context)
 static bool block_trains(const Transformer *model, int index)
 {
     const Block *block = &model->blocks[index];
-    bool trains = block->ln_1_weight->requires_grad || block->ln_1_bias->requires_grad || block->ln_2_weight->requires_grad || block->ln_2_bias->requires_grad;
+    bool trains = block->ln_1_weight->requires_grad || block->ln_1_bias->requires_grad ||
+                  block->ln_2_weight->requires_grad || block->ln_2_bias->requires_grad;
     for (int k = 0; k < LINEARS; k++) {
         const Linear *linear = &block->linear[k];
         trains |= linear->weight->requires_grad || linear->bias->requires_grad;
@@ -259,7 +262,8 @@ unsigned lora_targets(const char *names, const char **bad)
         for (int k = 0; k < LINEARS; k++) { // a word names a layer if it is the end of its path, as in PEFT
             const char *full = linear_names[k];
             size_t start = strlen(full) - length;
-            if (length > 0 && length <= strlen(full) && strncmp(full + start, word, length) == 0 && (start == 0 || full[start - 1] == '.')) found |= 1u << k;
+            bool ends_so = length > 0 && length <= strlen(full) && strncmp(full + start, word, length) == 0;
+            if (ends_so && (start == 0 || full[start - 1] == '.')) found |= 1u << k;
         }
         if (found == 0) { *bad = word; return 0; }
         targets |= found;
@@ -294,19 +298,34 @@ static bool merged(const Transformer *model)
 
 enum { LARGEST_RANK = 1 << 16 };
 
-Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error, size_t size)
+Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error,
+                                 size_t size)
 {
     const Config *c = &model->config;
     check(!merged(model), "add_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
     if (config.last_block < 0) config.last_block = c->n_layer - 1;
     for (const Adapter *a = model->adapters; a != NULL; a = a->next)
-        if (strcmp(a->name, name) == 0) { fail(error, size, "an adapter with the name %s is already attached", name); return NULL; }
-    if (strlen(name) >= sizeof ((Adapter *)0)->name) { fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name), sizeof ((Adapter *)0)->name - 1); return NULL; }
-    if (config.r_by_block == NULL && config.r < 1) { fail(error, size, "r is %d; a rank is at least 1", config.r); return NULL; }
-    if (!isfinite(config.alpha)) { fail(error, size, "alpha is %g; a finite number is needed", config.alpha); return NULL; }
+        if (strcmp(a->name, name) == 0) {
+            fail(error, size, "an adapter with the name %s is already attached", name);
+            return NULL;
+        }
+    if (strlen(name) >= sizeof ((Adapter *)0)->name) {
+        fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name),
+             sizeof ((Adapter *)0)->name - 1);
+        return NULL;
+    }
+    if (config.r_by_block == NULL && config.r < 1) {
+        fail(error, size, "r is %d; a rank is at least 1", config.r);
+        return NULL;
+    }
+    if (!isfinite(config.alpha)) {
+        fail(error, size, "alpha is %g; a finite number is needed", config.alpha);
+        return NULL;
+    }
     if (config.targets == 0 || config.targets >> LINEARS) { fail(error, size, "no layer to attach to"); return NULL; }
     if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
-        fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block, c->n_layer - 1);
+        fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block,
+             c->n_layer - 1);
         return NULL;
     }
     int highest = config.r_by_block ? 0 : config.r;
@@ -335,7 +354,8 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
             snprintf(full, sizeof full, "%s.h.%d.%s", name, i, linear_names[k]);
             double scale = config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r);
             Lora *lora = lora_of(adapter, i, k);
-            *lora = lora_new(full, linear_inputs(c, (LinearKind)k), linear_outputs(c, (LinearKind)k), r, scale, random_bits(seed, (uint64_t)(i * LINEARS + k)));
+            *lora = lora_new(full, linear_inputs(c, (LinearKind)k), linear_outputs(c, (LinearKind)k), r, scale,
+                             random_bits(seed, (uint64_t)(i * LINEARS + k)));
             model->parameters[model->parameter_count++] = lora->A;
             model->parameters[model->parameter_count++] = lora->B;
         }
@@ -371,7 +391,8 @@ void transformer_remove_adapter(Transformer *model, Adapter *adapter)
         if (lora->A == NULL) continue;
         int kept = model->base_count;
         for (int p = model->base_count; p < model->parameter_count; p++)
-            if (model->parameters[p] != lora->A && model->parameters[p] != lora->B) model->parameters[kept++] = model->parameters[p];
+            if (model->parameters[p] != lora->A && model->parameters[p] != lora->B)
+                model->parameters[kept++] = model->parameters[p];
         model->parameter_count = kept;
         lora_free(lora);
     }

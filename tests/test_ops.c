@@ -782,13 +782,13 @@ static Product product_new(int m, int n, int k, bool a_transposed, bool b_transp
     long a_row = a_transposed ? m + 3 : k + 3, b_row = b_transposed ? k + 2 : n + 2, c_row = n + 5;
     q.a_size = a_row * (a_transposed ? k : m), q.b_size = b_row * (b_transposed ? n : k), q.c_size = c_row * m;
     q.a = guarded(q.a_size, (real)NAN), q.b = guarded(q.b_size, (real)NAN), q.c = guarded(q.c_size, CANARY), q.bias = guarded(n, (real)NAN);
-    q.p.a = q.a + GUARD, q.p.a_row = a_transposed ? 1 : a_row, q.p.a_column = a_transposed ? a_row : 1;
-    q.p.b = q.b + GUARD, q.p.b_row = b_transposed ? 1 : b_row, q.p.b_column = b_transposed ? b_row : 1;
+    q.p.a = (a_transposed ? transposed : matrix)(q.a + GUARD, a_row);
+    q.p.b = (b_transposed ? transposed : matrix)(q.b + GUARD, b_row);
     q.p.c = q.c + GUARD, q.p.c_row = c_row;
     for (int i = 0; i < m; i++)
-        for (int l = 0; l < k; l++) q.a[GUARD + i * q.p.a_row + l * q.p.a_column] = (real)irregular(1, (long)i * k + l, 1);
+        for (int l = 0; l < k; l++) q.a[GUARD + i * q.p.a.row + l * q.p.a.column] = (real)irregular(1, (long)i * k + l, 1);
     for (int l = 0; l < k; l++)
-        for (int j = 0; j < n; j++) q.b[GUARD + l * q.p.b_row + j * q.p.b_column] = (real)irregular(2, (long)l * n + j, 1);
+        for (int j = 0; j < n; j++) q.b[GUARD + l * q.p.b.row + j * q.p.b.column] = (real)irregular(2, (long)l * n + j, 1);
     for (int j = 0; j < n; j++) q.bias[GUARD + j] = (real)irregular(3, j, 1);
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) q.p.c[i * c_row + j] = start == START_SELF ? (real)irregular(4, (long)i * n + j, 1) : (real)NAN;
@@ -821,8 +821,8 @@ static bool product_right(const Product *q, Start start, int every, char *text, 
             double got = (double)p->c[i * p->c_row + j];
             if (fabs(got - sum) <= EPSILON * (p->k + 3) * weight) continue;
             snprintf(text, size, "%d x %d x %d, strides %ld %ld, %ld %ld, start %d: C[%d,%d] = %.9g, not %.9g", p->m, p->n,
-                    p->k, p->a_row, p->a_column, p->b_row,
-                     p->b_column, start, i, j, got, sum);
+                    p->k, p->a.row, p->a.column, p->b.row,
+                     p->b.column, start, i, j, got, sum);
             return false;
         }
     long inner = q->c_size + 2 * GUARD;
@@ -885,14 +885,14 @@ TEST(matmul_bits_depend_on_row_and_column_alone)
             long rows_differ = 0, columns_differ = 0;
             for (int i = 0; i < m; i += 3) { // a row by itself
                 Product row = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-                row.p.a += i * row.p.a_row, row.p.m = 1;
+                row.p.a.at += i * row.p.a.row, row.p.m = 1;
                 run_parts(row.p, 1);
                 rows_differ += !same_bits(row.p.c, one.p.c + i * one.p.c_row, n);
                 product_free(&row);
             }
             for (int j = 0; j < n; j += 7) { // a column by itself
                 Product column = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-                column.p.b += j * column.p.b_column, column.p.start += j, column.p.n = 1;
+                column.p.b.at += j * column.p.b.column, column.p.start += j, column.p.n = 1;
                 run_parts(column.p, 1);
                 for (int i = 0; i < m; i++) columns_differ += !same_bits(column.p.c + i * column.p.c_row, one.p.c + i * one.p.c_row + j, 1);
                 product_free(&column);
