@@ -1141,43 +1141,44 @@ const Op ops[OP_KINDS] = {
     [OP_ADD] = { .name = "add", .forward = add_forward,
         .input = { { pass_on, KEEP_NONE, 0, STORES }, { pass_on, KEEP_NONE, 0, STORES } } },
     [OP_SUB] = { .name = "sub", .forward = sub_forward,
-        .input = { { pass_on, KEEP_NONE, 0, STORES }, { sub_grad_b, KEEP_NONE, 0 } } },
-    [OP_MUL] = { .name = "mul", .forward = mul_forward, .input = { { mul_grad_a, KEEP(1), 0 }, { mul_grad_b, KEEP(0), 0 } } },
-    [OP_SCALE] = { .name = "scale", .forward = scale_forward, .input = { { scale_grad, KEEP_NONE, 0 } } },
+        .input = { { pass_on, KEEP_NONE, 0, STORES }, { sub_grad_b, KEEP_NONE, 0, ADDS } } },
+    [OP_MUL] = { .name = "mul", .forward = mul_forward,
+        .input = { { mul_grad_a, KEEP(1), 0, ADDS }, { mul_grad_b, KEEP(0), 0, ADDS } } },
+    [OP_SCALE] = { .name = "scale", .forward = scale_forward, .input = { { scale_grad, KEEP_NONE, 0, ADDS } } },
     [OP_ADD_SCALED] = { .name = "add_scaled", .forward = add_scaled_forward,
-        .input = { { pass_on, KEEP_NONE, 0, STORES }, { scale_grad, KEEP_NONE, 0 } } },
-    [OP_RELU] = { .name = "relu", .forward = relu_forward, .input = { { relu_grad, KEEP_OUT, 0 } } },
-    [OP_TANH] = { .name = "tanh", .forward = tanh_forward, .input = { { tanh_grad, KEEP_OUT, 0 } } },
-    [OP_EXP] = { .name = "exp", .forward = exp_forward, .input = { { exp_grad, KEEP_OUT, 0 } } },
-    [OP_SUM] = { .name = "sum", .forward = sum_forward, .input = { { sum_grad, KEEP_NONE, 0 } } },
-    [OP_MEAN] = { .name = "mean", .forward = mean_forward, .input = { { mean_grad, KEEP_NONE, 0 } } },
-    [OP_SOFTMAX] = { .name = "softmax", .forward = softmax_forward, .input = { { softmax_grad, KEEP_OUT, 0 } } },
+        .input = { { pass_on, KEEP_NONE, 0, STORES }, { scale_grad, KEEP_NONE, 0, ADDS } } },
+    [OP_RELU] = { .name = "relu", .forward = relu_forward, .input = { { relu_grad, KEEP_OUT, 0, ADDS } } },
+    [OP_TANH] = { .name = "tanh", .forward = tanh_forward, .input = { { tanh_grad, KEEP_OUT, 0, ADDS } } },
+    [OP_EXP] = { .name = "exp", .forward = exp_forward, .input = { { exp_grad, KEEP_OUT, 0, ADDS } } },
+    [OP_SUM] = { .name = "sum", .forward = sum_forward, .input = { { sum_grad, KEEP_NONE, 0, ADDS } } },
+    [OP_MEAN] = { .name = "mean", .forward = mean_forward, .input = { { mean_grad, KEEP_NONE, 0, ADDS } } },
+    [OP_SOFTMAX] = { .name = "softmax", .forward = softmax_forward, .input = { { softmax_grad, KEEP_OUT, 0, ADDS } } },
     [OP_MATMUL] = { .name = "matmul", .forward = matmul_forward, .input = {
         { matmul_grad_a, KEEP(1), 1, STORES },              // da = dy b^T
         { matmul_grad_b, KEEP(0), 1, STORES },              // db = a^T dy
     }, .flops = matmul_flops },
 
     [OP_EMBEDDING] = { .name = "embedding", .forward = embedding_forward,
-        .input = { { embedding_grad_wte, KEEP_NONE, 0 }, { embedding_grad_wpe, KEEP_NONE, 0 } } },
+        .input = { { embedding_grad_wte, KEEP_NONE, 0, ADDS }, { embedding_grad_wpe, KEEP_NONE, 0, ADDS } } },
     [OP_LAYERNORM] = { .name = "layernorm", .forward = layernorm_forward, .input = {
         { layernorm_grad_x, KEEP(0) | KEEP(1) | KEEP_SAVED, 0, STORES },
-        { layernorm_grad_gain, KEEP(0) | KEEP_SAVED, 0 },
-        { bias_grad, KEEP_NONE, 0 },
+        { layernorm_grad_gain, KEEP(0) | KEEP_SAVED, 0, ADDS },
+        { bias_grad, KEEP_NONE, 0, ADDS },
     }, .saved = two_per_row },
     [OP_LINEAR] = { .name = "linear", .forward = linear_forward, .input = {
         { matmul_grad_a, KEEP(1), 1, STORES },              // dX = dY W^T : reads W, frozen or not
         { matmul_grad_b, KEEP(0), 1, STORES },              // dW = X^T dY : reads X
-        { bias_grad, KEEP_NONE, 0 },                        // db = column sums of dY
+        { bias_grad, KEEP_NONE, 0, ADDS },                  // db = column sums of dY
     }, .flops = matmul_flops, .weight = 1 },
     [OP_LM_HEAD] = { .name = "lm_head", .forward = lm_head_forward, .input = {
         { lm_head_grad_x, KEEP(1), 1, STORES },
         { lm_head_grad_wte, KEEP(0), 1, STORES },
     }, .flops = lm_head_flops, .weight = 1 },
     [OP_ATTENTION] = { .name = "attention", .forward = attention_forward, .input = {
-        { attention_grad, KEEP(0) | KEEP_SAVED, 2, STORES },     // four products where forward has two
+        { attention_grad, KEEP(0) | KEEP_SAVED, 2, STORES },// four products where forward has two
     }, .flops = attention_flops, .saved = attention_saved, .workspace = attention_workspace },
     [OP_GELU] = { .name = "gelu", .forward = gelu_forward, .input = { { gelu_grad, KEEP(0), 0, STORES } } },
-    [OP_DROPOUT] = { .name = "dropout", .forward = dropout_forward, .input = { { dropout_grad, KEEP_NONE, 0 } } },
+    [OP_DROPOUT] = { .name = "dropout", .forward = dropout_forward, .input = { { dropout_grad, KEEP_NONE, 0, ADDS } } },
     [OP_CROSS_ENTROPY] = { .name = "cross_entropy", .forward = cross_entropy_forward,
         .input = { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0, STORES } }, .saved = two_per_row },
 
@@ -1187,5 +1188,5 @@ const Op ops[OP_KINDS] = {
         { matmul_add_grad_B, KEEP(1), 1, STORES },          // dB = s h^T dy
     }, .flops = matmul_add_flops },
     [OP_RECOMPUTE] = { .name = "recompute", .forward = recompute_forward,
-        .input = { { NULL, KEEP(0), 0 } } },                // its gradient: run_recompute
+        .input = { { NULL, KEEP(0), 0, ADDS } } },             // its gradient: run_recompute
 };

@@ -66,9 +66,9 @@ struct Node {
 #define KEEP_SAVED (1u << 9)
 #define KEEP_NONE  0u
 
-// Gradients are only ever added to. So the first that reaches an input must find zeros; or the kernel, told by n->first, stores
-// where it would add, which saves a walk through memory.
-typedef enum FirstGradient { FINDS_ZEROS, STORES } FirstGradient;
+// Gradients are only ever added to. So the first that reaches an input must find zeros: a kernel that ADDS is given them; one
+// that STORES is told by n->first to store where it would add, which saves a walk through memory.
+typedef enum FirstGradient { ADDS, STORES } FirstGradient;
 
 // One row of the op table.
 typedef struct Op {
