@@ -42,102 +42,124 @@ enum { DEPTH = 256, WIDTH = 8 * COLUMNS > 256 ? 8 * COLUMNS : 256 };
 #define KEEP_LOOP
 #endif
 
-// c[ROWS,COLUMNS] = start + a[ROWS,k] panel[k,COLUMNS]. The one place where products are summed; it must not be inlined, so
-// that every tile runs the same instructions.
-__attribute__((noinline)) static void tile(int k, Matrix a, const real *restrict panel, const real *start, long start_row,
-                                           real *c, long c_row)
+// c[rows,columns] = start + a[rows,k] panel[k,columns], the one place where products are summed, in two forms of the same
+// size. They must not be inlined, so that every tile of a product runs the same instructions.
+static inline void sum_tile(int rows, int columns, int k, Matrix a, const real *restrict panel, const real *start,
+                            long start_row, real *c, long c_row)
 {
-    real sum[ROWS][COLUMNS];
-    for (int i = 0; i < ROWS; i++)
-        for (int j = 0; j < COLUMNS; j++) sum[i][j] = start[i * start_row + j];
+    real sum[ROWS * COLUMNS];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) sum[i * columns + j] = start[i * start_row + j];
     for (int p = 0; p < k; p++)
-        for (int i = 0; i < ROWS; i++)
-            KEEP_LOOP for (int j = 0; j < COLUMNS; j++) sum[i][j] += a.at[i * a.row + p * a.column] * panel[p * COLUMNS + j];
-    for (int i = 0; i < ROWS; i++)
-        for (int j = 0; j < COLUMNS; j++) c[i * c_row + j] = sum[i][j];
+        for (int i = 0; i < rows; i++)
+            KEEP_LOOP for (int j = 0; j < columns; j++)
+                sum[i * columns + j] += a.at[i * a.row + p * a.column] * panel[p * columns + j];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) c[i * c_row + j] = sum[i * columns + j];
+}
+
+typedef void Tile(int k, Matrix a, const real *restrict panel, const real *start, long start_row, real *c, long c_row);
+
+__attribute__((noinline)) static void wide_tile(int k, Matrix a, const real *restrict panel, const real *start, long start_row,
+                                                real *c, long c_row)
+{
+    sum_tile(ROWS, COLUMNS, k, a, panel, start, start_row, c, c_row);
+}
+
+__attribute__((noinline)) static void narrow_tile(int k, Matrix a, const real *restrict panel, const real *start,
+                                                  long start_row, real *c, long c_row)
+{
+    sum_tile(2 * ROWS, COLUMNS / 2, k, a, panel, start, start_row, c, c_row);
 }
 
 // A tile at the edge of C: the same sum on copies of full size, of which only rows x columns are taken back.
-static void edge_tile(int k, Matrix a, const real *panel, const real *start, long start_row, real *c, long c_row, int rows,
-    int columns)
+static void edge_tile(Tile *tile, int width, int k, Matrix a, const real *panel, const real *start, long start_row, real *c,
+                      long c_row, int rows, int columns)
 {
     real whole_start[ROWS * COLUMNS] = { 0 }, whole_c[ROWS * COLUMNS];
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) whole_start[i * COLUMNS + j] = start[i * start_row + j];
-    tile(k, a, panel, whole_start, COLUMNS, whole_c, COLUMNS);
+        for (int j = 0; j < columns; j++) whole_start[i * width + j] = start[i * start_row + j];
+    tile(k, a, panel, whole_start, width, whole_c, width);
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) c[i * c_row + j] = whole_c[i * COLUMNS + j];
+        for (int j = 0; j < columns; j++) c[i * c_row + j] = whole_c[i * width + j];
 }
 
 static Matrix from(Matrix m, long i, long j) { return (Matrix){ m.at + i * m.row + j * m.column, m.row, m.column }; }
 
 static int smaller(long a, long b) { return (int)(a < b ? a : b); }
 
-// panels[j / COLUMNS][p][j % COLUMNS] = scale * B(p,j), in the order in which tile reads it; the last one is padded with zeros.
-static void pack(real *restrict panels, Matrix b, int k, int columns, real scale)
+// panels[j / width][p][j % width] = scale * B(p,j), in the order in which tile reads it; the last one is padded with zeros.
+static inline void pack(int width, real *restrict panels, Matrix b, int k, int columns, real scale)
 {
-    for (int j0 = 0; j0 < columns; j0 += COLUMNS, b.at += COLUMNS * b.column, panels += (long)k * COLUMNS) {
-        int wide = smaller(COLUMNS, columns - j0);
-        if (wide < COLUMNS) // one column after the other
-            for (int j = 0; j < COLUMNS; j++)
-                for (int p = 0; p < k; p++) panels[p * COLUMNS + j] = j < wide ? scale * b.at[p * b.row + j * b.column] : 0;
+    for (int j0 = 0; j0 < columns; j0 += width, b.at += width * b.column, panels += (long)k * width) {
+        int wide = smaller(width, columns - j0);
+        if (wide < width) // one column after the other
+            for (int j = 0; j < width; j++)
+                for (int p = 0; p < k; p++) panels[p * width + j] = j < wide ? scale * b.at[p * b.row + j * b.column] : 0;
         else if (b.column == 1) // the same as the last, but known to be contiguous: whole vectors
             for (int p = 0; p < k; p++)
-                for (int j = 0; j < COLUMNS; j++) panels[p * COLUMNS + j] = scale * b.at[p * b.row + j];
+                for (int j = 0; j < width; j++) panels[p * width + j] = scale * b.at[p * b.row + j];
         else
             for (int p = 0; p < k; p++)
-                for (int j = 0; j < COLUMNS; j++) panels[p * COLUMNS + j] = scale * b.at[p * b.row + j * b.column];
+                for (int j = 0; j < width; j++) panels[p * width + j] = scale * b.at[p * b.row + j * b.column];
     }
 }
 
 // strip[p][i] = A(i,p), padded with zeros below `rows`.
-static void copy_strip(real *restrict strip, Matrix a, int k, int rows)
+static inline void copy_strip(int height, real *restrict strip, Matrix a, int k, int rows)
 {
-    if (rows < ROWS) memset(strip, 0, (size_t)(k * ROWS) * sizeof *strip);
-    if (rows == ROWS && a.row == 1)
-        for (int p = 0; p < k; p++) memcpy(strip + p * ROWS, a.at + p * a.column, ROWS * sizeof *strip);
+    if (rows < height) memset(strip, 0, (size_t)(k * height) * sizeof *strip);
+    if (rows == height && a.row == 1)
+        for (int p = 0; p < k; p++) memcpy(strip + p * height, a.at + p * a.column, (size_t)height * sizeof *strip);
     else
         for (int i = 0; i < rows; i++)
-            for (int p = 0; p < k; p++) strip[p * ROWS + i] = a.at[i * a.row + p * a.column];
+            for (int p = 0; p < k; p++) strip[p * height + i] = a.at[i * a.row + p * a.column];
 }
 
-void matmul(Matmul q, Part part)
+// The product in tiles of height x width, which are constants where this is called.
+static inline void product(int height, int width, Tile *tile, Matmul q, Part part)
 {
     // This part's share of C: the tile grid is cut where the larger piece comes out smaller; if equal, between columns, so
     // that each part copies only those of B that it alone needs.
-    long tile_rows = (q.m + ROWS - 1) / ROWS, tile_columns = (q.n + COLUMNS - 1) / COLUMNS;
+    long tile_rows = (q.m + height - 1) / height, tile_columns = (q.n + width - 1) / width;
     Share rows = { 0, q.m }, columns = { 0, q.n };
     if ((tile_columns + part.count - 1) / part.count * tile_rows <= (tile_rows + part.count - 1) / part.count * tile_columns)
-        columns = share(part, q.n, COLUMNS);
-    else rows = share(part, q.m, ROWS);
+        columns = share(part, q.n, width);
+    else rows = share(part, q.m, height);
 
     static const real zeros[COLUMNS];                        // one row serves for all, with row stride 0
-    real panels[WIDTH * DEPTH] __attribute__((aligned(64))); // [columns / COLUMNS][k][COLUMNS]
-    real strip[DEPTH * ROWS];                                // [k][ROWS]
+    real panels[WIDTH * DEPTH] __attribute__((aligned(64))); // [columns / width][k][width]
+    real strip[DEPTH * 2 * ROWS];                            // [k][height]
 
     for (long j0 = columns.begin; j0 < columns.end; j0 += WIDTH)
         for (int p0 = 0; p0 < q.k; p0 += DEPTH) {
             int k = smaller(DEPTH, q.k - p0);
             long j1 = smaller(j0 + WIDTH, columns.end);
-            pack(panels, from(q.b, p0, j0), k, (int)(j1 - j0), q.scale);
-            for (long i = rows.begin; i < rows.end; i += ROWS) {
-                int high = smaller(ROWS, rows.end - i);
+            pack(width, panels, from(q.b, p0, j0), k, (int)(j1 - j0), q.scale);
+            for (long i = rows.begin; i < rows.end; i += height) {
+                int high = smaller(height, rows.end - i);
                 Matrix a = from(q.a, i, p0);
-                if (high < ROWS || a.column != 1) { // else its rows are contiguous, and read in place
-                    copy_strip(strip, a, k, high);
-                    a = transposed(strip, ROWS);
+                if (high < height || a.column != 1) { // else its rows are contiguous, and read in place
+                    copy_strip(height, strip, a, k, high);
+                    a = transposed(strip, height);
                 }
-                for (long j = j0; j < j1; j += COLUMNS) {
-                    int wide = smaller(COLUMNS, j1 - j);
+                for (long j = j0; j < j1; j += width) {
+                    int wide = smaller(width, j1 - j);
                     const real *panel = panels + (j - j0) * k;
                     real *c = q.c + i * q.c_row + j;
                     const real *start = p0 > 0 ? c : q.start ? q.start + i * q.start_row + j : zeros;
                     long start_row = p0 > 0 ? q.c_row : q.start ? q.start_row : 0;
-                    if (high == ROWS && wide == COLUMNS) tile(k, a, panel, start, start_row, c, q.c_row);
-                    else edge_tile(k, a, panel, start, start_row, c, q.c_row, high, wide);
+                    if (high == height && wide == width) tile(k, a, panel, start, start_row, c, q.c_row);
+                    else edge_tile(tile, width, k, a, panel, start, start_row, c, q.c_row, high, wide);
                 }
             }
         }
+}
+
+void matmul(Matmul q, Part part)
+{
+    if (q.n > COLUMNS / 2) product(ROWS, COLUMNS, wide_tile, q, part);
+    else product(2 * ROWS, COLUMNS / 2, narrow_tile, q, part); // an adapter's few columns: half a wide tile would be padding
 }
 
 #endif
