@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 900, TUNE_STEPS = 160, SAMPLE = 240 };
+enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 800, TUNE_STEPS = 200, SAMPLE = 240 };
 static const uint64_t seed = 1337;
 static const Config shape = { 0, CONTEXT, 4, 4, 128, 0 }; // nanoGPT's CPU settings; the text gives the vocabulary
 
