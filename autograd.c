@@ -311,6 +311,9 @@ static void check_same_shape(const char *op, const Tensor *a, const Tensor *b)
 static Share elements(const Node *n, Part part) { return share(part, n->out->size, LANES); } // of an elementwise kernel
 static Share rows(const Node *n, Part part) { return share(part, rows_of(n->out), 1); }      // of a kernel that owns rows
 
+// A part's own scratch
+static real *work_of(const Node *n, Part part) { return n->work + part.index * ops[n->op].workspace(n); }
+
 // ---- add: y = a + b        dL/da = dy, dL/db = dy
 
 static void add_forward(const Node *n, real *y, Part part)
@@ -590,7 +593,7 @@ static void matmul_forward(const Node *n, real *y, Part part)
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
     matmul((Matmul){ .m = N, .n = O, .k = I, .a = matrix(a->data, I), .b = matrix(b->data, O),
-                     .scale = 1, .c = y, .c_row = O }, part);
+                     .scale = 1, .c = y, .c_row = O, .work = work_of(n, part) }, part);
 }
 
 static void matmul_grad_a(const Node *n, const real *dy, real *da, Part part)
@@ -598,7 +601,7 @@ static void matmul_grad_a(const Node *n, const real *dy, real *da, Part part)
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
     matmul((Matmul){ .m = N, .n = I, .k = O, .a = matrix(dy, O), .b = transposed(b->data, O),
-                     .scale = 1, .start = n->first ? NULL : da, .start_row = I, .c = da, .c_row = I }, part);
+                     .scale = 1, .start = n->first ? NULL : da, .start_row = I, .c = da, .c_row = I, .work = work_of(n, part) }, part);
 }
 
 static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
@@ -606,7 +609,20 @@ static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
     matmul((Matmul){ .m = I, .n = O, .k = N, .a = transposed(a->data, I), .b = matrix(dy, O),
-                     .scale = 1, .start = n->first ? NULL : db, .start_row = O, .c = db, .c_row = O }, part);
+                     .scale = 1, .start = n->first ? NULL : db, .start_row = O, .c = db, .c_row = O, .work = work_of(n, part) }, part);
+}
+
+static long larger(long a, long b) { return a > b ? a : b; }
+
+// Of y[N,O] = x[N,I] w[I,O] and its two gradients: the largest scratch serves all.
+static long products_scratch(int N, int I, int O)
+{
+    return larger(matmul_scratch(O, I), larger(matmul_scratch(I, O), matmul_scratch(O, N)));
+}
+
+static long matmul_workspace(const Node *n)
+{
+    return products_scratch((int)rows_of(n->in[0]), last_dim(n->in[0]), last_dim(n->in[1]));
 }
 
 static long matmul_flops(const Node *n) { return 2 * n->in[0]->size * last_dim(n->in[1]); }
@@ -759,7 +775,7 @@ static void linear_forward(const Node *n, real *y, Part part)
     const Tensor *x = n->in[0], *W = n->in[1];
     int N = (int)rows_of(x), I = last_dim(x), O = last_dim(W);
     matmul((Matmul){ .m = N, .n = O, .k = I, .a = matrix(x->data, I), .b = matrix(W->data, O),
-                     .scale = 1, .start = n->in[2]->data, .start_row = 0, .c = y, .c_row = O }, part);
+                     .scale = 1, .start = n->in[2]->data, .start_row = 0, .c = y, .c_row = O, .work = work_of(n, part) }, part);
 }
 
 Tensor *op_linear(Tape *tape, Tensor *x, Tensor *W, Tensor *b)
@@ -780,7 +796,7 @@ static void lm_head_forward(const Node *n, real *y, Part part)
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
     matmul((Matmul){ .m = N, .n = V, .k = C, .a = matrix(x->data, C), .b = transposed(wte->data, C),
-                     .scale = 1, .c = y, .c_row = V }, part);
+                     .scale = 1, .c = y, .c_row = V, .work = work_of(n, part) }, part);
 }
 
 static void lm_head_grad_x(const Node *n, const real *dy, real *dx, Part part)
@@ -788,7 +804,7 @@ static void lm_head_grad_x(const Node *n, const real *dy, real *dx, Part part)
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
     matmul((Matmul){ .m = N, .n = C, .k = V, .a = matrix(dy, V), .b = matrix(wte->data, C),
-                     .scale = 1, .start = n->first ? NULL : dx, .start_row = C, .c = dx, .c_row = C }, part);
+                     .scale = 1, .start = n->first ? NULL : dx, .start_row = C, .c = dx, .c_row = C, .work = work_of(n, part) }, part);
 }
 
 static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part part)
@@ -796,7 +812,13 @@ static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part par
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
     matmul((Matmul){ .m = V, .n = C, .k = N, .a = transposed(dy, V), .b = matrix(x->data, C),
-                     .scale = 1, .start = n->first ? NULL : dwte, .start_row = C, .c = dwte, .c_row = C }, part);
+                     .scale = 1, .start = n->first ? NULL : dwte, .start_row = C, .c = dwte, .c_row = C, .work = work_of(n, part) }, part);
+}
+
+static long lm_head_workspace(const Node *n)
+{
+    int N = (int)rows_of(n->in[0]), C = last_dim(n->in[0]), V = n->in[1]->shape[0];
+    return larger(matmul_scratch(V, C), larger(matmul_scratch(C, V), matmul_scratch(C, N)));
 }
 
 static long lm_head_flops(const Node *n) { return 2 * n->in[0]->size * n->in[1]->shape[0]; }
@@ -831,10 +853,10 @@ static Head head_of(const Node *n, long index)
 static const Part whole = { 0, 1 };
 
 // S[rows,keys] = scale q k^T for `rows` queries from t0 on
-static void scores(const Head *h, int t0, int rows, int keys, real *S)
+static void scores(const Head *h, int t0, int rows, int keys, real *S, real *work)
 {
     matmul((Matmul){ .m = rows, .n = keys, .k = h->D, .a = matrix(h->q + t0 * h->row, h->row),
-                     .b = transposed(h->k, h->row), .scale = 1 / (real)sqrt((double)h->D), .c = S, .c_row = keys }, whole);
+                     .b = transposed(h->k, h->row), .scale = 1 / (real)sqrt((double)h->D), .c = S, .c_row = keys, .work = work }, whole);
 }
 
 static void attention_forward(const Node *n, real *y, Part part)
@@ -842,10 +864,10 @@ static void attention_forward(const Node *n, real *y, Part part)
     Share s = share(part, (long)n->out->shape[0] * n->heads, 1);
     for (long index = s.begin; index < s.end; index++) {
         Head h = head_of(n, index);
-        real *S = n->work + (long)part.index * 2 * QUERIES * h.T;
+        real *S = work_of(n, part), *work = S + 2l * QUERIES * h.T;
         for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
             int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
-            scores(&h, t0, rows, keys, S);
+            scores(&h, t0, rows, keys, S, work);
             for (int i = 0; i < rows; i++) {
                 real *row = S + (long)i * keys;
                 int seen = t0 + i + 1; // a position sees itself and what came before
@@ -859,7 +881,7 @@ static void attention_forward(const Node *n, real *y, Part part)
             }
             matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = matrix(S, keys), .b = matrix(h.v, h.row),
                              .scale = 1, .c = y + ((index / n->heads * h.T + t0) * h.C + index % n->heads * h.D),
-                             .c_row = h.C }, whole);
+                             .c_row = h.C, .work = work }, whole);
         }
     }
 }
@@ -871,7 +893,7 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
         Head h = head_of(n, index);
         real scale = 1 / (real)sqrt((double)h.D);
         real *dq = dqkv + (h.q - n->in[0]->data), *dk = dq + h.C, *dv = dq + 2 * h.C;
-        real *P = n->work + (long)part.index * 2 * QUERIES * h.T, *dS = P + (long)QUERIES * h.T;
+        real *P = work_of(n, part), *dS = P + (long)QUERIES * h.T, *work = dS + (long)QUERIES * h.T;
         for (long t = 0; t < h.T * h.row; t += h.row) {
             begin(n, dq + t, h.D);
             begin(n, dk + t, h.D);
@@ -880,9 +902,9 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
         for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
             int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
             const real *g = dy + (index / n->heads * h.T + t0) * h.C + index % n->heads * h.D; // dy of this head, rows C apart
-            scores(&h, t0, rows, keys, P);
+            scores(&h, t0, rows, keys, P, work);
             matmul((Matmul){ .m = rows, .n = keys, .k = h.D, .a = matrix(g, h.C), .b = transposed(h.v, h.row),
-                             .scale = 1, .c = dS, .c_row = keys }, whole); // dP
+                             .scale = 1, .c = dS, .c_row = keys, .work = work }, whole); // dP
             for (int i = 0; i < rows; i++) {
                 real *p = P + (long)i * keys, *ds = dS + (long)i * keys;
                 real max = h.stats[2 * (t0 + i)], inverse = h.stats[2 * (t0 + i) + 1];
@@ -893,12 +915,12 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
                 for (int j = seen; j < keys; j++) p[j] = ds[j] = 0;
             }
             matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = transposed(P, keys), .b = matrix(g, h.C),
-                             .scale = 1, .start = dv, .start_row = h.row, .c = dv, .c_row = h.row }, whole);
+                             .scale = 1, .start = dv, .start_row = h.row, .c = dv, .c_row = h.row, .work = work }, whole);
             matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = matrix(dS, keys), .b = matrix(h.k, h.row),
                              .scale = scale, .start = dq + t0 * h.row, .start_row = h.row, .c = dq + t0 * h.row,
-                             .c_row = h.row }, whole);
+                             .c_row = h.row, .work = work }, whole);
             matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = transposed(dS, keys), .b = matrix(h.q + t0 * h.row, h.row),
-                             .scale = scale, .start = dk, .start_row = h.row, .c = dk, .c_row = h.row }, whole);
+                             .scale = scale, .start = dk, .start_row = h.row, .c = dk, .c_row = h.row, .work = work }, whole);
         }
     }
 }
@@ -911,7 +933,11 @@ static long attention_flops(const Node *n)
 }
 
 static long attention_saved(const Node *n) { return 2l * n->out->shape[0] * n->heads * n->out->shape[1]; }
-static long attention_workspace(const Node *n) { return 2l * QUERIES * n->out->shape[1]; }
+static long attention_workspace(const Node *n) // two blocks of QUERIES rows, and what the products need
+{
+    int T = n->out->shape[1], D = last_dim(n->out) / n->heads;
+    return 2l * QUERIES * T + larger(matmul_scratch(T, D), matmul_scratch(D, T));
+}
 
 Tensor *op_attention(Tape *tape, Tensor *qkv, int heads)
 {
@@ -1034,7 +1060,7 @@ static void matmul_add_forward(const Node *n, real *out, Part part)
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     matmul((Matmul){ .m = N, .n = O, .k = R, .a = matrix(h->data, R), .b = matrix(B->data, O),
-                     .scale = n->scalar, .start = n->in[0]->data, .start_row = O, .c = out, .c_row = O }, part);
+                     .scale = n->scalar, .start = n->in[0]->data, .start_row = O, .c = out, .c_row = O, .work = work_of(n, part) }, part);
 }
 
 static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part)
@@ -1042,7 +1068,7 @@ static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     matmul((Matmul){ .m = N, .n = R, .k = O, .a = matrix(dy, O), .b = transposed(B->data, O),
-                     .scale = n->scalar, .start = n->first ? NULL : dh, .start_row = R, .c = dh, .c_row = R }, part);
+                     .scale = n->scalar, .start = n->first ? NULL : dh, .start_row = R, .c = dh, .c_row = R, .work = work_of(n, part) }, part);
 }
 
 static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part)
@@ -1050,7 +1076,12 @@ static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     matmul((Matmul){ .m = R, .n = O, .k = N, .a = transposed(h->data, R), .b = matrix(dy, O),
-                     .scale = n->scalar, .start = n->first ? NULL : dB, .start_row = O, .c = dB, .c_row = O }, part);
+                     .scale = n->scalar, .start = n->first ? NULL : dB, .start_row = O, .c = dB, .c_row = O, .work = work_of(n, part) }, part);
+}
+
+static long matmul_add_workspace(const Node *n)
+{
+    return products_scratch((int)rows_of(n->in[1]), last_dim(n->in[1]), last_dim(n->in[2]));
 }
 
 static long matmul_add_flops(const Node *n) { return 2 * n->in[1]->size * last_dim(n->in[2]); }
@@ -1156,7 +1187,7 @@ const Op ops[OP_KINDS] = {
     [OP_MATMUL] = { .name = "matmul", .forward = matmul_forward, .input = {
         { matmul_grad_a, KEEP(1), 1, STORES },              // da = dy b^T
         { matmul_grad_b, KEEP(0), 1, STORES },              // db = a^T dy
-    }, .flops = matmul_flops },
+    }, .flops = matmul_flops, .workspace = matmul_workspace },
 
     [OP_EMBEDDING] = { .name = "embedding", .forward = embedding_forward,
         .input = { { embedding_grad_wte, KEEP_NONE, 0, ADDS }, { embedding_grad_wpe, KEEP_NONE, 0, ADDS } } },
@@ -1169,11 +1200,11 @@ const Op ops[OP_KINDS] = {
         { matmul_grad_a, KEEP(1), 1, STORES },              // dX = dY W^T : reads W, frozen or not
         { matmul_grad_b, KEEP(0), 1, STORES },              // dW = X^T dY : reads X
         { bias_grad, KEEP_NONE, 0, ADDS },                  // db = column sums of dY
-    }, .flops = matmul_flops, .weight = 1 },
+    }, .flops = matmul_flops, .workspace = matmul_workspace, .weight = 1 },
     [OP_LM_HEAD] = { .name = "lm_head", .forward = lm_head_forward, .input = {
         { lm_head_grad_x, KEEP(1), 1, STORES },
         { lm_head_grad_wte, KEEP(0), 1, STORES },
-    }, .flops = lm_head_flops, .weight = 1 },
+    }, .flops = lm_head_flops, .workspace = lm_head_workspace, .weight = 1 },
     [OP_ATTENTION] = { .name = "attention", .forward = attention_forward, .input = {
         { attention_grad, KEEP(0) | KEEP_SAVED, 2, STORES },// four products where forward has two
     }, .flops = attention_flops, .saved = attention_saved, .workspace = attention_workspace },
@@ -1186,7 +1217,7 @@ const Op ops[OP_KINDS] = {
         { pass_on, KEEP_NONE, 0, STORES },                  // dy: LoRA's path beside the frozen weight
         { matmul_add_grad_h, KEEP(2), 1, STORES },          // dh = s dy B^T
         { matmul_add_grad_B, KEEP(1), 1, STORES },          // dB = s h^T dy
-    }, .flops = matmul_add_flops },
+    }, .flops = matmul_add_flops, .workspace = matmul_add_workspace },
     [OP_RECOMPUTE] = { .name = "recompute", .forward = recompute_forward,
         .input = { { NULL, KEEP(0), 0, ADDS } } },             // its gradient: run_recompute
 };

@@ -35,21 +35,28 @@ Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x)
     return y;
 }
 
+typedef struct Merge { const Linear *linear; real *work; long scratch; } Merge;
+
 static void merge_part(void *context, Part part)
 {
-    const Linear *linear = context;
+    const Merge *merge = context;
+    const Linear *linear = merge->linear;
     const Lora *lora = linear->lora;
     real *W = linear->weight->data;
     int I = lora->A->shape[0], R = lora->A->shape[1], O = lora->B->shape[1];
     matmul((Matmul){ .m = I, .n = O, .k = R, .a = matrix(lora->A->data, R), .b = matrix(lora->B->data, O),
-                     .scale = lora->scale, .start = W, .start_row = O, .c = W, .c_row = O }, part);
+                     .scale = lora->scale, .start = W, .start_row = O, .c = W, .c_row = O,
+                     .work = merge->work + part.index * merge->scratch }, part);
 }
 
 void linear_merge(Linear *linear)
 {
     if (linear->lora == NULL || linear->original != NULL) return;
     linear->original = tensor_from("original", linear->weight->data, linear->weight->ndim, linear->weight->shape);
-    parallel_run(merge_part, linear);
+    Merge merge = { linear, NULL, matmul_scratch(linear->lora->B->shape[1], linear->lora->B->shape[0]) };
+    merge.work = memory_take(MEMORY_WORKSPACE, merge.scratch * parallel_threads());
+    parallel_run(merge_part, &merge);
+    memory_give(MEMORY_WORKSPACE, merge.work, merge.scratch * parallel_threads());
 }
 
 void linear_unmerge(Linear *linear)

@@ -5,6 +5,8 @@
 
 #ifdef PLAIN
 
+long matmul_scratch(int n, int k) { return (void)n, (void)k, 0; }
+
 static real element(Matrix m, long i, long j) { return m.at[i * m.row + j * m.column]; }
 
 void matmul(Matmul p, Part part)
@@ -33,7 +35,7 @@ enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats on aarch64; 
 
 // What stays in the caches while the loops go round: DEPTH rows of a panel of B and of a strip of A in the first level, the
 // panels of WIDTH columns in the second.
-enum { DEPTH = 256, WIDTH = 8 * COLUMNS > 256 ? 8 * COLUMNS : 256 };
+enum { DEPTH = 256, WIDTH = 256 };
 
 // gcc unrolls a short inner loop before it looks for vectors, and then finds none; clang needs no word.
 #if defined __GNUC__ && !defined __clang__
@@ -88,6 +90,9 @@ static Matrix from(Matrix m, long i, long j) { return (Matrix){ m.at + i * m.row
 
 static int smaller(long a, long b) { return (int)(a < b ? a : b); }
 
+// The same on every machine: panels of whole tiles, up to 32 columns each, and a strip of up to 16 rows.
+long matmul_scratch(int n, int k) { return smaller(k, DEPTH) * (smaller((n + 31) / 32 * 32, WIDTH) + 16l); }
+
 // panels[j / width][p][j % width] = scale * B(p,j), in the order in which tile reads it; the last one is padded with zeros.
 static inline void pack(int width, real *restrict panels, Matrix b, int k, int columns, real scale)
 {
@@ -127,9 +132,9 @@ static inline void product(int height, int width, Tile *tile, Matmul q, Part par
         columns = share(part, q.n, width);
     else rows = share(part, q.m, height);
 
-    static const real zeros[COLUMNS];                        // one row serves for all, with row stride 0
-    real panels[WIDTH * DEPTH] __attribute__((aligned(64))); // [columns / width][k][width]
-    real strip[DEPTH * 2 * ROWS];                            // [k][height]
+    static const real zeros[COLUMNS];         // one row serves for all, with row stride 0
+    real *strip = q.work;                     // [k][height]
+    real *panels = q.work + 16l * smaller(q.k, DEPTH); // [columns / width][k][width]
 
     for (long j0 = columns.begin; j0 < columns.end; j0 += WIDTH)
         for (int p0 = 0; p0 < q.k; p0 += DEPTH) {

@@ -23,7 +23,11 @@ typedef struct Matmul {
     const real *start; long start_row;      // start(i,j) = start[i * start_row + j]: C itself to add to it, a bias with
                                             // start_row 0 for every row, NULL for zeros
     real *c; long c_row;                    // C(i,j) = c[i * c_row + j]; overlaps neither A nor B
+    real *work;                             // scratch of this part's own, matmul_scratch(n, k) numbers
 } Matmul;
+
+// Room for what is copied of B and A, in numbers; 0 in the plain build.
+long matmul_scratch(int n, int k);
 
 // Computes the share of C that `part` owns. Each element is summed over p = 0 .. k-1 in the same order and with the same
 // rounding whatever the part, the element's place, m and n, so its bits depend on its own row of A and column of B alone.

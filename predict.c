@@ -5,6 +5,19 @@
 
 enum { QUERIES = 48 }; // rows of scores that attention holds at a time
 
+// What a product of n columns and k terms copies, in each thread: at most 256 x 256 numbers of its second operand, in whole tiles,
+// and 16 x 256 of its first.
+static long product(long n, long k)
+{
+    long deep = k < 256 ? k : 256, wide = (n + 31) / 32 * 32;
+#ifdef PLAIN
+    deep = 0; // the naive loop copies nothing
+#endif
+    return deep * ((wide < 256 ? wide : 256) + 16);
+}
+
+static long larger(long a, long b) { return a > b ? a : b; }
+
 typedef struct Paper {
     long live[MEMORY_KINDS], own_peak[MEMORY_KINDS], at_peak[MEMORY_KINDS], total, peak;
     const Config *config;
@@ -39,11 +52,25 @@ static void kept_done(Paper *p, long count) { give(p, MEMORY_KEPT_ACTIVATIONS, c
 static void result(Paper *p, long count) { take(p, MEMORY_LIVE_ACTIVATIONS, count); }
 static void dropped(Paper *p, long count) { give(p, MEMORY_LIVE_ACTIVATIONS, count); }
 
-static void scratch(Paper *p) // attention's scores and their gradients, one set for each thread
+static void scratch(Paper *p, long each) // comes and goes while a kernel runs
 {
-    long count = 2 * QUERIES * p->T * p->threads;
-    take(p, MEMORY_WORKSPACE, count);
-    give(p, MEMORY_WORKSPACE, count);
+    take(p, MEMORY_WORKSPACE, each * p->threads);
+    give(p, MEMORY_WORKSPACE, each * p->threads);
+}
+
+// y = x w, dx = dy w^T, dw = x^T dy with x [N,I], w [I,O]: room for the largest
+static void products(Paper *p, long I, long O) { scratch(p, larger(product(O, I), larger(product(I, O), product(O, p->N)))); }
+
+static void head(Paper *p) // the same with w = wte^T, but that dwte = dy^T x comes out as [V,C]
+{
+    long V = p->config->vocab_size;
+    scratch(p, larger(product(V, p->C), larger(product(p->C, V), product(p->C, p->N))));
+}
+
+static void attention(Paper *p) // scores and their gradients, and what the products of a head need
+{
+    long D = p->C / p->config->n_head;
+    scratch(p, 2 * QUERIES * p->T + larger(product(p->T, D), product(D, p->T)));
 }
 
 static int rank(const Config *config, const LoraConfig *lora, int block, int kind)
@@ -80,10 +107,13 @@ static void linear_there(Paper *p, int block, int kind)
     long x = p->N * linear_inputs(p->config, (LinearKind)kind), y = p->N * linear_outputs(p->config, (LinearKind)kind);
     int r = rank(p->config, p->lora, block, kind);
     result(p, y);
+    products(p, x / p->N, y / p->N);
     if (p->full) keep(p, x);
     if (r > 0) {
         result(p, p->N * r); // h = x A
+        products(p, x / p->N, r);
         if (keeps_x(p, r)) keep(p, x);
+        products(p, r, y / p->N);
         keep(p, p->N * r);   // h is kept for dB = s h^T dy
     }
     if (!keeps_x(p, r)) dropped(p, x);
@@ -104,7 +134,7 @@ static void block_there(Paper *p, int block, Flow f, bool x_is_kept)
     linear_there(p, block, C_ATTN);
     result(p, NC); // attention
     if (f.qkv) take(p, MEMORY_KEPT_ACTIVATIONS, 2 * p->N * p->config->n_head); // max and 1/sum of each row of scores
-    scratch(p);
+    attention(p);
     if (f.qkv) keep(p, 3 * NC);
     else dropped(p, 3 * NC);
     linear_there(p, block, ATTN_C_PROJ);
@@ -130,20 +160,28 @@ static void linear_back(Paper *p, int block, int kind, bool x_requires)
     if (r > 0) {
         bool h_requires = x_requires || !p->lora->freeze_A;
         parameter_grad(p, r * O);                        // dB
-        if (h_requires) activation_grad(p, N * r);       // dh
+        products(p, r, O);
+        if (h_requires) {
+            activation_grad(p, N * r);                   // dh
+            products(p, r, O);
+        }
         if (!x_requires) grad_done(p, N * O);            // nothing below wants dy; else the frozen linear takes it over
         kept_done(p, N * r);                             // h
         if (!p->lora->freeze_A) parameter_grad(p, I * r);// dA
+        if (!p->lora->freeze_A) products(p, I, r);
         if (x_requires) activation_grad(p, N * I);       // dx, its part through A
+        if (x_requires) products(p, I, r);
         if (keeps_x(p, r)) kept_done(p, N * I);          // x
         if (h_requires) grad_done(p, N * r);
     }
     if (p->full) {
         parameter_grad(p, O);
         parameter_grad(p, I * O);
+        products(p, I, O);
     }
     if (!x_requires) return;                             // the linear itself was not recorded
     if (r == 0) activation_grad(p, N * I);               // dx
+    products(p, I, O);
     if (p->full) kept_done(p, N * I);                    // x
     grad_done(p, N * O);                                 // dy
 }
@@ -184,7 +222,7 @@ static void block_back(Paper *p, int block, Flow f)
     if (f.attended) linear_back(p, block, ATTN_C_PROJ, f.qkv);
     if (f.qkv) {
         activation_grad(p, 3 * NC);
-        scratch(p);
+        attention(p);
         kept_done(p, 3 * NC); // qkv
         kept_done(p, 2 * p->N * p->config->n_head);
         grad_done(p, NC);
@@ -249,6 +287,7 @@ Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int
     layernorm_there(p, requires, false);
     if (!requires) dropped(p, N * C);
     result(p, N * V); // logits
+    head(p);
     if (p->full) keep(p, N * C);
     else dropped(p, N * C);
     result(p, N);     // losses
@@ -270,6 +309,7 @@ Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int
         grad_done(p, N);
         if (p->full) parameter_grad(p, V * C);
         activation_grad(p, N * C);
+        head(p);
         if (p->full) kept_done(p, N * C);
         grad_done(p, N * V);
         if (p->full) {

@@ -114,6 +114,7 @@ static SizeClass *class_of(long bytes)
 
 real *memory_take(MemoryKind kind, long count)
 {
+    if (count == 0) return NULL;
     long bytes = buffer_bytes(count);
     SizeClass *class = class_of(bytes);
     void *buffer = class->first;

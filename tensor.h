@@ -69,7 +69,7 @@ typedef struct Ledger {          // all in bytes
 } Ledger;
 extern Ledger ledger;            // read it freely; only the functions below write it
 
-// A buffer of `count` reals, aligned to 64 bytes. Its contents are whatever was there before (NaN in a debug build).
+// A buffer of `count` reals, aligned to 64 bytes; NULL for none. Its contents are whatever was there before (NaN in a debug build).
 // Out of memory: a message and exit(1). Call it from the main thread only.
 real *memory_take(MemoryKind kind, long count);
 // Gives a buffer back to the pool; NULL is fine. `kind` and `count` must be those it is on the ledger with.

@@ -764,7 +764,7 @@ TEST(fast_exp_keeps_nan)
 typedef enum Start { START_NONE, START_BIAS, START_SELF, STARTS } Start;
 
 // A product with its operands in guarded buffers: NaN around what may be read, canaries around what may be written.
-typedef struct Product { Matmul p; real *a, *b, *c, *bias; long a_size, b_size, c_size; } Product;
+typedef struct Product { Matmul p; real *a, *b, *c, *bias, *work; long a_size, b_size, c_size, work_size; } Product;
 
 enum { GUARD = 48 };
 static const real CANARY = (real)-12345.5;
@@ -785,6 +785,7 @@ static Product product_new(int m, int n, int k, bool a_transposed, bool b_transp
     q.p.a = (a_transposed ? transposed : matrix)(q.a + GUARD, a_row);
     q.p.b = (b_transposed ? transposed : matrix)(q.b + GUARD, b_row);
     q.p.c = q.c + GUARD, q.p.c_row = c_row;
+    q.work_size = matmul_scratch(n, k), q.work = guarded(q.work_size, CANARY), q.p.work = q.work + GUARD;
     for (int i = 0; i < m; i++)
         for (int l = 0; l < k; l++) q.a[GUARD + i * q.p.a.row + l * q.p.a.column] = (real)irregular(1, (long)i * k + l, 1);
     for (int l = 0; l < k; l++)
@@ -797,7 +798,7 @@ static Product product_new(int m, int n, int k, bool a_transposed, bool b_transp
     return q;
 }
 
-static void product_free(Product *q) { free(q->a), free(q->b), free(q->c), free(q->bias); }
+static void product_free(Product *q) { free(q->a), free(q->b), free(q->c), free(q->bias), free(q->work); }
 
 static void run_parts(Matmul p, int count)
 {
@@ -823,6 +824,11 @@ static bool product_right(const Product *q, Start start, int every, char *text, 
             snprintf(text, size, "%d x %d x %d, strides %ld %ld, %ld %ld, start %d: C[%d,%d] = %.9g, not %.9g", p->m, p->n,
                     p->k, p->a.row, p->a.column, p->b.row,
                      p->b.column, start, i, j, got, sum);
+            return false;
+        }
+    for (long w = 0; w < GUARD; w++)
+        if (q->work[w] != CANARY || q->work[GUARD + q->work_size + w] != CANARY) {
+            snprintf(text, size, "%d x %d x %d: wrote outside of its scratch", p->m, p->n, p->k);
             return false;
         }
     long inner = q->c_size + 2 * GUARD;
