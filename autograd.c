@@ -3,7 +3,7 @@
 //
 // The kernels work on plain arrays. They never record and never see the tape. A kernel is called once per part and writes the
 // share of its output that this part owns (parallel.h). Gradients are only ever added to: dx += ..., because a tensor that is
-// used twice gets a gradient from each use.
+// used twice gets a gradient from each use. The first use, which would add to zeros, may store (FirstGradient in autograd.h).
 
 #include "autograd.h"
 
@@ -77,11 +77,12 @@ static void run_kernel(Node *n, int input, const real *dy, real *dx, Tape *tape,
     work->seconds += seconds_now() - start;
 }
 
-// What node n, if recorded, must hold: what the gradients of those inputs read that require one, and nothing more.
-static unsigned keeps_of(const Node *n)
+// What the gradients of the first `inputs` inputs read, of those that require one. Node n, if recorded, must hold this for all of
+// its inputs, and nothing more; and in backward less and less.
+static unsigned keeps_of(const Node *n, int inputs)
 {
     unsigned keeps = KEEP_NONE;
-    for (int i = 0; i < MAX_INPUTS && n->in[i] != NULL; i++)
+    for (int i = 0; i < inputs && n->in[i] != NULL; i++)
         if (n->in[i]->requires_grad || n->trains) keeps |= ops[n->op].input[i].keeps;
     return keeps;
 }
@@ -105,7 +106,7 @@ static Tensor *record_into(Tape *tape, Node n, real *buffer, int ndim, const int
     char name[64];
     snprintf(name, sizeof name, "%s#%d", op->name, tape ? tape->result_count : 0);
     n.out = tensor_result(name, buffer, ndim, shape, tape != NULL);
-    n.kept = recorded ? keeps_of(&n) : KEEP_NONE;
+    n.kept = recorded ? keeps_of(&n, MAX_INPUTS) : KEEP_NONE;
     if (n.kept & KEEP_SAVED) n.saved = memory_take(MEMORY_KEPT_ACTIVATIONS, saved_size(&n));
 
     run_kernel(&n, 0, NULL, NULL, tape, tape && tape->replaying ? PHASE_RECOMPUTE : PHASE_FORWARD);
@@ -134,15 +135,23 @@ static Tensor *record_into(Tape *tape, Node n, real *buffer, int ndim, const int
 
 static Tensor *record(Tape *tape, Node n, int ndim, const int *shape) { return record_into(tape, n, NULL, ndim, shape); }
 
+// Lets go of some of what a node holds.
+static void unkeep(Node *n, unsigned what)
+{
+    for (int i = 0; i < MAX_INPUTS; i++)
+        if (what & KEEP(i)) tensor_unkeep(n->in[i]);
+    if (what & KEEP_OUT) tensor_unkeep(n->out);
+    if (what & KEEP_SAVED) {
+        memory_give(MEMORY_KEPT_ACTIVATIONS, n->saved, saved_size(n));
+        n->saved = NULL;
+    }
+    n->kept &= ~what;
+}
+
 // Lets go of all that a node holds. Its output can feed nothing any more.
 static void release(Node *n)
 {
-    for (int i = 0; i < MAX_INPUTS; i++)
-        if (n->kept & KEEP(i)) tensor_unkeep(n->in[i]);
-    if (n->kept & KEEP_OUT) tensor_unkeep(n->out);
-    if (n->saved != NULL) memory_give(MEMORY_KEPT_ACTIVATIONS, n->saved, saved_size(n));
-    n->saved = NULL;
-    n->kept = KEEP_NONE;
+    unkeep(n, n->kept);
     tensor_drop_grad(n->out);
     n->out->node = NODE_CONSUMED;
     for (int i = 0; i < MAX_INPUTS && n->in[i] != NULL; i++) tensor_unrefer(n->in[i]);
@@ -184,32 +193,34 @@ static MemoryKind grad_kind(const Tensor *t)
     return t->node == NODE_LEAF ? MEMORY_PARAMETER_GRADIENTS : MEMORY_ACTIVATION_GRADIENTS;
 }
 
-// Gives t a gradient of zeros to add to; or of nothing yet, for a kernel that stores.
-static void need_grad(Tensor *t, FirstGradient first)
+// Gives t a gradient: of zeros to add to; of nothing yet, for a kernel that stores; or the output's own, for one in place.
+static void need_grad(Tensor *t, FirstGradient first, Tensor *out)
 {
+    if (first == IN_PLACE) {
+        t->grad = out->grad;
+        out->grad = NULL;
+        memory_move(MEMORY_ACTIVATION_GRADIENTS, grad_kind(t), t->size);
+        return;
+    }
     t->grad = memory_take(grad_kind(t), t->size);
     if (first == STORES) return;
     if (t->size < SMALL_WORK) memset(t->grad, 0, (size_t)t->size * sizeof(real));
     else parallel_run(zero_part, t);
 }
 
-// What an elementwise kernel that STORES does with the next few numbers before it adds to them: zeros that stay in the cache.
-enum { FEW = 1024 };
+// What a kernel that STORES does with the next few numbers before it adds to them: zeros that stay in the cache.
 static void begin(const Node *n, real *dx, long count)
 {
     if (n->first) memset(dx, 0, (size_t)count * sizeof *dx);
 }
 
-// dx += dy: the gradient of an input that the output merely contains. It reads nothing but dy, so an input that is the last
-// to use dy may take over that buffer instead of copying it (run_backward).
+// dx += dy: the gradient of an input that the output merely contains. In place there is nothing to do.
 static void pass_on(const Node *n, const real *dy, real *dx, Part part)
 {
     Share s = share(part, n->out->size, LANES);
-    for (long few = s.begin; few < s.end; few += FEW) {
-        long end = few + FEW < s.end ? few + FEW : s.end;
-        begin(n, dx + few, end - few);
-        for (long i = few; i < end; i++) dx[i] += dy[i];
-    }
+    if (dx == dy) return;
+    if (n->first) memcpy(dx + s.begin, dy + s.begin, (size_t)(s.end - s.begin) * sizeof *dx);
+    else for (long i = s.begin; i < s.end; i++) dx[i] += dy[i];
 }
 
 static void trace(const Tape *tape, const Node *n, int number, int input, const char *what)
@@ -264,20 +275,16 @@ static void run_backward(Tape *tape)
             if (tape->cut != NULL && tape->cut(n, i)) { trace(tape, n, number, i, "cut"); continue; }
 
             count_gradient(&tape->counts, n, i);
-            if (ops[n->op].input[i].grad == pass_on && i == 0 && in->grad == NULL) {
-                in->grad = n->out->grad;
-                memory_move(MEMORY_ACTIVATION_GRADIENTS, grad_kind(in), in->size);
-                n->out->grad = NULL;
-            } else {
-                n->first = in->grad == NULL;
-                if (n->first) need_grad(in, ops[n->op].input[i].first);
-                run_kernel(n, i, n->out->grad, in->grad, tape, in->node == NODE_LEAF ? PHASE_WGRAD : PHASE_DGRAD);
-            }
+            const real *dy = n->out->grad;
+            n->first = in->grad == NULL;
+            if (n->first) need_grad(in, ops[n->op].input[i].first, n->out);
+            run_kernel(n, i, dy, in->grad, tape, in->node == NODE_LEAF ? PHASE_WGRAD : PHASE_DGRAD);
             if (tape->trace != NULL) {
                 char what[32];
                 snprintf(what, sizeof what, "|g| = %.4g", norm_of(in->grad, in->size));
                 trace(tape, n, number, i, what);
             }
+            unkeep(n, n->kept & ~keeps_of(n, i)); // X goes once dW has read it: dX may take its place
         }
         release(n);
     }
@@ -294,7 +301,7 @@ void backward(Tape *tape, Tensor *loss)
     check(loss->node >= 0 && loss->node < tape->count && tape->nodes[loss->node].out == loss,
           "backward(%s): the loss was not made on this tape", loss->name);
     memory_at("backward", "loss");
-    need_grad(loss, STORES);
+    need_grad(loss, STORES, NULL);
     loss->grad[0] = 1; // d(loss)/d(loss)
     run_backward(tape);
 }
@@ -960,18 +967,21 @@ static void gelu_forward(const Node *n, real *y, Part part)
     for (long i = s.begin; i < s.end; i++) y[i] = x[i] / (1 + fast_exp(-2 * SQRT_2_PI * (x[i] + CUBIC * x[i] * x[i] * x[i])));
 }
 
+enum { FEW = 256 }; // slopes at a time
+
 static void gelu_grad(const Node *n, const real *dy, real *dx, Part part)
 {
     const real *x = n->in[0]->data;
     Share s = elements(n, part);
     for (long few = s.begin; few < s.end; few += FEW) {
-        long end = few + FEW < s.end ? few + FEW : s.end;
-        begin(n, dx + few, end - few);
-        for (long i = few; i < end; i++) {
-            real sigmoid = 1 / (1 + fast_exp(-2 * SQRT_2_PI * (x[i] + CUBIC * x[i] * x[i] * x[i])));
-            real du = SQRT_2_PI * (1 + 3 * CUBIC * x[i] * x[i]);
-            dx[i] += dy[i] * (sigmoid + x[i] * sigmoid * (1 - sigmoid) * 2 * du);
+        long count = few + FEW < s.end ? FEW : s.end - few;
+        real slope[FEW];
+        for (long i = 0; i < count; i++) {
+            real value = x[few + i], sigmoid = 1 / (1 + fast_exp(-2 * SQRT_2_PI * (value + CUBIC * value * value * value)));
+            slope[i] = sigmoid + value * sigmoid * (1 - sigmoid) * 2 * SQRT_2_PI * (1 + 3 * CUBIC * value * value);
         }
+        if (n->first) for (long i = 0; i < count; i++) dx[few + i] *= slope[i]; // dx is dy
+        else for (long i = 0; i < count; i++) dx[few + i] += slope[i] * dy[few + i];
     }
 }
 
@@ -1170,14 +1180,14 @@ Tensor *op_recompute(Tape *tape, Tensor *(*block)(Tape *tape, Tensor *x, void *c
 
 const Op ops[OP_KINDS] = {
     [OP_ADD] = { .name = "add", .forward = add_forward,
-        .input = { { pass_on, KEEP_NONE, 0, STORES }, { pass_on, KEEP_NONE, 0, STORES } } },
+        .input = { { pass_on, KEEP_NONE, 0, IN_PLACE }, { pass_on, KEEP_NONE, 0, STORES } } },
     [OP_SUB] = { .name = "sub", .forward = sub_forward,
-        .input = { { pass_on, KEEP_NONE, 0, STORES }, { sub_grad_b, KEEP_NONE, 0, ADDS } } },
+        .input = { { pass_on, KEEP_NONE, 0, IN_PLACE }, { sub_grad_b, KEEP_NONE, 0, ADDS } } },
     [OP_MUL] = { .name = "mul", .forward = mul_forward,
         .input = { { mul_grad_a, KEEP(1), 0, ADDS }, { mul_grad_b, KEEP(0), 0, ADDS } } },
     [OP_SCALE] = { .name = "scale", .forward = scale_forward, .input = { { scale_grad, KEEP_NONE, 0, ADDS } } },
     [OP_ADD_SCALED] = { .name = "add_scaled", .forward = add_scaled_forward,
-        .input = { { pass_on, KEEP_NONE, 0, STORES }, { scale_grad, KEEP_NONE, 0, ADDS } } },
+        .input = { { pass_on, KEEP_NONE, 0, IN_PLACE }, { scale_grad, KEEP_NONE, 0, ADDS } } },
     [OP_RELU] = { .name = "relu", .forward = relu_forward, .input = { { relu_grad, KEEP_OUT, 0, ADDS } } },
     [OP_TANH] = { .name = "tanh", .forward = tanh_forward, .input = { { tanh_grad, KEEP_OUT, 0, ADDS } } },
     [OP_EXP] = { .name = "exp", .forward = exp_forward, .input = { { exp_grad, KEEP_OUT, 0, ADDS } } },
@@ -1208,13 +1218,13 @@ const Op ops[OP_KINDS] = {
     [OP_ATTENTION] = { .name = "attention", .forward = attention_forward, .input = {
         { attention_grad, KEEP(0) | KEEP_SAVED, 2, STORES },// four products where forward has two
     }, .flops = attention_flops, .saved = attention_saved, .workspace = attention_workspace },
-    [OP_GELU] = { .name = "gelu", .forward = gelu_forward, .input = { { gelu_grad, KEEP(0), 0, STORES } } },
+    [OP_GELU] = { .name = "gelu", .forward = gelu_forward, .input = { { gelu_grad, KEEP(0), 0, IN_PLACE } } },
     [OP_DROPOUT] = { .name = "dropout", .forward = dropout_forward, .input = { { dropout_grad, KEEP_NONE, 0, ADDS } } },
     [OP_CROSS_ENTROPY] = { .name = "cross_entropy", .forward = cross_entropy_forward,
         .input = { { cross_entropy_grad, KEEP(0) | KEEP_SAVED, 0, STORES } }, .saved = two_per_row },
 
     [OP_MATMUL_ADD] = { .name = "matmul_add", .forward = matmul_add_forward, .input = {
-        { pass_on, KEEP_NONE, 0, STORES },                  // dy: LoRA's path beside the frozen weight
+        { pass_on, KEEP_NONE, 0, IN_PLACE },                // dy: LoRA's path beside the frozen weight
         { matmul_add_grad_h, KEEP(2), 1, STORES },          // dh = s dy B^T
         { matmul_add_grad_B, KEEP(1), 1, STORES },          // dB = s h^T dy
     }, .flops = matmul_add_flops, .workspace = matmul_add_workspace },

@@ -161,28 +161,28 @@ static void linear_back(Paper *p, int block, int kind, bool x_requires)
         bool h_requires = x_requires || !p->lora->freeze_A;
         parameter_grad(p, r * O);                        // dB
         products(p, r, O);
+        kept_done(p, N * r);                             // h: only dB read it
         if (h_requires) {
             activation_grad(p, N * r);                   // dh
             products(p, r, O);
         }
         if (!x_requires) grad_done(p, N * O);            // nothing below wants dy; else the frozen linear takes it over
-        kept_done(p, N * r);                             // h
         if (!p->lora->freeze_A) parameter_grad(p, I * r);// dA
         if (!p->lora->freeze_A) products(p, I, r);
+        if (keeps_x(p, r)) kept_done(p, N * I);          // x: only dA read it
         if (x_requires) activation_grad(p, N * I);       // dx, its part through A
         if (x_requires) products(p, I, r);
-        if (keeps_x(p, r)) kept_done(p, N * I);          // x
         if (h_requires) grad_done(p, N * r);
     }
     if (p->full) {
         parameter_grad(p, O);
         parameter_grad(p, I * O);
         products(p, I, O);
+        kept_done(p, N * I);                             // x: only dW read it
     }
     if (!x_requires) return;                             // the linear itself was not recorded
     if (r == 0) activation_grad(p, N * I);               // dx
     products(p, I, O);
-    if (p->full) kept_done(p, N * I);                    // x
     grad_done(p, N * O);                                 // dy
 }
 
@@ -211,9 +211,7 @@ static void block_back(Paper *p, int block, Flow f)
     residual_back(p, f.middle, f.narrow);
     if (f.narrow) linear_back(p, block, MLP_C_PROJ, f.wide);
     if (f.wide) {
-        activation_grad(p, 4 * NC);
-        kept_done(p, 4 * NC); // gelu's x
-        grad_done(p, 4 * NC);
+        kept_done(p, 4 * NC); // gelu's x; its gradient takes the place of its result's
         linear_back(p, block, C_FC, f.middle);
     }
     if (!f.middle) return;
@@ -307,10 +305,13 @@ Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int
         kept_done(p, N * V);
         kept_done(p, 2 * N);
         grad_done(p, N);
-        if (p->full) parameter_grad(p, V * C);
+        if (p->full) {
+            parameter_grad(p, V * C);
+            head(p);
+            kept_done(p, N * C);
+        }
         activation_grad(p, N * C);
         head(p);
-        if (p->full) kept_done(p, N * C);
         grad_done(p, N * V);
         if (p->full) {
             parameter_grad(p, C);
