@@ -53,7 +53,7 @@ IO = $(basename $(wildcard io/*.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 
-.PHONY: all demo test clean programs tests
+.PHONY: all demo test clean programs tests gdb walk
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -82,6 +82,20 @@ test:
 	@$(MAKE) -s REAL=float tests programs
 	@$(MAKE) -s REAL=double tests
 	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* tests/test_programs.sh
+
+# A small step, stopped in the debugger at its first gradient kernel (gdb/README.md). Built apart: unoptimised, the plain loop.
+GDB = gdb -q
+ifeq ($(DEBUG)$(PLAIN),11)
+gdb: $(BUILD)/gdb/step
+	$(GDB) -x gdb/step.gdb $(GDBFLAGS) $<
+else
+gdb:
+	@$(MAKE) -s --no-print-directory DEBUG=1 PLAIN=1 gdb
+endif
+
+# The functions of the book in the order in which a first step meets them.
+walk:
+	@sh gdb/walk.sh
 
 clean:
 	rm -rf build $(PROGRAMS)
