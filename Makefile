@@ -1,6 +1,8 @@
 # make            the four programs: train, sample, adapter, demo
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
 # make test       all tests that need nothing but a C compiler (under two minutes)
+# make gdb        a small full-then-LoRA step, stopped at its first gradient kernel (gdb/README.md)
+# make walk       the functions of the book in the order in which a first step meets them
 #
 # REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
@@ -81,7 +83,8 @@ demo: all
 test:
 	@$(MAKE) -s REAL=float tests programs
 	@$(MAKE) -s REAL=double tests
-	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* tests/test_programs.sh
+	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* tests/test_programs.sh \
+		tests/test_gdb.sh tests/test_walk.sh
 
 # A small step, stopped in the debugger at its first gradient kernel (gdb/README.md). Built apart: unoptimised, the plain loop.
 GDB = gdb -q
