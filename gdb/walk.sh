@@ -24,6 +24,7 @@ awk '
         if (found[name] != 1) {
             printf "walk: %s is defined in %d files, not in one: gdb/walk.txt is out of date\n", name, found[name] | "cat >&2"
             bad = 1
+            next
         }
         printf "%3d  %-24s %-18s %s\n", ++n, name, place[name], phrase
     }

@@ -114,6 +114,22 @@ if gdb -batch -nx -ex 'python print("yes")' 2> /dev/null | grep -q yes; then
     holds "a node in words" 1 '^\$1 = mean(cross_entropy#23 \[12,1\]) -> mean#24 \[1\]$' words
     holds "a tensor in words" 1 '^\$2 = cross_entropy#23 \[12,1\] requires_grad, its data is gone, |grad| = 0$' words
     holds "arguments in words" 1 '^#0  mean_grad (n=0x[0-9a-f]* mean(cross_entropy#23' start
+
+    # The session of gdb/README.md: its commands, and its lines in their order; addresses and line numbers aside.
+    sed -n '/^## A session/,/^## lldb/p' gdb/README.md | sed -n '/^```$/,/^```$/p' | sed '/^```$/d' > "$dir/readme"
+    general() { sed 's/0x[0-9a-f]*/0x/g; s/\.c:[0-9]*/.c/g'; }
+    sed -n 's/^(gdb) //p' "$dir/readme" > "$dir/session.gdb"
+    session "" output
+    general < "$dir/output" > "$dir/left"
+    grep -v '^(gdb) \|^ *\.\.\.$' "$dir/readme" | general > "$dir/promised"
+    if [ -s "$dir/promised" ]; then ok; else fail "gdb/README.md has no session"; fi
+    while IFS= read -r line; do
+        at=$(grep -nxF -e "$line" "$dir/left" | head -1 | cut -d: -f1)
+        if [ -z "$at" ]; then fail "gdb/README.md: a session does not print, or not in this order: $line"; continue; fi
+        ok
+        sed "1,${at}d" "$dir/left" > "$dir/rest"
+        mv "$dir/rest" "$dir/left"
+    done < "$dir/promised"
 else
     echo "this gdb has no Python: its printing in words is skipped"
 fi
