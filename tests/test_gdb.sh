@@ -79,7 +79,7 @@ for run in with_python without_python; do
         *) set_up="-ex 'set \$\$without_python = 1'" ;;
     esac
     if session "$set_up" $run; then ok; else fail "$run: make gdb ended with an error"; fi
-    if grep -i 'error\|no symbol\|not defined\|undefined\|cannot' "$dir/$run" "$dir/$run.err" > "$dir/errors"; then
+    if grep -i 'error\|no symbol\|not defined\|undefined\|cannot\|\[-W' "$dir/$run" "$dir/$run.err" > "$dir/errors"; then
         fail "$run: gdb complains"
         sed 's/^/     /' "$dir/errors"
     else ok; fi
