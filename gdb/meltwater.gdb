@@ -21,11 +21,16 @@ define grad
   if ($arg0)->grad == 0
     printf "grad: not computed"
   else
-    printf "|grad| = %.4g", norm_of(($arg0)->grad, ($arg0)->size)
+    set $norm = norm_of(($arg0)->grad, ($arg0)->size)
+    printf "|grad| = %.4g", $norm
+    if $norm != $norm
+      printf " (a kernel is about to store it)"
+    end
   end
 end
 document grad
-grad T: the norm of a tensor's gradient, or that there is none. Not computed is not the same as zero.
+grad T: the norm of a tensor's gradient, or that there is none. Not computed is not the same as zero. In this build memory that
+nothing was stored in yet is full of NaN.
 end
 
 define tensor
