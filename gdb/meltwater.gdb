@@ -1,5 +1,5 @@
-# meltwater.gdb - commands for looking at tensors, the tape and the ledger of a program that is stopped. In plain gdb, so that they
-# work in one without Python too; with Python, meltwater.py prints tensors and nodes in words wherever gdb shows one.
+# meltwater.gdb - commands for looking at tensors, the tape and the ledger of a program that is stopped. In plain gdb, so that
+# they work in one without Python too; with Python, meltwater.py prints tensors and nodes in words wherever gdb shows one.
 #
 #     make gdb                                                             stops a small step for you (step.gdb)
 #     gdb -x gdb/meltwater.gdb build/cc-float-debug/train                  any program, built with make DEBUG=1 programs
@@ -10,7 +10,7 @@ set pagination off
 set print thread-events off
 set debuginfod enabled off
 
-# $_strlen is one of gdb's own functions that are written in Python. (without_python: to see the reduced form where Python is there.)
+# $_strlen is one of gdb's own functions that are written in Python. ($without_python: shows the reduced form all the same.)
 if $_isvoid($_strlen) || ! $_isvoid($without_python)
   echo This gdb runs without Python: p *t shows bare fields; use `tensor t`. All commands work.\n
 else
@@ -212,7 +212,8 @@ end
 
 # Inside a kernel of input 0: says what flows through which frozen weight.
 define through
-  printf "through frozen %s %s: dX = f(dY, W) reads W's values; |dY| = %.4g, dX goes to %s %s\n", n->in[1]->name, shape_text(n->in[1]), norm_of(dy, n->out->size), n->in[0]->name, shape_text(n->in[0])
+  printf "through frozen %s %s: dX = f(dY, W) reads W's values; ", n->in[1]->name, shape_text(n->in[1])
+  printf "|dY| = %.4g, dX goes to %s %s\n", norm_of(dy, n->out->size), n->in[0]->name, shape_text(n->in[0])
 end
 document through
 Used by the breakpoints of `stop-frozen`.

@@ -1,6 +1,6 @@
-// step.c - two training steps small enough to be walked through in a debugger: first everything trains, then the base is frozen
-// and adapters on the c_attn of both blocks train. `make gdb` stops it at the first gradient kernel; `make walk` lists its functions
-// in the order in which they are met.
+// step.c - two training steps, small enough for a walk in a debugger: first everything trains, then the base is frozen
+// and adapters on the c_attn of both blocks train. `make gdb` stops it at the first gradient kernel; `make walk` lists its
+// functions in the order in which they are met.
 
 #include "adamw.h"
 #include "transformer.h"
@@ -24,7 +24,7 @@ static void step(const char *what, const int *ids, const int *targets)
     double norm = adamw_step(optimizer, 1e-2);                             // moves what requires grad
     zero_grads(model);                                                     // gradients only add up: free them
     const Counts *c = &tape->counts;
-    printf("%-5s loss %.4f, |g| %.4f; at the base's 9 matrices: %ld dgrad, %ld wgrad, %ld skipped, %ld never recorded; %ld adapter gradients\n",
+    printf("%-5s loss %.4f, |g| %.4f; of 9 matrices: %ld dgrad, %ld wgrad, %ld skipped, %ld never recorded; %ld of adapters\n",
            what, value, norm, c->dgrad, c->wgrad, c->wgrad_skipped, c->wgrad_never_recorded, c->adapter_gradients);
 }
 
@@ -36,7 +36,8 @@ int main(void)
     for (int i = 0; i <= B * T; i++) tokens[i] = text[i] == ' ' ? 0 : text[i] - 'a' + 1;
 
     char error[256];
-    model = transformer_new((Config){ .vocab_size = 27, .block_size = T, .n_layer = 2, .n_head = 2, .n_embd = 8 }, 1337, error, sizeof error);
+    Config config = { .vocab_size = 27, .block_size = T, .n_layer = 2, .n_head = 2, .n_embd = 8 };
+    model = transformer_new(config, 1337, error, sizeof error);
     check(model != NULL, "%s", error);
     tape = tape_new();
 
@@ -46,8 +47,8 @@ int main(void)
     adamw_free(optimizer);                                                 // its moments are those of the whole base
 
     transformer_train_base(model, false);                                  // freezing: one flag for each tensor
-    Adapter *adapter = transformer_add_adapter(model, "lora", (LoraConfig){ .r = 2, .alpha = 4, .targets = 1u << C_ATTN, .last_block = -1 },
-                                               7, error, sizeof error);
+    LoraConfig lora = { .r = 2, .alpha = 4, .targets = 1u << C_ATTN, .last_block = -1 };
+    Adapter *adapter = transformer_add_adapter(model, "lora", lora, 7, error, sizeof error);
     check(adapter != NULL, "%s", error);
     optimizer = adamw_new(model->parameters, model->parameter_count, settings);
     step("LoRA", tokens, tokens + 1);

@@ -1,5 +1,6 @@
 #!/bin/sh
-# walk.sh - prints gdb/walk.txt with the file and line of each function's definition. Run it from the project's root (`make walk`).
+# walk.sh - prints gdb/walk.txt with the file and line of each function's definition; `make walk` runs it, from the project's
+# root.
 # A function that no file defines, or more than one, is an error.
 
 awk '

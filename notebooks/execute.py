@@ -1,5 +1,6 @@
-"""Executes notebooks with nbclient and holds what they hold against what they print: the same cells print, and the same words; numbers
-may differ, and so may plots, and cells that say `// varies`. No path of this machine may stand in an output, and the last cell must end in an assertion.
+"""Executes notebooks with nbclient and compares what they print with what is committed: the same cells, and the same words;
+numbers may differ, and so may plots, and cells that say `// varies`. No path of this machine may stand in an output, and the
+last cell must hold an assertion.
 
     python notebooks/execute.py NOTEBOOK...            checks: exit 1 at the first that does not hold
     python notebooks/execute.py --write NOTEBOOK...    writes the outputs into the notebooks
@@ -26,10 +27,12 @@ def main(arguments):
     for path in map(pathlib.Path, arguments[write:]):
         committed = nbformat.read(path, 4)
         ran = nbformat.read(path, 4)
-        nbclient.NotebookClient(ran, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(path.resolve().parent)}}).execute()
+        place = {"metadata": {"path": str(path.resolve().parent)}}
+        nbclient.NotebookClient(ran, timeout=900, kernel_name="python3", resources=place).execute()
         for cell in ran.cells:
             cell.metadata = {}
-        ran.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        ran.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
         text = nbformat.writes(ran)
         for place in (str(root), str(pathlib.Path.home()) + "/", tempfile.gettempdir() + "/", "/home/", "site-packages"):
             if place in text:
@@ -46,7 +49,7 @@ def main(arguments):
             else:
                 same = [words(o) for o in old.outputs] == [words(o) for o in new.outputs]
             if not same:
-                fail(path, f"a cell prints other words than those that stand there (notebooks/execute.py --write):\n{new.source}\n{new.outputs}")
+                fail(path, f"a cell prints other words than those committed (--write?):\n{new.source}\n{new.outputs}")
         print(f"{path.name}: {len(code)} cells")
 
 

@@ -1,10 +1,10 @@
-"""C in the cells of a notebook: what the notebooks beside this file begin with. Needs a C compiler and make; gnuplot if there is one.
+"""C in the cells of a notebook: the notebooks beside this file begin with it. Needs a C compiler and make, and likes gnuplot.
 
-    %%c NAME [double] [fails]   compiles the cell with the project's own flags, links it with its sources, runs it in build/notebooks and
-                                shows what it prints; NAME becomes that text. Without a `main` the cell is the body of one. `double`: the
-                                build in double. `fails`: it must end with an error, and NAME is what it said.
+    %%c NAME [double] [fails]     compiles the cell with the project's flags and sources, runs it in build/notebooks and shows
+                                  what it prints; NAME becomes that text. Without a `main` the cell is the body of one.
+                                  `double`: the build in double. `fails`: it must end with an error, and NAME is what it said.
     run(cells["NAME"], "double")  runs a cell once more, in the other build
-    table(NAME)                 its lines as dictionaries; the first line names the columns
+    table(NAME)                   its lines as dictionaries; the first line names the columns
     plot({label: [(x, y), ...]}, title, x, y, log="xy")
 """
 
@@ -15,7 +15,7 @@ from IPython.core.magic import register_cell_magic
 from IPython.display import display
 
 root = pathlib.Path(__file__).resolve().parents[1]
-HEAD = "".join(f'#include "{h}.h"\n' for h in ("transformer", "adamw", "predict", "io/training", "io/checkpoint")) + "#include <stdlib.h>\n"
+HEAD = "".join(f'#include "{h}.h"\n' for h in ("transformer", "adamw", "predict", "io/training", "io/checkpoint"))
 
 
 cells = {}  # NAME: the code of each cell that ran
@@ -42,7 +42,8 @@ def run(code, real="float", fails=False):
 @register_cell_magic
 def c(line, cell):
     name, *flags = line.split()
-    cells[name] = HEAD + ("" if "int main(" in cell else "int main(void) {\n") + '#line 2 "cell"\n' + cell + ("" if "int main(" in cell else "\n}\n")
+    begin, end = ("", "") if "int main(" in cell else ("int main(void) {\n", "\n}\n")
+    cells[name] = HEAD + begin + '#line 2 "cell"\n' + cell + end
     text = run(cells[name], "double" if "double" in flags else "float", "fails" in flags)
     print(text, end="")
     get_ipython().user_ns[name] = text
@@ -69,7 +70,8 @@ def text_plot(series, title, x, y, log, width=72, height=16):
         rows[round((y1 - b) / (y1 - y0 or 1) * (height - 1))][round((a - x0) / (x1 - x0 or 1) * (width - 1))] = mark
     ends = [f"{10 ** v if axis in log else v:.4g}" for axis, v in zip("xxyy", (x0, x1, y0, y1))]
     key = ", ".join(f"{'*+o#x@'[i % 6]} {label}" for i, label in enumerate(series))
-    return "\n".join([title, f"{y}: {ends[2]} to {ends[3]}"] + ["|" + "".join(row) for row in rows] + ["+" + "-" * width, f"{x}: {ends[0]} to {ends[1]}    {key}"])
+    frame = ["|" + "".join(row).rstrip() for row in rows] + ["+" + "-" * width]
+    return "\n".join([title, f"{y}: {ends[2]} to {ends[3]}", *frame, f"{x}: {ends[0]} to {ends[1]}    {key}"])
 
 
 def plot(series, title="", x="", y="", log=""):
@@ -78,7 +80,8 @@ def plot(series, title="", x="", y="", log=""):
     if not shutil.which("gnuplot"):
         print(text)
         return
-    script = f'set terminal svg size 680,380 font "sans,12" background "white"\nset title "{title}"\nset xlabel "{x}"\nset ylabel "{y}"\nset key outside bottom horizontal\nset grid\n'
+    script = 'set terminal svg size 680,380 font "sans,12" background "white"\nset key outside bottom horizontal\nset grid\n'
+    script += f'set title "{title}"\nset xlabel "{x}"\nset ylabel "{y}"\n'
     script += "".join(f"set logscale {axis}\n" for axis in log)
     for i, points in enumerate(series.values()):
         script += f"$data{i} << END\n" + "".join(f"{a} {b}\n" for a, b in points) + "END\n"

@@ -1,8 +1,9 @@
 #!/bin/sh
-# The debugger's files: every function they break at exists, and a session in batch mode sees what gdb/README.md promises, with gdb's
-# Python and without. Where gdb is missing, or may not stop a program, only the first part is tested.
+# The debugger's files: every function they break at exists, and a session in batch mode sees what gdb/README.md promises, with
+# gdb's Python and without. Where gdb is missing, or may not run a program, only the first part is tested.
 
-unset MAKEFLAGS MFLAGS MAKELEVEL REAL DEBUG PLAIN PORTABLE SANITIZE # whatever `make test` was called with: gdb has a build of its own
+# Whatever `make test` was called with: gdb has a build of its own.
+unset MAKEFLAGS MFLAGS MAKELEVEL REAL DEBUG PLAIN PORTABLE SANITIZE
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 passed=0
@@ -14,7 +15,7 @@ finish() { echo "$passed passed, $failed failed"; [ $failed -eq 0 ]; exit; }
 breakpoints=$(sed -n 's/^ *t*break  *\([a-z_A-Z0-9]*\).*/\1/p' gdb/*.gdb)
 [ -n "$breakpoints" ] || fail "no breakpoint in gdb/*.gdb"
 for name in $breakpoints; do
-    if grep -q "^[a-zA-Z].*[ *]$name(.*[^;]\$" ./*.c; then ok; else fail "gdb/*.gdb stops at $name, which no file of the book defines"; fi
+    if grep -q "^[a-zA-Z].*[ *]$name(.*[^;]\$" ./*.c; then ok; else fail "gdb/*.gdb stops at $name, which nothing defines"; fi
 done
 
 if ! command -v gdb > /dev/null; then
@@ -70,7 +71,9 @@ section() { sed -n "/^== $1\$/,/^== /p" "$dir/$run"; }
 # holds WHAT COUNT PATTERN SECTION: so many of the section's lines match
 holds() {
     found=$(section "$4" | grep -c -e "$3")
-    if [ "$found" -eq "$2" ]; then ok; else fail "$run: $1: $found lines, not $2, of \`$4' match: $3"; section "$4" | sed 's/^/     /' | head -12; fi
+    if [ "$found" -eq "$2" ]; then ok; return; fi
+    fail "$run: $1: $found lines, not $2, of \`$4' match: $3"
+    section "$4" | sed 's/^/     /' | head -12
 }
 
 for run in with_python without_python; do

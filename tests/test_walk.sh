@@ -14,7 +14,7 @@ finish() { echo "$passed passed, $failed failed"; [ $failed -eq 0 ]; exit; }
 if make -s walk > "$dir/walk" 2> "$dir/errors"; then ok; else fail "make walk: $(cat "$dir/errors")"; fi
 awk '/^ *[0-9]+  / { print $2 }' "$dir/walk" > "$dir/named"
 grep -c . "$dir/named" > "$dir/count"
-if [ "$(cat "$dir/count")" -eq "$(grep -c '^[a-z]' gdb/walk.txt)" ]; then ok; else fail "make walk leaves out lines of gdb/walk.txt"; fi
+if [ "$(cat "$dir/count")" -eq "$(grep -c '^[a-z]' gdb/walk.txt)" ]; then ok; else fail "make walk leaves out lines"; fi
 # file and line are those of the definition
 awk '/^ *[0-9]+  / { split($3, at, ":"); print $2, at[1], at[2] }' "$dir/walk" > "$dir/places"
 while read -r name file line; do
@@ -32,15 +32,18 @@ END
 echo 'int main(void) { return 0; }' > "$dir/empty.c"
 flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O0 -DPLAIN -I. -finstrument-functions -fno-pie -no-pie"
 CC=${CC:-cc}
-if ! command -v nm > /dev/null || ! $CC $flags "$dir/empty.c" "$dir/hook.c" -o "$dir/empty" 2> /dev/null || ! "$dir/empty" 2>&1 | grep -q '^00'; then
+if ! command -v nm > /dev/null || ! $CC $flags "$dir/empty.c" "$dir/hook.c" -o "$dir/empty" 2> /dev/null ||
+    ! "$dir/empty" 2>&1 | grep -q '^00'; then
     echo "$CC cannot report the functions that a program enters, or nm is missing: the order is not tested"
     finish
 fi
-if $CC $flags gdb/step.c tensor.c parallel.c matmul.c autograd.c lora.c transformer.c adamw.c "$dir/hook.c" -o "$dir/step" -lm -lpthread &&
+book="tensor.c parallel.c matmul.c autograd.c lora.c transformer.c adamw.c"
+if $CC $flags gdb/step.c $book "$dir/hook.c" -o "$dir/step" -lm -lpthread &&
     "$dir/step" > "$dir/out" 2> "$dir/entered"; then ok; else fail "the step does not build or run"; fi
 
 # met: each function once, in the order of its first call
-nm "$dir/step" | awk 'NR == FNR { name[$1] = $3; next } !seen[$1]++ && $1 in name { print name[$1] }' - "$dir/entered" > "$dir/met"
+nm "$dir/step" > "$dir/names"
+awk 'NR == FNR { name[$1] = $3; next } !seen[$1]++ && $1 in name { print name[$1] }' "$dir/names" "$dir/entered" > "$dir/met"
 awk 'NR == FNR { named[$1]; next } $1 in named && !seen[$1]++' "$dir/named" "$dir/met" > "$dir/order"
 if diff "$dir/named" "$dir/order" > "$dir/difference"; then ok
 else
