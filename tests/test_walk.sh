@@ -21,6 +21,19 @@ while read -r name file line; do
     if sed -n "${line}p" "$file" | grep -q "[ *]$name("; then ok; else fail "$file:$line does not define $name"; fi
 done < "$dir/places"
 
+# README.md's map: no file of the book includes a later one, and each header says what it is and what to read next
+files=$(sed -n 's/^| `\([a-z]*\)\.h` `\.c` |.*/\1/p' README.md)
+[ "$(echo "$files" | wc -l)" -ge 8 ] || fail "README.md has no map of the book"
+earlier=
+for file in $files; do
+    earlier="$earlier $file"
+    for included in $(sed -n 's/^#include "\(.*\)\.h"$/\1/p' "$file.h" "$file.c"); do
+        case "$earlier " in *" $included "*) ok ;; *) fail "$file includes $included.h, which README.md's map has not yet" ;; esac
+    done
+    if sed -n 1p "$file.h" | grep -q "^// $file.h - ." && sed '/^#ifndef/q' "$file.h" | grep -q '^// Read next: '; then ok
+    else fail "$file.h does not say at its head what it is and what to read next"; fi
+done
+
 cat > "$dir/hook.c" <<'END'
 #include <stdio.h>
 #define HOOK __attribute__((no_instrument_function)) void
