@@ -1,6 +1,8 @@
 # make            the four programs: train, sample, adapter, demo
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
 # make test       all tests that need nothing but a C compiler (under two minutes)
+# make gdb        a small full-then-LoRA step, stopped at its first gradient kernel (gdb/README.md)
+# make walk       the functions of the book in the order in which a first step meets them
 #
 # REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
@@ -53,7 +55,7 @@ IO = $(basename $(wildcard io/*.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 
-.PHONY: all demo test clean programs tests
+.PHONY: all demo test clean programs tests gdb walk
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -81,7 +83,22 @@ demo: all
 test:
 	@$(MAKE) -s REAL=float tests programs
 	@$(MAKE) -s REAL=double tests
-	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* tests/test_programs.sh
+	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* \
+		tests/test_programs.sh tests/test_gdb.sh tests/test_walk.sh
+
+# A small step, stopped in the debugger at its first gradient kernel (gdb/README.md). Built apart: unoptimised, the plain loop.
+GDB = gdb -q
+ifeq ($(DEBUG)$(PLAIN),11)
+gdb: $(BUILD)/gdb/step
+	$(GDB) -x gdb/step.gdb $(GDBFLAGS) $<
+else
+gdb:
+	@$(MAKE) -s --no-print-directory DEBUG=1 PLAIN=1 gdb
+endif
+
+# The functions of the book in the order in which a first step meets them.
+walk:
+	@sh gdb/walk.sh
 
 clean:
 	rm -rf build $(PROGRAMS)

@@ -4,6 +4,8 @@
 //     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + 1e-8)
 //
 // The two moments m and v, each as large as the tensor, exist only for tensors that require grad.
+//
+// Read next: predict.h, or io/training.c, where forward, backward and this make one step.
 
 #ifndef ADAMW_H
 #define ADAMW_H

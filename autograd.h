@@ -18,6 +18,8 @@
 // Ownership: results made on a tape live until tape_clear or tape_free; tensor_drop lets their data go earlier. A result made
 // with `tape` NULL belongs to the caller alone. Token ids and targets stay the caller's and must last until backward ends.
 // Shapes that do not fit are a programmer's mistake: check() names the op and both shapes, and aborts.
+//
+// Read next: autograd.c: record_into, run_backward, one op of your choice, and the op table at its end. Then lora.h.
 
 #ifndef AUTOGRAD_H
 #define AUTOGRAD_H

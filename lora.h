@@ -5,6 +5,8 @@
 // Only A and B train. Their gradients need dL/dy, which reaches this layer through the frozen weights above it, and they pass
 // dL/dx = dy W^T + scale (dy B^T) A^T on to the layers below: through W, though W itself gets no gradient.
 // (Hu et al. 2021, arXiv:2106.09685; A and B here are the transposes of PEFT's lora_A and lora_B, to match GPT-2's W.)
+//
+// Read next: lora.c (linear_apply is all of it), then transformer.h.
 
 #ifndef LORA_H
 #define LORA_H

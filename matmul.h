@@ -2,6 +2,8 @@
 //
 // One function serves forward (X W), the gradient of the input (dY W^T) and the gradient of the weights (X^T dY): strides for
 // rows and columns say which of a matrix's two indices comes first in memory, so a transposed operand costs no copy.
+//
+// Read next: autograd.h, whose gradients are products too.
 
 #ifndef MATMUL_H
 #define MATMUL_H

@@ -9,6 +9,8 @@
 //         for (long i = s.begin; i < s.end; i++) ...
 //     }
 //     parallel_run(double_it, context);
+//
+// Read next: matmul.h.
 
 #ifndef PARALLEL_H
 #define PARALLEL_H

@@ -2,6 +2,8 @@
 //
 // Nothing here runs the engine or shares code with it: the formulas follow one step on paper, op by op, and a test holds them
 // against the ledger to the byte. What a student can learn from them is in predict.c, where each term says which tensor it is.
+//
+// Read next: train.c, or demo.c, which measures what this predicts.
 
 #ifndef PREDICT_H
 #define PREDICT_H

@@ -10,7 +10,7 @@
 // Letters for shapes, in the whole project: B batch, T context (positions), C width (n_embd), H heads, D = C/H head size,
 // V vocabulary, R rank of an adapter, N rows (size / last dimension; B*T in the transformer), I and O inputs and outputs.
 //
-// Read next: matmul.h (the one kernel that takes most of the time), then autograd.h.
+// Read next: parallel.h and matmul.h (the one kernel that takes most of the time), or autograd.h at once.
 
 #ifndef TENSOR_H
 #define TENSOR_H

@@ -1,6 +1,6 @@
 // transformer.h - a GPT-2-shaped language model: configuration, parameters, forward pass, freezing, adapters.
 //
-//     Transformer *model = transformer_new(config, seed);
+//     Transformer *model = transformer_new(config, seed, error, sizeof error);
 //     Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
 //     backward(tape, loss);
 //
@@ -8,6 +8,8 @@
 // logits = ln_f(x) wte^T. Names, shapes and orientation are those of GPT-2 in Hugging Face transformers.
 //
 // model->parameters is the ONE list of tensors: base first, adapters after. Counting, freezing, saving and the optimizer use it.
+//
+// Read next: block_forward in transformer.c, then adamw.h.
 
 #ifndef TRANSFORMER_H
 #define TRANSFORMER_H

@@ -1,0 +1,252 @@
+# meltwater.gdb - commands for looking at tensors, the tape and the ledger of a program that is stopped. In plain gdb, so that
+# they work in one without Python too; with Python, meltwater.py prints tensors and nodes in words wherever gdb shows one.
+#
+#     make gdb                                                             stops a small step for you (step.gdb)
+#     gdb -x gdb/meltwater.gdb build/cc-float-debug/train                  any program, built with make DEBUG=1 programs
+
+set breakpoint pending off
+set confirm off
+set pagination off
+set print thread-events off
+set debuginfod enabled off
+
+# $_strlen is one of gdb's own functions that are written in Python. ($without_python: shows the reduced form all the same.)
+if $_isvoid($_strlen) || ! $_isvoid($without_python)
+  echo This gdb runs without Python: p *t shows bare fields; use `tensor t`. All commands work.\n
+else
+  source gdb/meltwater.py
+end
+
+define grad
+  if ($arg0)->grad == 0
+    printf "grad: not computed"
+  else
+    set $norm = norm_of(($arg0)->grad, ($arg0)->size)
+    printf "|grad| = %.4g", $norm
+    if $norm != $norm
+      printf " (a kernel is about to store it)"
+    end
+  end
+end
+document grad
+grad T: the norm of a tensor's gradient, or that there is none. Not computed is not the same as zero. In this build memory that
+nothing was stored in yet is full of NaN.
+end
+
+define tensor
+  set $t = $arg0
+  printf "%s %s", $t->name, shape_text($t)
+  if $t->requires_grad
+    printf " requires_grad, "
+  else
+    printf " frozen, "
+  end
+  grad $t
+  if $t->data == 0
+    printf ", its data is gone\n"
+  else
+    printf ", |data| = %.4g\n ", norm_of($t->data, $t->size)
+    set $e = 0
+    while $e < $t->size && $e < 8
+      printf " %.4g", $t->data[$e]
+      set $e = $e + 1
+    end
+    if $e < $t->size
+      printf " ..."
+    end
+    printf "\n"
+  end
+end
+document tensor
+tensor T: a tensor's name, shape, flag, gradient, norm, and its first numbers. T is a pointer, without spaces: tensor n->in[1]
+end
+
+# Sets $tape from the argument, or from what `tape` means in this frame.
+define find-tape
+  if $argc == 1
+    set $tape = $arg0
+  else
+    set $tape = tape
+  end
+  if $tape->count == 0
+    printf "  the tape is empty: nothing was recorded yet, or backward has consumed it\n"
+  end
+end
+document find-tape
+Used by `tape` and `flow`.
+end
+
+# Sets $now to the node whose gradients run now: the last one that backward has not consumed; -1 before backward starts.
+define find-now
+  set $now = $tape->count - 1
+  while $now >= 0 && $tape->nodes[$now].out->node == NODE_CONSUMED
+    set $now = $now - 1
+  end
+  if $now >= 0 && $now == $tape->count - 1 && $tape->nodes[$now].out->grad == 0
+    set $now = -1
+  end
+end
+document find-now
+Used by `tape` and `flow`.
+end
+
+define tape
+  if $argc == 1
+    find-tape $arg0
+  else
+    find-tape
+  end
+  find-now
+  set $i = $tape->count - 1
+  while $i >= 0
+    set $node = &$tape->nodes[$i]
+    if $i == $now
+      printf "-> "
+    else
+      printf "   "
+    end
+    printf "#%-3d %-14s -> %-20s %-10s ", $i, ops[$node->op].name, $node->out->name, shape_text($node->out)
+    if $node->out->node == NODE_CONSUMED
+      printf "has run: freed what it kept\n"
+    else
+      grad $node->out
+      set $k = 0
+      set $first = 1
+      while $k < MAX_INPUTS
+        if $node->in[$k] != 0 && ($node->kept & (1 << $k))
+          if $first
+            printf ", keeps"
+            set $first = 0
+          end
+          printf " %s", $node->in[$k]->name
+        end
+        set $k = $k + 1
+      end
+      printf "\n"
+    end
+    set $i = $i - 1
+  end
+end
+document tape
+tape [TAPE]: the recorded nodes, in the order in which backward runs them; -> marks the one that runs now.
+Without an argument it takes what `tape` means in this frame; go `up` where that means nothing.
+end
+
+# One line of `flow`: input $k of node $i.
+define flow-line
+  set $in = $node->in[$k]
+  set $weight = ops[$node->op].weight
+  if $i == $now
+    printf "-> "
+  else
+    printf "   "
+  end
+  printf "#%-3d %-14s d/d %-38s %-9s ", $i, ops[$node->op].name, $in->name, shape_text($in)
+  if ! $in->requires_grad
+    if $in->kind == MEMORY_WEIGHTS || $in->kind == MEMORY_ADAPTERS
+      printf "frozen: no gradient of its own\n"
+      set $frozen = $frozen + 1
+    else
+      printf "ends here: nothing below trains\n"
+    end
+  else
+    if $in->node == NODE_LEAF
+      grad $in
+    else
+      if $in->node == NODE_CONSUMED
+        printf "was used, and freed"
+      else
+        grad $in
+      end
+    end
+    if $k == 0 && $weight != 0 && ! $node->in[$weight]->requires_grad
+      printf "   <- through frozen %s", $node->in[$weight]->name
+      set $through = $through + 1
+    end
+    printf "\n"
+  end
+end
+document flow-line
+Used by `flow`.
+end
+
+define flow
+  if $argc == 1
+    find-tape $arg0
+  else
+    find-tape
+  end
+  find-now
+  set $through = 0
+  set $frozen = 0
+  set $i = $tape->count - 1
+  while $i >= 0
+    set $node = &$tape->nodes[$i]
+    set $k = (int)MAX_INPUTS - 1
+    while $k >= 0
+      if $node->in[$k] != 0
+        flow-line
+      end
+      set $k = $k - 1
+    end
+    set $i = $i - 1
+  end
+  printf "%d gradients flow through frozen weight matrices; %d frozen inputs get none of their own\n", $through, $frozen
+end
+document flow
+flow [TAPE]: every gradient that backward computes, passes on or leaves out, in the order in which it comes to it.
+end
+
+define ledger
+  printf "%-22s %12s %12s %12s\n", "bytes", "live", "own peak", "at the peak"
+  set $k = 0
+  while $k < MEMORY_KINDS
+    printf "%-22s %12ld %12ld %12ld\n", memory_kind_names[$k], ledger.live[$k], ledger.own_peak[$k], ledger.at_peak[$k]
+    set $k = $k + 1
+  end
+  printf "%-22s %12ld %12s %12ld\n", "total", ledger.total, "", ledger.peak
+end
+document ledger
+ledger: the bytes of each kind: now, the most it ever held, and what it held when the total was highest.
+end
+
+# Inside a kernel of input 0: says what flows through which frozen weight.
+define through
+  printf "through frozen %s %s: dX = f(dY, W) reads W's values; ", n->in[1]->name, shape_text(n->in[1])
+  printf "|dY| = %.4g, dX goes to %s %s\n", norm_of(dy, n->out->size), n->in[0]->name, shape_text(n->in[0])
+end
+document through
+Used by the breakpoints of `stop-frozen`.
+end
+
+define stop-frozen
+  break matmul_grad_a if ! n->in[1]->requires_grad
+  commands
+    silent
+    through
+  end
+  break lm_head_grad_x if ! n->in[1]->requires_grad
+  commands
+    silent
+    through
+  end
+  break layernorm_grad_x if ! n->in[1]->requires_grad
+  commands
+    silent
+    through
+  end
+end
+document stop-frozen
+stop-frozen: stops in every kernel that passes a gradient through a frozen weight to what is below it.
+end
+
+define stop-guard
+  break skipped
+  commands
+    silent
+    printf "the guard: %s does not require grad, so nothing is computed for it\n", n->in[input]->name
+  end
+end
+document stop-guard
+stop-guard: stops wherever the guard in backward leaves a gradient out.
+end

@@ -1,0 +1,61 @@
+# meltwater.py - lets gdb print tensors and nodes in words. Loaded by meltwater.gdb where gdb has Python.
+#
+# It reads the program's memory and calls nothing in it, so it works on a core file too. `p/r *t` shows the bare fields.
+
+import array
+import math
+
+import gdb
+
+
+def norm(pointer, count):
+    """sqrt(sum of squares) of `count` floats or doubles."""
+    size = pointer.type.target().sizeof
+    numbers = array.array({4: "f", 8: "d"}[size], bytes(gdb.selected_inferior().read_memory(int(pointer), count * size)))
+    return math.sqrt(math.fsum(x * x for x in numbers))
+
+
+def label(t):
+    """Name and shape; raises ValueError if this is no tensor: a variable that was not set yet."""
+    ndim, size = int(t["ndim"]), int(t["size"])
+    shape = [int(t["shape"][d]) for d in range(ndim)] if 1 <= ndim <= 4 else []
+    if not shape or size != math.prod(shape) or size < 1:
+        raise ValueError
+    return t["name"].string(errors="replace") + " [" + ",".join(map(str, shape)) + "]"
+
+
+def tensor_text(t):
+    text = label(t) + (" requires_grad" if t["requires_grad"] else " frozen")
+    text += ", |data| = %.4g" % norm(t["data"], int(t["size"])) if t["data"] else ", its data is gone"
+    return text + (", |grad| = %.4g" % norm(t["grad"], int(t["size"])) if t["grad"] else ", grad: not computed")
+
+
+def node_text(n):
+    op = gdb.parse_and_eval("ops")[int(n["op"])]["name"].string()
+    inputs = [label(t) + ("" if t["requires_grad"] else " frozen") for t in (n["in"][i] for i in range(3)) if t]
+    return "%s(%s)" % (op, ", ".join(inputs)) + (" -> " + label(n["out"]) if n["out"] else "")
+
+
+class Words:
+    def __init__(self, value, text):
+        self.value, self.text = value, text
+
+    def to_string(self):
+        pointer = self.value.type.strip_typedefs().code == gdb.TYPE_CODE_PTR
+        head = "%#x " % int(self.value) if pointer else ""
+        try:
+            return head + self.text(self.value.dereference() if pointer else self.value)
+        except (ValueError, gdb.error):
+            return head + "(not set yet)" if not pointer or int(self.value) else "NULL"
+
+
+def words(value):
+    """gdb asks this about every value that it shows."""
+    kind = value.type.strip_typedefs()
+    if kind.code == gdb.TYPE_CODE_PTR:
+        kind = kind.target().strip_typedefs()
+    text = {"Tensor": tensor_text, "Node": node_text}.get(kind.tag)
+    return Words(value, text) if text else None
+
+
+gdb.pretty_printers.append(words)

@@ -1,0 +1,141 @@
+#!/bin/sh
+# The debugger's files: every function they break at exists, and a session in batch mode sees what gdb/README.md promises, with
+# gdb's Python and without. Where gdb is missing, or may not run a program, only the first part is tested.
+
+# Whatever `make test` was called with: gdb has a build of its own.
+unset MAKEFLAGS MFLAGS MAKELEVEL REAL DEBUG PLAIN PORTABLE SANITIZE
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+passed=0
+failed=0
+ok() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAIL $1"; }
+finish() { echo "$passed passed, $failed failed"; [ $failed -eq 0 ]; exit; }
+
+breakpoints=$(sed -n 's/^ *t*break  *\([a-z_A-Z0-9]*\).*/\1/p' gdb/*.gdb)
+[ -n "$breakpoints" ] || fail "no breakpoint in gdb/*.gdb"
+for name in $breakpoints; do
+    if grep -q "^[a-zA-Z].*[ *]$name(.*[^;]\$" ./*.c; then ok; else fail "gdb/*.gdb stops at $name, which nothing defines"; fi
+done
+
+if ! command -v gdb > /dev/null; then
+    echo "gdb is not installed: its session is skipped"
+    finish
+fi
+if ! gdb -batch -nx -ex run --args /bin/sh -c : 2> /dev/null | grep -q 'exited normally'; then
+    echo "gdb may not run a program here: its session is skipped"
+    finish
+fi
+
+# All that the commands print, from the first gradient kernel to the end. `say` marks the output's sections.
+cat > "$dir/session.gdb" <<'END'
+define say
+  printf "== %s\n", $arg0
+end
+say "start"
+bt
+tape
+flow
+ledger
+tensor n->in[0]
+printf "ledger.total is %ld\n", ledger.total
+say "words"
+p *n
+p *n->in[0]
+say "frozen"
+continue
+flow
+tape
+tensor n->in[1]
+END
+# One by one: in a loop, gdb would run the breakpoints' own commands only after its end.
+for round in 1 2 3 4 5 6 7 8 9 10 11; do echo continue; done >> "$dir/session.gdb"
+cat >> "$dir/session.gdb" <<'END'
+say "guard"
+stop-guard
+continue
+say "last"
+delete
+tbreak adamw_step
+continue
+tensor optimizer->parameters[optimizer->count-1]
+tensor optimizer->parameters[optimizer->count-2]
+tensor optimizer->parameters[0]
+say "end"
+continue
+END
+
+session() { make -s gdb GDB="gdb -batch -nx $1" GDBFLAGS="-x $dir/session.gdb" > "$dir/$2" 2> "$dir/$2.err"; }
+# section NAME: what was printed in it
+section() { sed -n "/^== $1\$/,/^== /p" "$dir/$run"; }
+# holds WHAT COUNT PATTERN SECTION: so many of the section's lines match
+holds() {
+    found=$(section "$4" | grep -c -e "$3")
+    if [ "$found" -eq "$2" ]; then ok; return; fi
+    fail "$run: $1: $found lines, not $2, of \`$4' match: $3"
+    section "$4" | sed 's/^/     /' | head -12
+}
+
+for run in with_python without_python; do
+    case $run in
+        with_python) set_up= ;;
+        *) set_up="-ex 'set \$\$without_python = 1'" ;;
+    esac
+    if session "$set_up" $run; then ok; else fail "$run: make gdb ended with an error"; fi
+    if grep -i 'error\|no symbol\|not defined\|undefined\|cannot\|\[-W' "$dir/$run" "$dir/$run.err" > "$dir/errors"; then
+        fail "$run: gdb complains"
+        sed 's/^/     /' "$dir/errors"
+    else ok; fi
+
+    holds "it stops in the mean's gradient" 1 '^#0  mean_grad ' start
+    holds "called by backward" 1 '^#[0-9]*  .* backward (' start
+    holds "called by the step" 1 '^#[0-9]*  .*in step (what=.*"full"' start
+    holds "tape: no node has run" 0 'has run' start
+    holds "tape: the last node is at work" 1 '^-> #24  mean  *-> mean#24' start
+    holds "tape: 25 nodes" 25 '^..  *#[0-9].* -> \|^-> #24.* -> ' start
+    holds "flow: nothing is frozen" 1 '^0 gradients flow through frozen weight matrices; 0 frozen inputs' start
+    holds "a gradient that is not there is not called zero" 1 'd/d transformer.wpe.weight .*grad: not computed$' start
+    holds "ledger: the weights' bytes, 2024 floats" 1 '^weights  *8096  *8096  *8096$' start
+    holds "ledger: the total" 1 "^total  *$(section start | sed -n 's/^ledger.total is //p') " start
+
+    holds "the first frozen weight is the head" 1 '^through frozen transformer.wte.weight \[27,8\]' frozen
+    holds "9 matrices, 8 of them with something that trains below" 8 '^through frozen .*\(wte\|attn\|mlp\)' frozen
+    holds "and 4 layernorms" 4 '^through frozen .*ln_' frozen
+    holds "not the lowest c_attn" 0 '^through frozen transformer.h.0.attn.c_attn' frozen
+    holds "flow" 1 '^8 gradients flow through frozen weight matrices; 23 frozen inputs get none of their own$' frozen
+    holds "tape: two nodes have run" 2 'has run' frozen
+    holds "tensor: the frozen weight" 1 '^transformer.wte.weight \[27,8\] frozen, grad: not computed, |data| = 0' frozen
+    holds "the guard, after the last of them" 1 '^the guard: linear#2 does not require grad' guard
+    holds "B has a gradient" 1 '^lora.h.1.attn.c_attn.B \[2,24\] requires_grad, |grad| = 0\.[0-9]*[1-9]' last
+    holds "A's is computed, and zero" 1 '^lora.h.1.attn.c_attn.A \[8,2\] requires_grad, |grad| = 0, ' last
+    holds "a frozen weight's is not computed" 1 '^transformer.wte.weight \[27,8\] frozen, grad: not computed' last
+    holds "the program ends well" 1 'exited normally' end
+done
+
+run=with_python
+if gdb -batch -nx -ex 'python print("yes")' 2> /dev/null | grep -q yes; then
+    holds "a node in words" 1 '^\$1 = mean(cross_entropy#23 \[12,1\]) -> mean#24 \[1\]$' words
+    holds "a tensor in words" 1 '^\$2 = cross_entropy#23 \[12,1\] requires_grad, its data is gone, |grad| = 0$' words
+    holds "arguments in words" 1 '^#0  mean_grad (n=0x[0-9a-f]* mean(cross_entropy#23' start
+
+    # The session of gdb/README.md: its commands, and its lines in their order; addresses and line numbers aside.
+    sed -n '/^## A session/,/^## lldb/p' gdb/README.md | sed -n '/^```$/,/^```$/p' | sed '/^```$/d' > "$dir/readme"
+    general() { sed 's/0x[0-9a-f]*/0x/g; s/\.c:[0-9]*/.c/g'; }
+    sed -n 's/^(gdb) //p' "$dir/readme" > "$dir/session.gdb"
+    session "" output
+    general < "$dir/output" > "$dir/left"
+    grep -v '^(gdb) \|^ *\.\.\.$' "$dir/readme" | general > "$dir/promised"
+    if [ -s "$dir/promised" ]; then ok; else fail "gdb/README.md has no session"; fi
+    while IFS= read -r line; do
+        at=$(grep -nxF -e "$line" "$dir/left" | head -1 | cut -d: -f1)
+        if [ -z "$at" ]; then fail "gdb/README.md: a session does not print, or not in this order: $line"; continue; fi
+        ok
+        sed "1,${at}d" "$dir/left" > "$dir/rest"
+        mv "$dir/rest" "$dir/left"
+    done < "$dir/promised"
+else
+    echo "this gdb has no Python: its printing in words is skipped"
+fi
+run=without_python
+holds "without Python: bare fields" 1 'op = OP_MEAN' words
+finish
