@@ -3,6 +3,8 @@
 # make test       all tests that need nothing but a C compiler (under two minutes)
 # make gdb        a small full-then-LoRA step, stopped at its first gradient kernel (gdb/README.md)
 # make walk       the functions of the book in the order in which a first step meets them
+# make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
+#                 PYTHON=... has it, llm.c (LLMC=DIR) and a training on a text (DATA=FILE)
 #
 # REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
@@ -55,7 +57,7 @@ IO = $(basename $(wildcard io/*.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 
-.PHONY: all demo test clean programs tests gdb walk
+.PHONY: all bench demo gdb test clean programs tests walk
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -73,6 +75,10 @@ $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
 
 $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+
+# One counts the calls of malloc, one runs the bench.
+$(BUILD)/test_bytes: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
+$(BUILD)/test_bench: | $(BUILD)/bench/bench
 
 tests: $(TESTS)
 
@@ -99,6 +105,14 @@ endif
 # The functions of the book in the order in which a first step meets them.
 walk:
 	@sh gdb/walk.sh
+
+# llm.c's program is compiled with the options of its own Makefile.
+PYTHON ?= $(firstword $(wildcard build/venv/bin/python) python3)
+bench: $(BUILD)/bench/bench
+	$(if $(PLAIN),,@$(MAKE) -s PLAIN=1 $(BUILD)-plain/bench/bench)
+	$(if $(LLMC),$(CC) -Ofast -march=native -fopenmp -DOMP -w -I'$(LLMC)' bench/llmc.c -o $(BUILD)/bench/llmc -lm)
+	@$(BUILD)/bench/bench --python '$(PYTHON)' $(if $(PLAIN),,--plain $(BUILD)-plain/bench/bench) \
+	    $(if $(LLMC),--llmc $(BUILD)/bench/llmc) $(if $(DATA),--data '$(DATA)')
 
 clean:
 	rm -rf build $(PROGRAMS)

@@ -175,14 +175,16 @@ void memory_release_pool(void)
 
 // ------------------------------------------------------------------------------------------------------------------- tensor
 
-// Headers are recycled too: a step makes and drops some hundred of them.
-static Tensor *spare_headers[256];
-static int spare_count;
+// Headers are recycled too: a step makes and drops some hundred of them, more the deeper the model is.
+typedef struct SpareHeader { struct SpareHeader *next; } SpareHeader;
+static SpareHeader *spare_headers;
 
 static Tensor *header_new(const char *name, MemoryKind kind, real *buffer, int ndim, const int *shape)
 {
     check(ndim >= 1 && ndim <= MAX_DIMS, "%s: a tensor has 1 to %d dimensions, not %d", name, MAX_DIMS, ndim);
-    Tensor *t = spare_count > 0 ? spare_headers[--spare_count] : malloc(sizeof *t);
+    Tensor *t = (Tensor *)(void *)spare_headers;
+    if (t != NULL) spare_headers = spare_headers->next;
+    else t = malloc(sizeof *t);
     if (t == NULL) { fprintf(stderr, "out of memory: no room for the tensor %s\n", name); exit(1); }
     *t = (Tensor){ .ndim = ndim, .size = 1, .kind = kind, .holders = 1, .node = NODE_LEAF };
     snprintf(t->name, sizeof t->name, "%s", name);
@@ -283,8 +285,9 @@ void tensor_free(Tensor *t)
 {
     tensor_drop_grad(t);
     if (t->holders > 0) memory_give(t->kind, t->data, t->size);
-    if (spare_count < (int)(sizeof spare_headers / sizeof *spare_headers)) spare_headers[spare_count++] = t;
-    else free(t);
+    SpareHeader *spare = (SpareHeader *)(void *)t;
+    spare->next = spare_headers;
+    spare_headers = spare;
 }
 
 bool same_shape(const Tensor *a, const Tensor *b)

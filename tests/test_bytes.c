@@ -1,0 +1,162 @@
+// test_bytes.c - what the ledger says, held against what others see: the calls of malloc, and the process's resident size.
+// Linked with --wrap (see the Makefile), so that the functions below stand in for those of libc wherever the engine calls them.
+
+#include "adamw.h"
+#include "io/training.h"
+#include "tests/test.h"
+
+#include <stdlib.h>
+
+static long calls; // of malloc and its like
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+
+void *__wrap_malloc(size_t size) { calls++; return __real_malloc(size); }
+void *__wrap_calloc(size_t count, size_t size) { calls++; return __real_calloc(count, size); }
+void *__wrap_realloc(void *old, size_t size) { calls++; return __real_realloc(old, size); }
+void *__wrap_aligned_alloc(size_t alignment, size_t size) { calls++; return __real_aligned_alloc(alignment, size); }
+
+// The ways to train that differ in what they hold.
+static const struct { const char *name; unsigned targets; bool recompute; double dropout; } ways[] = {
+    { "full", 0, false, 0 }, { "full, recompute, dropout", 0, true, 0.1 }, { "LoRA c_attn", 1u << C_ATTN, false, 0 },
+    { "LoRA all", (1u << LINEARS) - 1, false, 0.1 }, { "LoRA all, recompute", (1u << LINEARS) - 1, true, 0 },
+};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+typedef struct Run { Transformer *model; Tape *tape; AdamW *optimizer; Text text; int B, batch[2 * 4096]; } Run;
+
+static void run_begin(Run *run, int way, Config config, int B)
+{
+    char error[256];
+    config.dropout = ways[way].dropout;
+    *run = (Run){ .model = transformer_new(config, 1, error, sizeof error), .tape = tape_new(), .B = B };
+    if (ways[way].targets != 0) {
+        transformer_train_base(run->model, false);
+        const LoraConfig lora = { .r = 4, .alpha = 8, .targets = ways[way].targets, .last_block = -1 };
+        transformer_add_adapter(run->model, "adapter", lora, 2, error, sizeof error);
+    }
+    run->model->recompute = ways[way].recompute;
+    run->optimizer = adamw_new(run->model->parameters, run->model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0.1, 1 });
+    static int tokens[1000];
+    for (int i = 0; i < 1000; i++) tokens[i] = i * i % config.vocab_size;
+    run->text = (Text){ .tokens = tokens, .count = 1000, .train_count = 900 };
+}
+
+static void run_step(Run *run, long step)
+{
+    training_step(run->model, run->tape, run->optimizer, &run->text, run->B, 3, step, 1e-3, run->batch);
+}
+
+static void run_end(Run *run)
+{
+    tape_free(run->tape);
+    adamw_free(run->optimizer);
+    transformer_free(run->model);
+}
+
+TEST(a_training_step_calls_no_malloc)
+{
+    static Run run;
+    static const int depths[] = { 1, 4, 24 };
+    for (int way = 0; way < WAYS; way++)
+        for (int d = 0; d < 3; d++)
+            for (int threads = 1; threads <= 3; threads += 2) {
+                parallel_set_threads(threads);
+                long before = calls;
+                run_begin(&run, way, (Config){ 11, 8, depths[d], 2, 16, 0 }, 2);
+                EXPECT(calls - before > 5, "a new model made only %ld calls: they are not counted", calls - before);
+                for (int step = 0; step < 2; step++) run_step(&run, step);
+                before = calls;
+                for (int step = 2; step < 5; step++) run_step(&run, step);
+                EXPECT(calls == before, "%s, %d blocks, %d threads: %ld calls in three steps", ways[way].name, depths[d],
+                       threads, calls - before);
+                run_end(&run);
+            }
+}
+
+TEST(a_character_calls_no_malloc)
+{
+    static Run run;
+    int tokens[1 + 24] = { 0 };
+    run_begin(&run, 0, (Config){ 11, 8, 4, 2, 16, 0 }, 2);
+    generate(run.model, tokens, 1, 12, 0.8, 0, 1); // every length of context once
+    long before = calls;
+    generate(run.model, tokens, 1, 24, 0.8, 0, 1);
+    EXPECT(calls == before, "%ld calls for 24 characters", calls - before);
+    run_end(&run);
+}
+
+// --------------------------------------------------------------------------------------------------- what the system says
+
+#if defined __SANITIZE_ADDRESS__
+#define SANITIZED 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+static const Config wide = { 65, 64, 4, 4, 32, 0 };
+enum { WIDE_B = 32 };
+
+// In a process that does nothing else: prints the resident peak, and the most that the ledger and its pool ever held together.
+static int child(int way)
+{
+    static Run run;
+    if (way >= 0) {
+        run_begin(&run, way, wide, WIDE_B);
+        for (int step = 0; step < 2; step++) run_step(&run, step);
+    }
+    printf("%ld %ld\n", resident_peak(), ledger.total + ledger.pool); // the pool only grows: this is the most
+    return 0;
+}
+
+#ifndef SANITIZED // that holds memory of its own
+static bool ask_child(const char *program, int way, long *resident, long *known)
+{
+    char command[512];
+    snprintf(command, sizeof command, "'%s' %d", program, way);
+    FILE *pipe = popen(command, "r");
+    if (pipe == NULL) return false;
+    bool read = fscanf(pipe, "%ld %ld", resident, known) == 2;
+    return pclose(pipe) == 0 && read;
+}
+
+static const char *self;
+
+TEST(the_ledger_explains_the_process)
+{
+    long empty, nothing;
+    bool answered = ask_child(self, -1, &empty, &nothing);
+    EXPECT(answered && empty > 0 && nothing == 0, "an empty process: resident %ld, ledger %ld", empty, nothing);
+    for (int way = 0; way < WAYS && answered; way++) {
+        long resident, known;
+        answered = ask_child(self, way, &resident, &known);
+        EXPECT(answered, "%s: the child ended early", ways[way].name);
+        double bound = 0.05 * (double)known > 2e6 ? 0.05 * (double)known : 2e6;
+        EXPECT(fabs((double)(resident - empty - known)) <= bound,
+               "%s: resident %ld, less an empty process's %ld; the ledger and its pool hold %ld", ways[way].name, resident,
+               empty, known);
+        EXPECT(known > 8000000, "%s: %ld bytes are too few to tell", ways[way].name, known);
+    }
+}
+#endif
+
+int main(int argc, char **argv)
+{
+    if (argc == 2) return child(atoi(argv[1]));
+    RUN(a_training_step_calls_no_malloc);
+    RUN(a_character_calls_no_malloc);
+#ifndef SANITIZED
+    self = argv[0];
+    RUN(the_ledger_explains_the_process);
+#endif
+    return test_summary();
+}
