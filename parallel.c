@@ -1,28 +1,27 @@
-// parallel.c - see parallel.h. A pool of threads that wait for the next round: they look for a short while, then let others run
-// in between, and then sleep.
+// parallel.c - see parallel.h. A pool of threads that wait for the next round, and a caller that waits for its end: they look
+// for a short while, and then sleep.
 
 #include "parallel.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-// How often a waiting thread looks before it lets others run, about ten microseconds, longer than most gaps between two
-// kernels: to yield at once would hand the core to any process in the background for a whole time slice. Then, how often it
-// lets others run before it sleeps.
-enum { LOOKS = 10000, YIELDS = 100 };
+// How often a waiting thread looks before it sleeps: about ten microseconds, longer than most gaps between two kernels. To
+// yield instead would hand the core to any process in the background for a whole time slice.
+enum { LOOKS = 10000 };
 
 static int threads;                         // parts per kernel; 0: not chosen yet
 static int workers;                         // threads started so far, beside the caller; worker w computes part w + 1
 static atomic_uint rounds[MAX_THREADS];     // raised once for every round in which worker w has a part
 static atomic_int unfinished;               // workers that have not ended their part of this round
-static atomic_int sleepers;
+static atomic_int sleepers;                 // workers that sleep, or are about to
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER, done = PTHREAD_COND_INITIALIZER;
+static atomic_int caller_sleeps;            // or is about to
 
 // What this round computes: written before `rounds` is raised, read after.
 static void (*round_work)(void *context, Part part);
@@ -44,10 +43,6 @@ static void *worker(void *argument)
     for (unsigned seen = 0;; seen++) {
         for (int look = 0; atomic_load_explicit(&rounds[index], memory_order_acquire) == seen; look++) {
             if (look < LOOKS) continue;
-            if (look < LOOKS + YIELDS) {
-                sched_yield();
-                continue;
-            }
             pthread_mutex_lock(&mutex);
             atomic_fetch_add(&sleepers, 1);
             while (atomic_load(&rounds[index]) == seen) pthread_cond_wait(&wake, &mutex);
@@ -55,7 +50,11 @@ static void *worker(void *argument)
             pthread_mutex_unlock(&mutex);
         }
         round_work(round_context, (Part){ index + 1, round_parts });
-        atomic_fetch_sub_explicit(&unfinished, 1, memory_order_release);
+        if (atomic_fetch_sub(&unfinished, 1) == 1 && atomic_load(&caller_sleeps)) {
+            pthread_mutex_lock(&mutex);
+            pthread_cond_signal(&done);
+            pthread_mutex_unlock(&mutex);
+        }
     }
     return NULL;
 }
@@ -104,8 +103,13 @@ void parallel_run(void (*work)(void *context, Part part), void *context)
         pthread_mutex_unlock(&mutex);
     }
     work(context, (Part){ 0, parts });
-    for (int look = 0; atomic_load_explicit(&unfinished, memory_order_acquire) > 0; look++)
-        if (look >= LOOKS) sched_yield();
+    for (int look = 0; look < LOOKS; look++)
+        if (atomic_load_explicit(&unfinished, memory_order_acquire) == 0) return;
+    pthread_mutex_lock(&mutex);
+    atomic_store(&caller_sleeps, 1);
+    while (atomic_load(&unfinished) > 0) pthread_cond_wait(&done, &mutex);
+    atomic_store(&caller_sleeps, 0);
+    pthread_mutex_unlock(&mutex);
 }
 
 void parallel_run_serial(void (*work)(void *context, Part part), void *context)
