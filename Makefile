@@ -5,6 +5,7 @@
 # make walk       the functions of the book in the order in which a first step meets them
 # make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
 #                 PYTHON=... has it, llm.c (LLMC=DIR) and a training on a text (DATA=FILE)
+# make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
 #
 # REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
@@ -56,8 +57,10 @@ BOOK = tensor parallel matmul autograd lora transformer adamw predict
 IO = $(basename $(wildcard io/*.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))
+NUMBERS = $(foreach q,$(QUESTIONS),$(firstword $(subst _, ,$(notdir $q)))) # q01, q02, ...
 
-.PHONY: all bench demo gdb test clean programs tests walk
+.PHONY: all bench demo gdb test clean programs questions tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -113,6 +116,14 @@ bench: $(BUILD)/bench/bench
 	$(if $(LLMC),$(CC) -Ofast -march=native -fopenmp -DOMP -w -I'$(LLMC)' bench/llmc.c -o $(BUILD)/bench/llmc -lm)
 	@$(BUILD)/bench/bench --python '$(PYTHON)' $(if $(PLAIN),,--plain $(BUILD)-plain/bench/bench) \
 	    $(if $(LLMC),--llmc $(BUILD)/bench/llmc) $(if $(DATA),--data '$(DATA)')
+
+# q07 runs the program whose name begins with q07_.
+$(NUMBERS):
+	@$(MAKE) -s $(filter $(BUILD)/experiments/$@_%,$(QUESTIONS))
+	@$(filter $(BUILD)/experiments/$@_%,$(QUESTIONS))
+
+questions: $(QUESTIONS)
+	@sh tests/run.sh $(sort $^)
 
 clean:
 	rm -rf build $(PROGRAMS)

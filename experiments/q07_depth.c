@@ -1,0 +1,70 @@
+// q07_depth.c - why can a few adapters be slower than training whole layers?
+//
+// The same adapter on the top block alone, on the bottom block alone, on all of them, and, against these, the whole top block
+// trained without any adapter. What counts is how far down the lowest trainable tensor lies, not how many numbers train.
+// Asked in LlamaFactory#5398: 16 million numbers in adapters took longer than 2.6 billion in the last layers.
+// Look at: record_into in autograd.c: an op whose inputs do not require grad leaves no node, so backward ends by itself.
+
+#include "tiny.h"
+
+enum { BLOCKS = 4, WIDTH = 64, REPEATS = 5, RUNS = 4 };
+enum { TOP_ADAPTER, BOTTOM_ADAPTER, ALL_ADAPTERS, TOP_BLOCK };
+static const char *const names[RUNS] = { "adapter on the top block", "adapter on the bottom block", "adapters on all blocks", "the whole top block, no adapter" };
+
+typedef struct Cost { long trainable, dgrad, backward_flops, kept; double ms; } Cost;
+
+static Cost measure(Transformer *model, const Text *text)
+{
+    Cost cost = { .trainable = transformer_trainable_size(model), .ms = INFINITY };
+    Tape *tape = tape_new();
+    for (int i = 0; i < REPEATS; i++) {
+        tape->counts = (Counts){ 0 };
+        tape_clear(tape);
+        memory_reset_peaks();
+        double start = seconds_now();
+        forward_backward(model, tape, text);
+        cost.ms = fmin(cost.ms, 1e3 * (seconds_now() - start));
+        zero_grads(model);
+    }
+    cost.dgrad = tape->counts.dgrad;
+    cost.backward_flops = counts_phase(&tape->counts, PHASE_DGRAD).flops + counts_phase(&tape->counts, PHASE_WGRAD).flops;
+    cost.kept = ledger.own_peak[MEMORY_KEPT_ACTIVATIONS];
+    tape_free(tape);
+    return cost;
+}
+
+int main(void)
+{
+    question("Fewer numbers to train: is a step always faster?");
+    predict("17 matrices can pass a gradient on. How many do, with one adapter on top, or one at the bottom?");
+
+    Text text = tiny_text("builtin:tales");
+    Transformer *model = tiny_model(&text, BLOCKS, WIDTH, 1);
+    Cost cost[RUNS];
+    printf("  %-32s %10s %10s %16s %10s %8s\n", "", "trainable", "passed on", "backward, MFLOP", "kept, KB", "ms");
+    for (int run = 0; run < RUNS; run++) {
+        LoraConfig lora = { .r = 4, .alpha = 8, .targets = 1u << C_ATTN, .last_block = run == BOTTOM_ADAPTER ? 0 : -1,
+                            .first_block = run == TOP_ADAPTER ? BLOCKS - 1 : 0 };
+        Adapter *adapter = NULL;
+        if (run != TOP_BLOCK) adapter = attach(model, lora, 1);
+        else for (int i = 0; i < model->base_count; i++) // the base is frozen by now
+            model->parameters[i]->requires_grad = strstr(model->parameters[i]->name, "transformer.h.3.") != NULL;
+        cost[run] = measure(model, &text);
+        printf("  %-32s %10ld %10ld %16.1f %10.0f %8.2f\n", names[run], cost[run].trainable, cost[run].dgrad, 1e-6 * (double)cost[run].backward_flops,
+               1e-3 * (double)cost[run].kept, cost[run].ms);
+        if (adapter != NULL) transformer_remove_adapter(model, adapter);
+    }
+    const Cost *top = &cost[TOP_ADAPTER], *bottom = &cost[BOTTOM_ADAPTER], *block = &cost[TOP_BLOCK], *all = &cost[ALL_ADAPTERS];
+
+    why("The gradient must come down to the lowest trainable tensor, through everything above it; and each op on",
+        "the way keeps what its own gradient reads. Below that tensor nothing is recorded, kept or computed.");
+    finding(top->trainable == bottom->trainable, "top and bottom adapter have equally many numbers");
+    finding(top->dgrad == 4 && bottom->dgrad == 16, "top: 4 of 17 matrices pass a gradient on; bottom: 16");
+    finding(bottom->backward_flops > 3 * top->backward_flops && 2 * bottom->kept > 5 * top->kept, "bottom: more than 3 times the work of backward, 2.5 times the kept bytes");
+    finding(all->dgrad == bottom->dgrad, "adapters on all blocks pass on no more than the lowest alone requires");
+    finding(block->trainable > 5 * all->trainable && block->backward_flops < all->backward_flops,
+            "the whole top block: more than 5 times the numbers of all adapters, and yet less work");
+    transformer_free(model);
+    text_free(&text);
+    return answered();
+}

@@ -1,0 +1,83 @@
+// q12_alpha.c - what is alpha, and why divide it by r, or by its square root?
+//
+// A transformer that knows tales learns to tell them as a pirate would, with adapters of rank 1 to 32, at one learning rate.
+// y = x W + s (x A) B with s constant, s = alpha / r, and s = alpha / sqrt(r), all equal at r = 8. Bounds hold over three seeds.
+// Asked in microsoft/LoRA#101, bitsandbytes#762. Look at: transformer_add_adapter in transformer.c, where scale is set.
+
+#include "tiny.h"
+
+enum { BLOCKS = 2, WIDTH = 32, BASE_STEPS = 150, STEPS = 60, RANKS = 4, RULES = 3, MIDDLE = 8 };
+enum { CONSTANT, BY_R, BY_ROOT };
+static const int ranks[RANKS] = { 1, 4, 8, 32 };
+static const char *const rules[RULES] = { "s constant", "s = alpha / r", "s = alpha / sqrt(r)" };
+
+static LoraConfig config(int rule, int r)
+{
+    double s = 2, alpha = rule == BY_R ? s * MIDDLE : rule == BY_ROOT ? s * sqrt(MIDDLE) : s * r;
+    return (LoraConfig){ .r = r, .alpha = alpha, .targets = (1u << LINEARS) - 1, .last_block = -1, .rank_stabilized = rule == BY_ROOT };
+}
+
+// |s A B|, over all layers.
+static double change(const Adapter *adapter)
+{
+    double squares = 0;
+    for (int i = 0; i < BLOCKS * LINEARS; i++) {
+        const Lora *lora = &adapter->lora[i];
+        Tensor *AB = op_matmul(NULL, lora->A, lora->B);
+        squares += pow((double)lora->scale * norm_of(AB->data, AB->size), 2);
+        tensor_drop(AB);
+    }
+    return sqrt(squares);
+}
+
+int main(void)
+{
+    question("What does alpha do, and why is it divided by r?");
+    predict("From r = 1 to 32 with s constant: how many times larger is the change |s A B| after training?");
+
+    Text tales = tiny_text("builtin:tales"), pirate = tiny_text("builtin:pirate");
+    bool doubles = true, grows = true, too_much = true, even = true;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        Transformer *model = tiny_model(&tales, BLOCKS, WIDTH, seed);
+        train(model, &tales, BASE_STEPS, 5e-3, seed);
+        if (seed == 1) printf("  %-22s %14s %14s %14s %14s\n", "|s A B|, loss", "r = 1", "r = 4", "r = 8", "r = 32");
+        double norm[RULES][RANKS], first[2];
+        for (int rule = 0; rule < RULES; rule++) {
+            if (seed == 1) printf("  %-22s", rules[rule]);
+            for (int r = 0; r < RANKS; r++) {
+                Adapter *adapter = attach(model, config(rule, ranks[r]), seed);
+                double loss = train(model, &pirate, STEPS, 3e-3, seed);
+                norm[rule][r] = change(adapter);
+                if (seed == 1) printf(" %7.2f, %5.3f", norm[rule][r], loss);
+                transformer_remove_adapter(model, adapter);
+            }
+            if (seed == 1) printf("\n");
+        }
+        for (int twice = 0; twice < 2; twice++) { // one step, with alpha and with twice as much
+            LoraConfig lora = config(BY_R, 8);
+            lora.alpha *= 1 + twice;
+            Adapter *adapter = attach(model, lora, seed);
+            train(model, &pirate, 1, 3e-3, seed);
+            first[twice] = change(adapter);
+            transformer_remove_adapter(model, adapter);
+        }
+        if (seed == 1) measured("one step with alpha, with twice alpha: |s A B|", "%.4f, %.4f", first[0], first[1]);
+        double constant = norm[CONSTANT][RANKS - 1] / norm[CONSTANT][0], by_r = norm[BY_R][RANKS - 1] / norm[BY_R][0], root = norm[BY_ROOT][RANKS - 1] / norm[BY_ROOT][0];
+        measured("|s A B| at r = 32 over r = 1, by the three rules", "%.2f, %.2f, %.2f (seed %d)", constant, by_r, root, (int)seed);
+        doubles &= fabs(first[1] / first[0] - 2) < 1e-3;
+        grows &= constant > 1.4;
+        too_much &= by_r < 0.7;
+        even &= root > 0.7 && root < 1.4;
+        transformer_free(model);
+    }
+
+    why("Adam moves each number of B by about the learning rate, however small its gradient: s is then a factor of the",
+        "step. |A B| grows with r, but less than r does: alpha / r overcorrects, alpha / sqrt(r) comes out about even.");
+    finding(doubles, "twice alpha, twice the first step of s A B: under Adam alpha acts as a factor of the learning rate");
+    finding(grows, "s constant: the change at r = 32 is more than 1.4 times that at r = 1, over three seeds");
+    finding(too_much, "alpha / r does not keep it even, as is often said: at r = 32 it is less than 0.7 of r = 1's, over three seeds");
+    finding(even, "alpha / sqrt(r) does, between 0.7 and 1.4, over three seeds");
+    text_free(&tales);
+    text_free(&pirate);
+    return answered();
+}
