@@ -47,11 +47,12 @@ int main(void)
     measured("first layer's gradient, middle frozen", "|dW1| = %.6f", norm_of(frozen.first, WIDTH * WIDTH));
     measured("largest difference between the two", "%g", difference);
 
-    why("dX = dY W^T reads the VALUES of W, which freezing leaves alone; only dW = X^T dY is not computed.",
+    why("dX = dY W^T reads the VALUES of W, which freezing leaves alone; only dW = X^T dY is not computed. "
         "(The lowest layer's input needs no gradient: hence one input gradient fewer than layers.)");
     finding(all.of == 3 && all.through == 2, "all train: 3 weight gradients, 2 input gradients");
     finding(frozen.of == 2 && frozen.through == 2, "middle frozen: one weight gradient fewer, as many input gradients");
     finding(all.middle && !frozen.middle, "the frozen weight's own gradient is not computed at all");
-    finding(norm > 0 && memcmp(all.first, frozen.first, sizeof all.first) == 0, "the first layer's gradient is the same to the last bit");
+    finding(norm > 0 && memcmp(all.first, frozen.first, sizeof all.first) == 0,
+            "the first layer's gradient is the same to the last bit");
     return answered();
 }

@@ -25,7 +25,7 @@ int main(void)
 
     Text text = tiny_text("builtin:tales");
     Transformer *model = tiny_model(&text, BLOCKS, 32, 1);
-    attach(model, (LoraConfig){ .r = 4, .alpha = 8, .targets = 1u << C_ATTN | 1u << ATTN_C_PROJ, .last_block = -1 }, 1);
+    attach(model, lora_on(1u << C_ATTN | 1u << ATTN_C_PROJ, 4), 1);
     int computed[WAYS][2] = { { 0 } }, nonzero[WAYS][2] = { { 0 } }; // how many dB of c_attn, of attn.c_proj
     bool A_zero = true;
 
@@ -33,9 +33,9 @@ int main(void)
         Tape *tape = tape_new();
         tape->cut = ways[way].cut;
         forward_backward(model, tape, &text);
-        printf("  %s\n", ways[way].name);
+        printf("  %-38s (blocks 0 to 3)\n", ways[way].name);
         for (int kind = C_ATTN; kind <= ATTN_C_PROJ; kind++) {
-            printf("    %-12s |dB| in blocks 0 to 3:", linear_names[kind]);
+            printf("    |dB| %-12s", linear_names[kind]);
             for (int i = 0; i < BLOCKS; i++) {
                 const Lora *lora = model->blocks[i].linear[kind].lora;
                 printf(" %12s", grad_text(lora->B));
@@ -49,12 +49,13 @@ int main(void)
         zero_grads(model);
     }
 
-    why("A fresh B is 0, so an adapter passes on exactly 0: all of the gradient comes through the frozen W. In a",
+    why("A fresh B is 0, so an adapter passes on exactly 0: all of the gradient comes through the frozen W. In a "
         "block the residual stream leads past the frozen weights to c_proj's adapter; past the head nothing leads.");
     finding(nonzero[0][C_ATTN] == BLOCKS && nonzero[0][ATTN_C_PROJ] == BLOCKS, "nothing cut: all 8 adapters get a gradient");
     finding(computed[1][C_ATTN] == BLOCKS && nonzero[1][C_ATTN] == 0, "cut in the blocks: each c_attn adapter gets exactly 0");
     finding(nonzero[1][ATTN_C_PROJ] == BLOCKS, "... and each attn.c_proj adapter still gets one, from the residual stream");
-    finding(computed[2][C_ATTN] == 0 && computed[2][ATTN_C_PROJ] == 0, "cut at the head too: no adapter's gradient is even computed");
+    finding(computed[2][C_ATTN] == 0 && computed[2][ATTN_C_PROJ] == 0,
+            "cut at the head too: no adapter's gradient is even computed");
     finding(A_zero, "no A got anything but 0 in this first step (question 10 says why)");
     transformer_free(model);
     text_free(&text);

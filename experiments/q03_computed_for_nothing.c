@@ -50,7 +50,7 @@ int main(void)
 
     Text text = tiny_text("builtin:tales");
     Transformer *model = tiny_model(&text, BLOCKS, 64, 1);
-    Adapter *adapter = attach(model, (LoraConfig){ .r = 4, .alpha = 8, .targets = 1u << C_ATTN, .last_block = -1 }, 1);
+    Adapter *adapter = attach(model, lora_on(ON_C_ATTN, 4), 1);
     fill_B(adapter, BLOCKS);
     long base = transformer_base_size(model), small = adapter_size(adapter, &model->config), bytes = (long)sizeof(real);
     Cost needed = measure(model, &text, false), wasted = measure(model, &text, true);
@@ -59,13 +59,15 @@ int main(void)
     printf("  %-28s %16ld %20ld\n", "peak, bytes", needed.peak, wasted.peak);
     printf("  %-28s %16.1f %20.1f\n", "MFLOP", 1e-6 * (double)needed.flops, 1e-6 * (double)wasted.flops);
     printf("  %-28s %16.2f %20.2f\n", "ms, forward and backward", needed.ms, wasted.ms);
-    measured("largest difference of an adapter's gradient", "%g", largest_difference(needed.gradients, wasted.gradients, small));
+    double apart = largest_difference(needed.gradients, wasted.gradients, small);
+    measured("largest difference of an adapter's gradient", "%g", apart);
 
-    why("The guard skips kernel and buffer of an input that does not require grad. What it skips feeds nothing:",
+    why("The guard skips kernel and buffer of an input that does not require grad. What it skips feeds nothing: "
         "dW is read by the optimizer alone, so the adapters' gradients cannot depend on it.");
     finding(needed.parameter_gradients == small * bytes, "ours: gradient bytes are those of A and B, and no more");
     finding(wasted.parameter_gradients == (small + base) * bytes, "computed for nothing: the base's size on top");
-    finding(wasted.flops > 13 * needed.flops / 10 && wasted.peak > needed.peak, "it costs more than 30 % more multiplications, and a higher peak");
+    finding(wasted.flops > 13 * needed.flops / 10 && wasted.peak > needed.peak,
+            "it costs more than 30 % more multiplications, and a higher peak");
     finding(norm_of(needed.gradients, small) > 0 && memcmp(needed.gradients, wasted.gradients, (size_t)(small * bytes)) == 0,
             "the adapters' gradients are the same to the last bit");
     free(needed.gradients);

@@ -9,7 +9,8 @@
 
 enum { BLOCKS = 4, WIDTH = 64, REPEATS = 5, RUNS = 4 };
 enum { TOP_ADAPTER, BOTTOM_ADAPTER, ALL_ADAPTERS, TOP_BLOCK };
-static const char *const names[RUNS] = { "adapter on the top block", "adapter on the bottom block", "adapters on all blocks", "the whole top block, no adapter" };
+static const char *const names[RUNS] = { "adapter, top block", "adapter, bottom block", "adapters, all blocks",
+                                         "top block, no adapter" };
 
 typedef struct Cost { long trainable, dgrad, backward_flops, kept; double ms; } Cost;
 
@@ -41,26 +42,29 @@ int main(void)
     Text text = tiny_text("builtin:tales");
     Transformer *model = tiny_model(&text, BLOCKS, WIDTH, 1);
     Cost cost[RUNS];
-    printf("  %-32s %10s %10s %16s %10s %8s\n", "", "trainable", "passed on", "backward, MFLOP", "kept, KB", "ms");
+    printf("  %-22s %10s %10s %11s %10s %8s\n", "", "trainable", "passed on", "MFLOP back", "kept, KB", "ms");
     for (int run = 0; run < RUNS; run++) {
-        LoraConfig lora = { .r = 4, .alpha = 8, .targets = 1u << C_ATTN, .last_block = run == BOTTOM_ADAPTER ? 0 : -1,
-                            .first_block = run == TOP_ADAPTER ? BLOCKS - 1 : 0 };
+        LoraConfig lora = lora_on(ON_C_ATTN, 4);
+        if (run == TOP_ADAPTER) lora.first_block = BLOCKS - 1;
+        if (run == BOTTOM_ADAPTER) lora.last_block = 0;
         Adapter *adapter = NULL;
         if (run != TOP_BLOCK) adapter = attach(model, lora, 1);
         else for (int i = 0; i < model->base_count; i++) // the base is frozen by now
             model->parameters[i]->requires_grad = strstr(model->parameters[i]->name, "transformer.h.3.") != NULL;
         cost[run] = measure(model, &text);
-        printf("  %-32s %10ld %10ld %16.1f %10.0f %8.2f\n", names[run], cost[run].trainable, cost[run].dgrad, 1e-6 * (double)cost[run].backward_flops,
-               1e-3 * (double)cost[run].kept, cost[run].ms);
+        printf("  %-22s %10ld %10ld %11.1f %10.0f %8.2f\n", names[run], cost[run].trainable, cost[run].dgrad,
+               1e-6 * (double)cost[run].backward_flops, 1e-3 * (double)cost[run].kept, cost[run].ms);
         if (adapter != NULL) transformer_remove_adapter(model, adapter);
     }
-    const Cost *top = &cost[TOP_ADAPTER], *bottom = &cost[BOTTOM_ADAPTER], *block = &cost[TOP_BLOCK], *all = &cost[ALL_ADAPTERS];
+    const Cost *top = &cost[TOP_ADAPTER], *bottom = &cost[BOTTOM_ADAPTER];
+    const Cost *block = &cost[TOP_BLOCK], *all = &cost[ALL_ADAPTERS];
 
-    why("The gradient must come down to the lowest trainable tensor, through everything above it; and each op on",
+    why("The gradient must come down to the lowest trainable tensor, through everything above it; and each op on "
         "the way keeps what its own gradient reads. Below that tensor nothing is recorded, kept or computed.");
     finding(top->trainable == bottom->trainable, "top and bottom adapter have equally many numbers");
     finding(top->dgrad == 4 && bottom->dgrad == 16, "top: 4 of 17 matrices pass a gradient on; bottom: 16");
-    finding(bottom->backward_flops > 3 * top->backward_flops && 2 * bottom->kept > 5 * top->kept, "bottom: more than 3 times the work of backward, 2.5 times the kept bytes");
+    finding(bottom->backward_flops > 3 * top->backward_flops && 2 * bottom->kept > 5 * top->kept,
+            "bottom: more than 3 times the work of backward, 2.5 times the kept bytes");
     finding(all->dgrad == bottom->dgrad, "adapters on all blocks pass on no more than the lowest alone requires");
     finding(block->trainable > 5 * all->trainable && block->backward_flops < all->backward_flops,
             "the whole top block: more than 5 times the numbers of all adapters, and yet less work");

@@ -1,8 +1,8 @@
 // q14_merge.c - why does a merged model give slightly different outputs, and when is that a bug?
 //
-// W + s A B is computed once instead of adding s (x A) B each time: equal on paper, rounded differently. Measured on the logits of
-// a transformer: merged, merged and rounded to 16 bits, and merged twice, which is a bug. Then what a hundred rounds of adding
-// and subtracting s A B do to the weights, and what our unmerge does. Asked in peft#1388 (2.1178 against 2.1214, in bf16).
+// W + s A B is computed once instead of adding s (x A) B each time: equal on paper, rounded differently. Measured on the logits
+// of a transformer: merged, merged and rounded to 16 bits, and merged twice, which is a bug. Then what a hundred rounds of
+// adding and subtracting s A B do to the weights, and what our unmerge does. Asked in peft#1388 (2.1178, 2.1214 in bf16).
 // Look at: linear_merge, linear_unmerge, linear_forget_original in lora.c.
 
 #include "tiny.h"
@@ -17,7 +17,10 @@ static real to_16_bits(real value)
     return (real)ldexp(rint(ldexp(fraction, 8)), exponent - 8);
 }
 
-static Tensor *logits(const Transformer *model, const Text *text) { return transformer_logits(model, NULL, text->tokens, 1, TINY_T); }
+static Tensor *logits(const Transformer *model, const Text *text)
+{
+    return transformer_logits(model, NULL, text->tokens, 1, TINY_T);
+}
 
 // The largest difference of a logit from those in `apart`.
 static double logits_differ(const Transformer *model, const Text *text, const Tensor *apart)
@@ -47,7 +50,7 @@ int main(void)
     Text text = tiny_text("builtin:tales");
     Transformer *model = tiny_model(&text, BLOCKS, WIDTH, 1);
     train(model, &text, 20, 3e-3, 1);
-    Adapter *adapter = attach(model, (LoraConfig){ .r = 4, .alpha = 8, .targets = (1u << LINEARS) - 1, .last_block = -1 }, 1);
+    Adapter *adapter = attach(model, lora_on(ON_ALL, 4), 1);
     fill_B(adapter, BLOCKS);
     uint64_t hash = transformer_hash(model);
     Tensor *apart = logits(model, &text);
@@ -74,18 +77,20 @@ int main(void)
     for (int i = 0; i < BLOCKS * LINEARS; i++) adapter->lora[i].scale /= 2;
 
     transformer_merge(model);
-    for (int i = 0; i < model->base_count; i++)
-        for (long j = 0; j < model->parameters[i]->size; j++) model->parameters[i]->data[j] = to_16_bits(model->parameters[i]->data[j]);
+    for (int i = 0; i < model->base_count; i++) {
+        Tensor *t = model->parameters[i];
+        for (long j = 0; j < t->size; j++) t->data[j] = to_16_bits(t->data[j]);
+    }
     double rounded = logits_differ(model, &text, apart);
 
     measured("size of a logit (root mean square)", "%.2f", size);
     measured("largest difference: merged", "%.2g", merged);
     measured("largest difference: merged, weights in 16 bits", "%.2g", rounded);
-    measured("largest difference: merged, and still applied (a bug)", "%.2g", twice);
-    measured("weights after 1 and 100 cycles by add and subtract", "off by %.2g, %.2g", drift[0], drift[1]);
-    measured("weights after 100 cycles by our kept bytes", "%s", kept_bytes ? "the same bits" : "OTHER BITS");
+    measured("largest difference: merged and applied (a bug)", "%.2g", twice);
+    measured("weights after 1, 100 cycles, added, subtracted", "off by %.2g, %.2g", drift[0], drift[1]);
+    measured("weights after 100 cycles of ours (kept bytes)", "%s", kept_bytes ? "the same bits" : "OTHER BITS");
 
-    why("Sums in another order round differently, by a few units of the last place; 16 bits have 65536 times larger",
+    why("Sums in another order round differently, by a few units of the last place; 16 bits have 65536 times larger "
         "units. What a bug does is far larger than either. Unmerging by subtraction rounds again; keep the bytes.");
     finding(merged > 0 && merged < 1e-5 * size, "merged: not equal, but within 1e-5 of a logit's size");
     finding(rounded > 100 * merged && rounded < 0.1 * size, "in 16 bits: more than 100 times as far, and still below a tenth");

@@ -1,7 +1,7 @@
 // q15_not_learning.c - the loss does not fall: where to look first?
 //
-// A transformer that knows tales should learn the pirate's. Three steps of four patients, with a doctor's table: what trains, does
-// a gradient arrive, does B move. Then learning rates: the loss of full training and of LoRA after some steps at each.
+// A transformer that knows tales should learn the pirate's. Three steps of four patients, with a doctor's table: what trains,
+// does a gradient arrive, does B move. Then the loss of full training and of LoRA by learning rate.
 // The tables are of the first seed; the findings hold over three. Asked in LLaVA#1172, SimpleTuner#1756.
 // Look at: adamw_new in adamw.c (it copies the list of parameters), transformer_use_adapter in transformer.c.
 
@@ -9,16 +9,18 @@
 
 enum { BLOCKS = 2, WIDTH = 32, BASE_STEPS = 150, STEPS = 60, RATES = 5, PATIENTS = 4 };
 enum { HEALTHY, EARLY_OPTIMIZER, SCALE_ZERO, TINY_RATE };
-static const char *const patients[PATIENTS] = { "healthy", "optimizer made before adapter", "alpha = 0", "learning rate 1e-7" };
+static const char *const patients[PATIENTS] = { "healthy", "optimizer older than adapter", "alpha = 0", "learning rate 1e-7" };
 static const double rates[RATES] = { 3e-4, 1e-3, 3e-3, 1e-2, 3e-2 };
 
-typedef struct Reading { long trains; double gradient, moved; } Reading; // numbers; |dB| and |B| over all layers, after three steps
+typedef struct Reading { long trains; double gradient, moved; } Reading; // numbers; |dB| and |B| of all layers in the end
 
 static Reading examine(Transformer *model, const Text *text, int patient)
 {
     Reading reading = { 0 };
+    LoraConfig lora = lora_on(ON_C_ATTN, 4);
+    if (patient == SCALE_ZERO) lora.alpha = 0;
     AdamW *early = tiny_optimizer(model);
-    Adapter *adapter = attach(model, (LoraConfig){ .r = 4, .alpha = patient == SCALE_ZERO ? 0 : 8, .targets = 1u << C_ATTN, .last_block = -1 }, 1);
+    Adapter *adapter = attach(model, lora, 1);
     AdamW *optimizer = patient == EARLY_OPTIMIZER ? early : tiny_optimizer(model);
     Tape *tape = tape_new();
     for (int step = 0; step < 3; step++) {
@@ -43,9 +45,11 @@ static Reading examine(Transformer *model, const Text *text, int patient)
 static double loss_at(const Transformer *base, const Text *text, double rate, bool with_lora, uint64_t seed)
 {
     Transformer *model = tiny_model(text, BLOCKS, WIDTH, seed);
-    for (int i = 0; i < base->base_count; i++)
-        memcpy(model->parameters[i]->data, base->parameters[i]->data, (size_t)base->parameters[i]->size * sizeof(real));
-    if (with_lora) attach(model, (LoraConfig){ .r = 4, .alpha = 8, .targets = 1u << C_ATTN, .last_block = -1 }, seed);
+    for (int i = 0; i < base->base_count; i++) {
+        const Tensor *from = base->parameters[i];
+        memcpy(model->parameters[i]->data, from->data, (size_t)from->size * sizeof(real));
+    }
+    if (with_lora) attach(model, lora_on(ON_C_ATTN, 4), seed);
     double loss = train(model, text, STEPS, rate, seed);
     transformer_free(model);
     return loss;
@@ -54,7 +58,7 @@ static double loss_at(const Transformer *base, const Text *text, double rate, bo
 int main(void)
 {
     question("The loss does not fall. What to look at, and does LoRA want another learning rate?");
-    predict("Which one number tells a broken adapter from a healthy one? At which rate is LoRA best, and at which full training?");
+    predict("Which number tells a broken adapter from a healthy one? Which has the higher best rate?");
 
     Text tales = tiny_text("builtin:tales"), pirate = tiny_text("builtin:pirate");
     bool told_apart = true, not_lower = true, too_low = true;
@@ -62,14 +66,16 @@ int main(void)
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         Transformer *model = tiny_model(&tales, BLOCKS, WIDTH, seed);
         train(model, &tales, BASE_STEPS, 5e-3, seed);
-        if (seed == 1) printf("  %-32s %12s %14s %18s\n", "", "trainable", "|dB| in step 2", "|B| after 3 steps");
+        if (seed == 1) printf("  %-30s %12s %14s %18s\n", "", "trainable", "|dB| in step 2", "|B| after 3 steps");
         double healthy = 0;
+        long trains = 0;
         for (int p = 0; p < PATIENTS; p++) {
             Reading r = examine(model, &pirate, p);
-            if (seed == 1) printf("  %-32s %12ld %14.3g %18.3g\n", patients[p], r.trains, r.gradient, r.moved);
-            if (p == HEALTHY) healthy = r.moved;
-            told_apart &= p == HEALTHY ? r.gradient > 0 && r.moved > 0.1 : p == EARLY_OPTIMIZER ? r.gradient > 0 && r.moved == 0
-                        : p == SCALE_ZERO ? r.gradient == 0 && r.moved == 0 : r.gradient > 0 && r.moved > 0 && r.moved < 1e-3 * healthy;
+            if (seed == 1) printf("  %-30s %12ld %14.3g %18.3g\n", patients[p], r.trains, r.gradient, r.moved);
+            if (p == HEALTHY) healthy = r.moved, trains = r.trains;
+            bool no_gradient = p == SCALE_ZERO, no_move = p == SCALE_ZERO || p == EARLY_OPTIMIZER;
+            told_apart &= r.trains == trains && (r.gradient == 0) == no_gradient && (r.moved == 0) == no_move;
+            if (p == TINY_RATE) told_apart &= r.moved < 1e-3 * healthy;
         }
         double base = evaluate_validation(model, &pirate), loss[2][RATES];
         int best[2] = { 0, 0 };
@@ -78,12 +84,9 @@ int main(void)
                 loss[lora][l] = loss_at(model, &pirate, rates[l], lora, seed);
                 if (loss[lora][l] < loss[lora][best[lora]]) best[lora] = l;
             }
-        if (seed == 1) printf("  %-14s %8g %8g %8g %8g %8g   (untrained: %.3f)\n", "loss, by rate", rates[0], rates[1], rates[2], rates[3], rates[4], base);
-        for (int lora = 0; lora < 2 && seed == 1; lora++) {
-            printf("  %-14s", lora ? "LoRA, r = 4" : "full");
-            for (int l = 0; l < RATES; l++) printf(" %8.3f", loss[lora][l]);
-            printf("\n");
-        }
+        for (int l = 0; l < RATES && seed == 1; l++)
+            printf("  rate %-8g  full: loss %.3f   LoRA, r = 4: loss %.3f   (untrained: %.3f)\n", rates[l], loss[0][l],
+                   loss[1][l], base);
         measured("best rate: full, LoRA", "%g, %g (seed %d)", rates[best[0]], rates[best[1]], (int)seed);
         not_lower &= best[1] >= best[0];
         for (int lora = 0; lora < 2; lora++) sum[lora] += best[lora];
@@ -91,10 +94,11 @@ int main(void)
         transformer_free(model);
     }
 
-    why("Ask in this order: is anything trainable; does dB arrive; has B moved, and how far? A B that is 0 after some",
+    why("Ask in this order: is anything trainable; does dB arrive; has B moved, and how far? A B that is 0 after some "
         "steps never learned, whatever the loss looked like. Only then tune the rate: LoRA wants a higher one.");
     finding(told_apart, "|dB| and |B| tell all four patients apart; the list of what is trainable does not, over three seeds");
-    finding(not_lower && sum[1] > sum[0], "LoRA's best rate is higher than full training's on the whole, and for no seed lower");
+    finding(not_lower && sum[1] > sum[0],
+            "LoRA's best rate is higher than full training's on the whole, and for no seed lower");
     finding(too_low, "at 3e-4 LoRA gains less than half of what its best rate gains, over three seeds");
     text_free(&tales);
     text_free(&pirate);

@@ -1,21 +1,23 @@
 // q16_frozen_yet_moving.c - a layer was frozen, and still changes: how?
 //
-// A layer trains for 20 steps, then it is to stay as it is, for 100 more, in one of four ways. Only the first one is freezing; the
-// others leave the optimizer something to go on with: moments, weight decay, or an old gradient.
-// Asked in many forums; advice differs. Look at: adamw_step in adamw.c (what is frozen loses its moments), update_part below it.
+// A layer trains for 20 steps, then it is to stay as it is, for 100 more, in one of four ways. Only the first one is freezing;
+// the others leave the optimizer something to go on with: moments, weight decay, or an old gradient.
+// Asked in many forums; advice differs. Look at: adamw_step in adamw.c (what is frozen loses its moments), and update_part.
 
 #include "adamw.h"
 #include "question.h"
 
 enum { ROWS = 16, WIDTH = 8, BEFORE = 20, AFTER = 100, WAYS = 4 };
 enum { FROZEN, ZERO_GRADIENT, ONLY_DECAY, OLD_GRADIENT };
-static const char *const ways[WAYS] = { "requires_grad = false", "gradient set to 0, moments stay", "gradient 0, fresh moments, decay 0.1", "gradient not cleared, no new one" };
+static const char *const ways[WAYS] = { "requires_grad = false", "gradient set to 0, old moments",
+                                        "gradient 0, fresh moments, decay 0.1", "gradient not cleared, no new one" };
 
 // The largest change of W after it should have stopped; *kept: whether the optimizer still has moments for it.
 static double change(int way, bool *kept)
 {
     Tensor *x = random_leaf("x", 1, 1, SHAPE(ROWS, WIDTH)), *target = random_leaf("target", 1, 2, SHAPE(ROWS, WIDTH));
-    Tensor *W = random_leaf("W", 0.3, 3, SHAPE(WIDTH, WIDTH)), *V = random_leaf("V", 0.3, 4, SHAPE(WIDTH, WIDTH)), *before = NULL;
+    Tensor *W = random_leaf("W", 0.3, 3, SHAPE(WIDTH, WIDTH)), *V = random_leaf("V", 0.3, 4, SHAPE(WIDTH, WIDTH));
+    Tensor *before = NULL;
     W->requires_grad = V->requires_grad = true;
     AdamWConfig config = { 0.9, 0.99, way == ONLY_DECAY ? 0.1 : 0, 0 };
     AdamW *optimizer = adamw_new((Tensor *[]){ W, V }, 2, config);
@@ -24,24 +26,27 @@ static double change(int way, bool *kept)
         if (step == BEFORE) {
             before = tensor_from("before", W->data, SHAPE(WIDTH, WIDTH));
             if (way == FROZEN) W->requires_grad = false;
-            if (way == ONLY_DECAY) adamw_free(optimizer), optimizer = adamw_new((Tensor *[]){ W, V }, 2, config);
+            if (way == ONLY_DECAY) {
+                adamw_free(optimizer);
+                optimizer = adamw_new((Tensor *[]){ W, V }, 2, config);
+            }
         }
         bool stopped = step >= BEFORE;
         tape_clear(tape);
         tensor_drop_grad(V);
         if (!(stopped && way == OLD_GRADIENT)) tensor_drop_grad(W);
         if (stopped && way == OLD_GRADIENT) W->requires_grad = false; // nothing new is added ...
-        backward(tape, squared_error(tape, op_matmul(tape, op_tanh(tape, op_matmul(tape, x, W)), V), target));
+        Tensor *h = op_tanh(tape, op_matmul(tape, x, W));
+        backward(tape, squared_error(tape, op_matmul(tape, h, V), target));
         if (stopped && way == OLD_GRADIENT) W->requires_grad = true;  // ... but the optimizer was not told
         if (stopped && (way == ZERO_GRADIENT || way == ONLY_DECAY)) memset(W->grad, 0, (size_t)W->size * sizeof(real));
         adamw_step(optimizer, 0.01);
     }
     *kept = optimizer->m[0] != NULL;
     double largest = largest_difference(W->data, before->data, W->size);
-    Tensor *all[] = { x, target, W, V, before };
     tape_free(tape);
     adamw_free(optimizer);
-    for (int i = 0; i < 5; i++) tensor_drop(all[i]);
+    drop_all(5, (Tensor *[]){ x, target, W, V, before });
     return largest;
 }
 
@@ -54,14 +59,16 @@ int main(void)
     bool kept[WAYS];
     for (int way = 0; way < WAYS; way++) {
         largest[way] = change(way, &kept[way]);
-        measured(ways[way], "largest change of W: %.3g, moments: %s", largest[way], kept[way] ? "kept" : "none");
+        measured(ways[way], "W moved by %.3g; moments %s", largest[way], kept[way] ? "kept" : "freed");
     }
 
-    why("Adam steps by m / sqrt(v): with a gradient of 0 the averages only fade, and W coasts on; weight decay needs no",
+    why("Adam steps by m / sqrt(v): with a gradient of 0 the averages only fade, and W coasts on; weight decay needs no "
         "gradient at all. So the flag has to stop the optimizer too: it passes W over, and frees its moments.");
-    finding(largest[FROZEN] == 0 && !kept[FROZEN], "requires_grad = false: not one bit of W changes, and its moments are freed");
+    finding(largest[FROZEN] == 0 && !kept[FROZEN],
+            "requires_grad = false: not one bit of W changes, and its moments are freed");
     finding(largest[ZERO_GRADIENT] > 0.001, "a zero gradient is no freezing: W coasts on its moments");
     finding(largest[ONLY_DECAY] > 0.001, "without moments, weight decay alone moves it");
-    finding(largest[OLD_GRADIENT] > 5 * largest[ZERO_GRADIENT], "an old gradient that nobody cleared is applied again and again");
+    finding(largest[OLD_GRADIENT] > 5 * largest[ZERO_GRADIENT],
+            "an old gradient that nobody cleared is applied again and again");
     return answered();
 }

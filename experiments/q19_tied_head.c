@@ -1,8 +1,9 @@
 // q19_tied_head.c - one matrix as embedding and as output head: what happens to its gradient, and to an adapter on the head?
 //
-// A little net: logits = h wte^T, h = tanh(wte[ids] + wpe). First wte is one tensor; then two tensors with equal numbers, one for
-// each use. After that a change that was trained for the head is merged into wte, tied and untied.
-// Asked in peft#2018, #2864, #2972; in unsloth#9331 a merged head was off by 5.9. Look at: lm_head_grad_wte, embedding_grad_wte.
+// A little net: logits = h wte^T, h = tanh(wte[ids] + wpe). First wte is one tensor; then two tensors with equal numbers, one
+// for each use. After that a change of rank 2, meant for the head alone, is merged into wte, tied and untied.
+// Asked in peft#2018, #2864, #2972; in unsloth#9331 a merged head was off by 5.9.
+// Look at: lm_head_grad_wte and embedding_grad_wte in autograd.c, op_lm_head in transformer_logits in transformer.c.
 
 #include "question.h"
 
@@ -17,7 +18,7 @@ static void add_gradients(Tensor *embedding, Tensor *wpe, Tensor *head)
     tape_free(tape);
 }
 
-// How far embedding and head are moved by merging s (A B)^T into the head: the largest change of an output of each.
+// Adds `change` to the head. moved[]: how far that moves an output of the embedding, and of the head, at most.
 static void merge(Tensor *embedding, Tensor *wpe, Tensor *head, const Tensor *change, double moved[2])
 {
     Tensor *output[2][2]; // of embedding and head, before and after
@@ -29,8 +30,7 @@ static void merge(Tensor *embedding, Tensor *wpe, Tensor *head, const Tensor *ch
     }
     for (int use = 0; use < 2; use++) {
         moved[use] = largest_difference(output[use][0]->data, output[use][1]->data, output[use][0]->size);
-        tensor_drop(output[use][0]);
-        tensor_drop(output[use][1]);
+        drop_all(2, output[use]);
     }
     tensor_drop(h);
 }
@@ -38,7 +38,7 @@ static void merge(Tensor *embedding, Tensor *wpe, Tensor *head, const Tensor *ch
 int main(void)
 {
     question("Embedding and head are one matrix. What is its gradient, and what does merging an adapter into it do?");
-    predict("Merge a change trained for the head: how far do the embedding's outputs move? And if a copy is the head?");
+    predict("Merge a change meant for the head: how far do the embedding's outputs move? And if a copy is the head?");
 
     Tensor *wte = random_leaf("wte", 0.5, 1, SHAPE(V, C)), *wpe = random_leaf("wpe", 0.1, 2, SHAPE(T, C));
     Tensor *head = tensor_from("head", wte->data, SHAPE(V, C));
@@ -49,23 +49,24 @@ int main(void)
     add_gradients(wte, wpe, head);
     for (long i = 0; i < sum->size; i++) sum->data[i] = wte->grad[i] + head->grad[i];
     double apart = largest_difference(tied->data, sum->data, sum->size) / norm_of(sum->data, sum->size);
-    measured("|g| as embedding, as head, of the tied one", "%.4f, %.4f, %.4f", grad_norm(wte), grad_norm(head), norm_of(tied->data, tied->size));
-    measured("tied against the sum of the two: relative difference", "%.2g", apart);
+    measured("|g| as embedding, as head, of the tied one", "%.4f, %.4f, %.4f", grad_norm(wte), grad_norm(head),
+             norm_of(tied->data, tied->size));
+    measured("tied, and the sum of both: relative difference", "%.2g", apart);
     bool both = grad_norm(wte) > 0 && grad_norm(head) > 0;
 
-    Tensor *A = random_leaf("A", 0.5, 3, SHAPE(V, R)), *lora_B = random_leaf("B", 0.5, 4, SHAPE(R, C)), *change = op_matmul(NULL, A, lora_B);
+    Tensor *left = random_leaf("left", 0.5, 3, SHAPE(V, R)), *right = random_leaf("right", 0.5, 4, SHAPE(R, C));
+    Tensor *change = op_matmul(NULL, left, right);
     double untied[2], together[2];
     merge(wte, wpe, head, change, untied); // the copy first: it changes wte not at all
     merge(wte, wpe, wte, change, together);
-    measured("merged, tied: largest change of head, of embedding", "%.3f, %.3f", together[1], together[0]);
-    measured("merged, untied: largest change of head, of embedding", "%.3f, %.3f", untied[1], untied[0]);
+    measured("merged, tied: head and embedding move by", "%.3f, %.3f", together[1], together[0]);
+    measured("merged, untied: head and embedding move by", "%.3f, %.3f", untied[1], untied[0]);
 
-    why("Two uses of one tensor: each adds its part to the one gradient. And what is merged into it is there for both",
-        "uses, though it was trained for one. Copy the matrix before merging, and say so in the saved model.");
+    why("Two uses of one tensor: each adds its part to the one gradient. And what is merged into it is there for both "
+        "uses, though it was meant for one. Copy the matrix before merging, and say so in the saved model.");
     finding(both && apart < 1e-6, "the tied gradient is the sum of the two uses' (within 1e-6: another order of addition)");
     finding(together[1] > 0.1 && together[0] > 0.1, "tied: merging into the head moves the embedding's outputs, too");
     finding(untied[1] == together[1] && untied[0] == 0, "untied: the head moves as far, the embedding not at all");
-    Tensor *all[] = { wte, wpe, head, tied, sum, A, lora_B, change };
-    for (int i = 0; i < 8; i++) tensor_drop(all[i]);
+    drop_all(8, (Tensor *[]){ wte, wpe, head, tied, sum, left, right, change });
     return answered();
 }

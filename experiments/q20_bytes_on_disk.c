@@ -1,8 +1,8 @@
 // q20_bytes_on_disk.c - how large must an adapter's file be?
 //
-// Adapters of several ranks and targets are saved to out/q20/, and the bytes of their numbers counted in the file; one is loaded
-// into the base again. Beside them: the base, and the state of the training run. Too small a file holds no adapter; too large a
-// one holds something else. Asked in peft#452 (443 bytes), LMFlow#232, qlora#44.
+// Adapters of several ranks and targets are saved to out/q20/, and the bytes of their numbers counted in the file; one is
+// loaded into the base again. Beside them: the base, and the state of the training run. Too small a file holds no adapter; too
+// large a one holds something else. Asked in peft#452 (443 bytes), LMFlow#232, qlora#44.
 // Look at: adapter_save and state_save in io/checkpoint.c, and the form of the file at the head of io/safetensors.h.
 
 #include "io/checkpoint.h"
@@ -10,7 +10,9 @@
 #include "tiny.h"
 
 enum { BLOCKS = 4, WIDTH = 64, KINDS = 4 };
-static const struct { int r; const char *targets; } kinds[KINDS] = { { 1, "c_attn" }, { 8, "c_attn" }, { 8, "c_attn,c_fc,c_proj" }, { 64, "c_attn" } };
+static const struct { int r; unsigned targets; } kinds[KINDS] = {
+    { 1, ON_C_ATTN }, { 8, ON_C_ATTN }, { 8, ON_ALL }, { 64, ON_C_ATTN },
+};
 
 // The bytes of the numbers in DIR/file, and *size of all of it.
 static long numbers_in(const char *path, long *size)
@@ -32,24 +34,22 @@ int main(void)
     predict("r = 8 on c_attn [64,192] of 4 blocks, 4 bytes a number: how many bytes?");
 
     char error[512] = "";
-    const char *bad;
     Text text = tiny_text("builtin:tales");
     Transformer *model = tiny_model(&text, BLOCKS, WIDTH, 1);
     must(model_save(model, &text.vocabulary, "out/q20/base", error, sizeof error), error);
     bool formula = true, small_header = true;
     long size, adapter = 0, base = numbers_in("out/q20/base/model.safetensors", &size);
-    measured("the base", "%ld bytes of numbers, %ld in all", base, size);
+    printf("  %-42s %7s %8s %8s\n", "bytes", "formula", "numbers", "file");
+    printf("  %-42s %7ld %8ld %8ld\n", "the base", transformer_base_size(model) * (long)sizeof(real), base, size);
     for (int k = 0; k < KINDS; k++) {
-        LoraConfig lora = { .r = kinds[k].r, .alpha = 8, .targets = lora_targets(kinds[k].targets, &bad), .last_block = -1 };
-        Adapter *attached = attach(model, lora, 1);
+        Adapter *attached = attach(model, lora_on(kinds[k].targets, kinds[k].r), 1);
         must(adapter_save(model, attached, "out/q20/base", "out/q20/adapter", error, sizeof error), error);
-        long expected = 0;
-        for (int i = 0; i < LINEARS; i++)
-            if (lora.targets & 1u << i) expected += (long)sizeof(real) * BLOCKS * lora.r * (linear_inputs(&model->config, (LinearKind)i) + linear_outputs(&model->config, (LinearKind)i));
+        int sides = kinds[k].targets == ON_ALL ? 16 : 4; // in + out, in widths: 1 + 3; and 1 + 1, 1 + 4, 4 + 1
+        long expected = (long)sizeof(real) * BLOCKS * kinds[k].r * sides * WIDTH;
         adapter = numbers_in("out/q20/adapter/adapter_model.safetensors", &size);
         char name[64];
-        snprintf(name, sizeof name, "r = %d on %s", kinds[k].r, kinds[k].targets);
-        measured(name, "%ld bytes of numbers (formula: %ld), %ld in all", adapter, expected, size);
+        snprintf(name, sizeof name, "r = %d on %s", kinds[k].r, lora_targets_text(kinds[k].targets));
+        printf("  %-42s %7ld %8ld %8ld\n", name, expected, adapter, size);
         formula &= adapter == expected;
         small_header &= size - adapter < 8192;
         if (k < KINDS - 1) transformer_remove_adapter(model, attached);
@@ -62,26 +62,29 @@ int main(void)
     adamw_step(optimizer, 0);
     zero_grads(model);
     must(adapter_save(model, model->active, "out/q20/base", "out/q20/adapter", error, sizeof error), error);
-    TrainingState state = { .model = model, .optimizer = optimizer, .vocabulary = text.vocabulary, .step = 1, .seed = 1, .base_dir = (char[]){ "out/q20/base" } };
+    TrainingState state = { .model = model, .optimizer = optimizer, .vocabulary = text.vocabulary, .step = 1, .seed = 1,
+                            .base_dir = (char[]){ "out/q20/base" } };
     must(state_save("out/q20/adapter", &state, error, sizeof error), error);
     long state_bytes = numbers_in("out/q20/adapter/training_state.safetensors", &size);
-    measured("the last one's training state", "%ld bytes of numbers, %ld in all", state_bytes, size);
+    printf("  %-42s %7ld %8ld %8ld\n", "training state of the last one", 3 * adapter, state_bytes, size);
 
     Transformer *again = model_load("out/q20/base", NULL, error, sizeof error);
     must(again != NULL && adapter_load(again, "out/q20/adapter", "again", false, error, sizeof error) != NULL, error);
-    Tensor *saved = transformer_logits(model, NULL, text.tokens, 1, TINY_T), *loaded = transformer_logits(again, NULL, text.tokens, 1, TINY_T);
+    Tensor *saved = transformer_logits(model, NULL, text.tokens, 1, TINY_T);
+    Tensor *loaded = transformer_logits(again, NULL, text.tokens, 1, TINY_T);
     double apart = largest_difference(saved->data, loaded->data, saved->size);
     measured("loaded again: largest difference of a logit", "%g", apart);
 
-    why("For each layer A is r x in and B r x out numbers; all else is a header of a few KB. A file of some hundred bytes",
+    why("For each layer A is r x in and B r x out numbers; all else is a header of a few KB. A file of some hundred bytes "
         "has a header alone, and nothing was saved; one as large as the base holds the base, or the optimizer's state.");
     finding(formula, "each adapter has r (in + out) numbers for each layer, to the byte");
     finding(small_header, "the header takes less than 8 KB");
-    finding(base == transformer_base_size(model) * (long)sizeof(real) && adapter < base, "the base's file has all its numbers, and is larger than any adapter's");
-    finding(state_bytes == 3 * adapter, "a state to resume from holds the adapter and both moments of it: three times the bytes");
+    finding(base == transformer_base_size(model) * (long)sizeof(real) && adapter < base,
+            "the base's file has all its numbers, and is larger than any adapter's");
+    finding(state_bytes == 3 * adapter,
+            "a state to resume from holds the adapter and both moments of it: three times the bytes");
     finding(apart == 0, "loaded into the base again it gives the same logits, to the bit");
-    tensor_drop(saved);
-    tensor_drop(loaded);
+    drop_all(2, (Tensor *[]){ saved, loaded });
     tape_free(tape);
     adamw_free(optimizer);
     transformer_free(again);

@@ -1,8 +1,8 @@
 // q21_order.c - why does backward need a topological order?
 //
-// a = 3x, b = 2a, c = 5a, y = b + c: dy/dx = 21. Nodes are appended in an order in which inputs come before results, and backward
-// walks it from the end. Here the first three nodes are put into all six orders before it does. Then a chain h = h + h, where a walk
-// along every path would take 2^20 calls. Asked in micrograd#96, #67; TrenTorch#182 shipped 6 for 21.
+// a = 3x, b = 2a, c = 5a, y = b + c: dy/dx = 21. Nodes are appended in an order in which inputs come before results, and
+// backward walks it from the end. Here the first three nodes are put into all six orders before it does. Then a chain
+// h = h + h, where a walk along every path would take 2^20 calls. Asked in micrograd#96, #67; TrenTorch#182 shipped 6 for 21.
 // Look at: record_into (where a node is appended) and run_backward in autograd.c.
 
 #include "question.h"
@@ -37,7 +37,8 @@ int main(void)
         backward(tape, y);
         reached[order] = x->grad != NULL;
         answer[order] = reached[order] ? (double)x->grad[0] : 0;
-        printf("  y, %c, %c, %c %18s %s\n", names[first], names[second], names[third], grad_text(x), third == 0 ? "  a after all who use it" : "");
+        printf("  y, %c, %c, %c %18s%s\n", names[first], names[second], names[third], grad_text(x),
+               third == 0 ? "   a after all who use it" : "");
         right += answer[order] == 21;
         late_a += third == 0 && answer[order] == 21;
         once &= counts_phase(&tape->counts, PHASE_WGRAD).kernels <= 1;
@@ -55,13 +56,14 @@ int main(void)
     measured("h = h + h, 20 times: dh/dx", "%.0f", slope);
     measured("h = h + h, 20 times: gradient kernels that ran", "%ld", calls);
 
-    why("A node passes on what it has when its turn comes. If a consumer adds its part later, that part is lost. Walking",
+    why("A node passes on what it has when its turn comes. If a consumer adds its part later, that part is lost. Walking "
         "the order of creation backwards, each node runs once, when all who used its result have run.");
     finding(right == 2 && late_a == 2, "of six orders the two with a last give 21, and no other does");
     finding(answer[3] == 6 && answer[4] == 15, "a too early: 6 or 15, what the consumers before it had brought");
     finding(!reached[0] && !reached[1], "a first of all: it has nothing to pass on, and x gets no gradient");
     finding(slope == 1048576, "20 doublings: exactly 2^20");
-    finding(calls <= 2 * DOUBLINGS && once, "... by at most two gradients for each of 20 nodes, not one for each of 2^20 paths");
+    finding(calls <= 2 * DOUBLINGS && once,
+            "... by at most two gradients for each of 20 nodes, not one for each of 2^20 paths");
     tape_free(tape);
     tensor_drop(x);
     return answered();

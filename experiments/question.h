@@ -3,36 +3,49 @@
 //     question("Does freezing a layer stop the gradient?");
 //     predict("How many gradients are computed?");          // on a terminal it waits for your guess, in a pipe it does not
 //     measured("weight gradients", "%ld", count);           // one aligned line
-//     why("The first line of the reason,", "and the second.");
+//     why("The reason, in two lines.");
 //     finding(count == 3, "three gradients are computed");  // a false one makes the program fail
 //     return answered();                                    // prints `N passed, N failed`
 //
-// tiny.h has a small transformer for the experiments that need one.
+// Counts, bytes and equal bits are facts, and asserted as such. What a training brings is asserted only as a bound that holds
+// for each of three seeds; times are printed and not asserted. tiny.h has a small transformer for those that need one.
 
 #ifndef QUESTION_H
 #define QUESTION_H
 
-#include "autograd.h"
+#include "lora.h"
 
 #include <stdarg.h>
 #include <unistd.h>
 
-enum { SEEDS = 3 }; // what training brings is asserted only as a bound that holds for every one of them
+enum { SEEDS = 3, COLUMNS = 80 };
 
 static char your_guess[80];
 static int  findings_true, findings_false;
 
-static inline void question(const char *text)
+// Prints words in lines of at most COLUMNS, each indented; `first` stands before the first line.
+static inline void print_wrapped(const char *first, const char *words)
 {
-    parallel_set_threads(1); // the nets are small, and a debugger then has one stack to show
-    printf("Question\n  %s\n", text);
+    int indent = (int)strlen(first), column = printf("%s", first);
+    for (int length; *words != '\0'; words += length + (words[length] == ' ')) {
+        length = (int)strcspn(words, " ");
+        if (column + 1 + length > COLUMNS) column = printf("\n%*s", indent, "") - 1;
+        column += printf("%s%.*s", column > indent ? " " : "", length, words);
+    }
+    printf("\n");
 }
 
-static inline void predict(const char *text)
+static inline void question(const char *words)
 {
-    printf("\nPredict first\n  %s\n", text);
+    parallel_set_threads(1); // the nets are small, and a debugger then has one stack to show
+    print_wrapped("Question       ", words);
+}
+
+static inline void predict(const char *words)
+{
+    print_wrapped("Predict first  ", words);
     if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
-        printf("  your guess: ");
+        printf("Your guess:    ");
         fflush(stdout);
         if (fgets(your_guess, sizeof your_guess, stdin) == NULL) your_guess[0] = '\0';
         your_guess[strcspn(your_guess, "\n")] = '\0';
@@ -47,23 +60,25 @@ static inline void measured(const char *name, const char *format, ...)
 {
     va_list values;
     va_start(values, format);
-    printf("  %-52s ", name);
+    printf("  %-48s ", name);
     vprintf(format, values);
     printf("\n");
     va_end(values);
 }
 
-static inline void why(const char *first, const char *second)
+static inline void why(const char *words)
 {
     if (your_guess[0] != '\0') measured("your guess", "%s", your_guess);
-    printf("\nWhy\n  %s\n  %s\n\nFound\n", first, second);
+    printf("\n");
+    print_wrapped("Why        ", words);
+    printf("\n");
 }
 
 static inline void finding(bool holds, const char *sentence)
 {
     findings_true += holds;
     findings_false += !holds;
-    printf("  %s  %s\n", holds ? "yes" : "NOT FOUND:", sentence);
+    print_wrapped(holds ? "found      " : "NOT FOUND  ", sentence);
 }
 
 static inline int answered(void)
@@ -73,7 +88,7 @@ static inline int answered(void)
     return findings_false > 0 || findings_true == 0;
 }
 
-// ----------------------------------------------------------------------------------------------------- tensors, errors, texts
+// ------------------------------------------------------------------------------------------------------------------- tensors
 
 // A leaf of N(0, deviation^2); frozen, until you set requires_grad.
 static inline Tensor *random_leaf(const char *name, double deviation, uint64_t seed, int ndim, const int *shape)
@@ -109,6 +124,29 @@ static inline const char *grad_text(const Tensor *t)
     if (t->grad == NULL) snprintf(text, 24, "not computed");
     else snprintf(text, 24, "%.3g", grad_norm(t));
     return text;
+}
+
+// A frozen linear layer, W of N(0, deviation^2), with a fresh adapter of scale 1. It must stay where it is in memory.
+typedef struct Layer { Linear linear; Lora lora; } Layer;
+
+static inline void layer_init(Layer *layer, int inputs, int outputs, int rank, double deviation, uint64_t seed)
+{
+    layer->lora = lora_new("lora", inputs, outputs, rank, 1, seed);
+    layer->linear = (Linear){ .weight = random_leaf("W", deviation, seed + 1000, SHAPE(inputs, outputs)),
+                              .bias = tensor_new("b", MEMORY_WEIGHTS, SHAPE(outputs)), .lora = &layer->lora };
+}
+
+static inline void layer_free(Layer *layer)
+{
+    lora_free(&layer->lora);
+    tensor_drop(layer->linear.weight);
+    tensor_drop(layer->linear.bias);
+}
+
+// tensor_drop for each of several: drop_all(2, (Tensor *[]){ x, y }).
+static inline void drop_all(int count, Tensor **tensors)
+{
+    for (int i = 0; i < count; i++) tensor_drop(tensors[i]);
 }
 
 #endif

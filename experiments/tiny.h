@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 enum { TINY_B = 8, TINY_T = 32 }; // windows in a batch, and their length
+enum { ON_C_ATTN = 1u << C_ATTN, ON_ALL = (1u << LINEARS) - 1 };
 
 // "builtin:tales", "builtin:pirate", ...; free with text_free.
 static inline Text tiny_text(const char *name)
@@ -27,6 +28,12 @@ static inline Transformer *tiny_model(const Text *text, int n_layer, int n_embd,
     Transformer *model = transformer_new(config, seed, error, sizeof error);
     if (model == NULL) die(EXIT_FAILED, "%s", error);
     return model;
+}
+
+// An adapter of rank r and scale 2 on these layers of all blocks.
+static inline LoraConfig lora_on(unsigned targets, int r)
+{
+    return (LoraConfig){ .r = r, .alpha = 2 * r, .targets = targets, .last_block = -1 };
 }
 
 // Freezes the base and attaches a fresh adapter to it.
@@ -59,12 +66,12 @@ static inline void forward_backward(Transformer *model, Tape *tape, const Text *
 }
 
 // Trains whatever requires grad, at a constant learning rate; the loss over the validation text afterwards.
-static inline double train(Transformer *model, const Text *text, int steps, double learning_rate, uint64_t seed)
+static inline double train(Transformer *model, const Text *text, int steps, double rate, uint64_t seed)
 {
     int batch[2 * TINY_B * TINY_T];
     Tape *tape = tape_new();
     AdamW *optimizer = tiny_optimizer(model);
-    for (int step = 0; step < steps; step++) training_step(model, tape, optimizer, text, TINY_B, seed, step, learning_rate, batch);
+    for (int step = 0; step < steps; step++) training_step(model, tape, optimizer, text, TINY_B, seed, step, rate, batch);
     tape_free(tape);
     adamw_free(optimizer);
     return evaluate_validation(model, text);
