@@ -16,7 +16,7 @@ typedef struct Cost {
 
 static Cost measure(Transformer *model, const Text *text, bool base_too)
 {
-    Cost cost = { .ms = INFINITY };
+    Cost cost = { .ms = HUGE_VAL };
     transformer_train_base(model, base_too);
     Tape *tape = tape_new();
     for (int i = 0; i < REPEATS; i++) {

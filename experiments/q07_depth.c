@@ -16,7 +16,7 @@ typedef struct Cost { long trainable, dgrad, backward_flops, kept; double ms; } 
 
 static Cost measure(Transformer *model, const Text *text)
 {
-    Cost cost = { .trainable = transformer_trainable_size(model), .ms = INFINITY };
+    Cost cost = { .trainable = transformer_trainable_size(model), .ms = HUGE_VAL };
     Tape *tape = tape_new();
     for (int i = 0; i < REPEATS; i++) {
         tape->counts = (Counts){ 0 };

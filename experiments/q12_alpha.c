@@ -1,6 +1,6 @@
 // q12_alpha.c - what is alpha, and why divide it by r, or by its square root?
 //
-// A transformer that knows tales learns to tell them as a pirate would, with adapters of rank 1 to 32, at one learning rate.
+// A transformer that has read some tales learns to tell them as a pirate would, with adapters of rank 1 to 32, at one learning rate.
 // y = x W + s (x A) B with s constant, s = alpha / r, and s = alpha / sqrt(r), all equal at r = 8.
 // Asked in microsoft/LoRA#101, bitsandbytes#762. Look at: transformer_add_adapter in transformer.c, where scale is set.
 

@@ -1,7 +1,7 @@
 // q13_rank.c - does a larger rank cost much memory, and does it help?
 //
-// First the bytes of a step at rank 1 to 64, from the ledger. Then a transformer that knows tales learns the pirate's, by ranks
-// and learning rates. The table of losses is of the first seed; the findings hold over three.
+// First the bytes of a step at rank 1 to 64, from the ledger. Then a transformer that has read some tales learns the pirate's,
+// by ranks and learning rates. The table of losses is of the first seed; the findings hold over three.
 // Asked in gpu_poor#5 and aprender#2258 (r = 256 diverged). Look at: lora_new in lora.c, and adamw_step in adamw.c.
 
 #include "tiny.h"
@@ -42,7 +42,7 @@ int main(void)
     }
     transformer_free(model);
 
-    bool saturates = true, too_high = true, best_is_inside = true;
+    bool saturates = true, too_high = true, far_too_high = true;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         double loss[RANKS][RATES], best[RANKS], base;
         model = tiny_model(&tales, BLOCKS, WIDTH, seed);
@@ -60,13 +60,13 @@ int main(void)
             }
             const double *at = loss[r];
             if (seed == 1) printf("  r = %-4d %11.3f %11.3f %11.3f %11.3f\n", ranks[r], at[0], at[1], at[2], at[3]);
-            best_is_inside &= best[r] < loss[r][0] && best[r] < loss[r][RATES - 1];
+            far_too_high &= loss[r][RATES - 1] > base;
         }
         printf("  best loss at r = 1, 4, 16, 64:   %.3f %.3f %.3f %.3f   (seed %d)\n", best[0], best[1], best[2], best[3],
                (int)seed);
         double gain = best[0] - best[2]; // of r = 16 over r = 1
         saturates &= gain > 0.03 && best[2] - best[3] < 0.5 * gain;
-        too_high &= loss[0][2] < base && loss[2][2] > base && loss[3][2] > base;
+        too_high &= loss[0][2] < base && fmin(loss[1][2], fmin(loss[2][2], loss[3][2])) > base;
         transformer_free(model);
     }
 
@@ -75,8 +75,8 @@ int main(void)
     finding(exact, "adapter, gradients and moments are r (in + out) numbers a layer, once, once and twice, to the byte");
     finding(100 * (peak[2] - peak[0]) < 10 * peak[0], "r from 1 to 16: the peak of a step grows by less than 10 %");
     finding(saturates, "16 beats 1 by more than 0.03; 64 adds less than half of that gain, if anything, over three seeds");
-    finding(best_is_inside, "each rank has its best rate inside the grid, over three seeds");
-    finding(too_high, "rate 0.1: r = 1 still improves, r = 16 and 64 end worse than untrained, over three seeds");
+    finding(too_high, "rate 0.1: r = 1 still improves, r = 4, 16 and 64 end worse than untrained, over three seeds");
+    finding(far_too_high, "rate 1: every rank does, over three seeds");
     text_free(&tales);
     text_free(&pirate);
     return answered();

@@ -1,6 +1,6 @@
 // q15_not_learning.c - the loss does not fall: where to look first?
 //
-// A transformer that knows tales should learn the pirate's. Three steps of four patients, with a doctor's table: what trains,
+// A transformer that has read some tales should learn the pirate's. Three steps of four patients, with a doctor's table: what trains,
 // does a gradient arrive, does B move. Then the loss of full training and of LoRA by learning rate.
 // The tables are of the first seed; the findings hold over three. Asked in LLaVA#1172, SimpleTuner#1756.
 // Look at: adamw_new in adamw.c (it copies the list of parameters), transformer_use_adapter in transformer.c.
