@@ -33,6 +33,7 @@ int main(void)
     predict("X takes 8 MiB in 32-bit. How much is kept without adapter, with one of rank 16, with A frozen?");
 
     Tensor *input = random_leaf("input", 1, 1, SHAPE(ROWS, INPUTS)), *x = op_scale(NULL, input, 1); // a result, as in a net
+    x->requires_grad = true; // something below trains: the gradient has to pass through
     long X = (long)ROWS * INPUTS * BYTES, XA = (long)ROWS * RANK * BYTES, Y = (long)ROWS * OUTPUTS * BYTES;
     Layer layer;
     layer_init(&layer, INPUTS, OUTPUTS, RANK, 0.02, 2);
@@ -54,7 +55,7 @@ int main(void)
 
     why("dA = s x^T (dY B^T) reads x, which is as large as what dW would have read; dB reads x A only, R wide. "
         "x is kept once, whoever reads it: by freezing you win nothing where an adapter that trains A sits.");
-    finding(trained.kept == X && bare.kept == 0, "frozen without adapter: x is not kept (when W trains, all of it is)");
+    finding(trained.kept == X && bare.kept == 0, "frozen without adapter: x is not kept, though the gradient passes through (when W trains it is)");
     finding(with.kept == X + XA, "with an adapter x is back, and x A on top: more than full training keeps");
     finding(fixed_A.kept == XA, "with A frozen only x A is kept, 1/256 of x");
     finding(full.peak - with.peak == 2 * Y && full.kept == with.kept,

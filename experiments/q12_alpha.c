@@ -1,12 +1,12 @@
 // q12_alpha.c - what is alpha, and why divide it by r, or by its square root?
 //
-// A transformer that has read some tales learns to tell them as a pirate would, with adapters of rank 1 to 32, at one learning rate.
+// A transformer that has read some tales learns to tell them as a pirate would, with adapters of rank 1 to 32, at one rate.
 // y = x W + s (x A) B with s constant, s = alpha / r, and s = alpha / sqrt(r), all equal at r = 8.
 // Asked in microsoft/LoRA#101, bitsandbytes#762. Look at: transformer_add_adapter in transformer.c, where scale is set.
 
 #include "tiny.h"
 
-enum { BLOCKS = 2, WIDTH = 32, BASE_STEPS = 150, STEPS = 60, RANKS = 4, RULES = 3, MIDDLE = 8 };
+enum { STEPS = 60, RANKS = 4, RULES = 3, MIDDLE = 8 };
 enum { CONSTANT, BY_R, BY_ROOT };
 static const int ranks[RANKS] = { 1, 4, 8, 32 };
 static const char *const rules[RULES] = { "s constant", "s = alpha / r", "s = alpha / sqrt(r)" };
@@ -24,7 +24,7 @@ static LoraConfig config(int rule, int r)
 static double change(const Adapter *adapter)
 {
     double squares = 0;
-    for (int i = 0; i < BLOCKS * LINEARS; i++) {
+    for (int i = 0; i < BASE_BLOCKS * LINEARS; i++) {
         const Lora *lora = &adapter->lora[i];
         Tensor *AB = op_matmul(NULL, lora->A, lora->B);
         squares += pow((double)lora->scale * norm_of(AB->data, AB->size), 2);
@@ -41,8 +41,7 @@ int main(void)
     Text tales = tiny_text("builtin:tales"), pirate = tiny_text("builtin:pirate");
     bool doubles = true, grows = true, too_much = true, even = true;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-        Transformer *model = tiny_model(&tales, BLOCKS, WIDTH, seed);
-        train(model, &tales, BASE_STEPS, 5e-3, seed);
+        Transformer *model = tiny_base(&tales, seed);
         if (seed == 1) printf("  %-19s %14s %14s %14s %14s\n", "|s A B|, loss", "r = 1", "r = 4", "r = 8", "r = 32");
         double norm[RULES][RANKS], first[2];
         for (int rule = 0; rule < RULES; rule++) {

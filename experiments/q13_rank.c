@@ -6,7 +6,7 @@
 
 #include "tiny.h"
 
-enum { BLOCKS = 2, WIDTH = 32, BASE_STEPS = 150, STEPS = 60, RANKS = 4, RATES = 4 };
+enum { STEPS = 60, RANKS = 4, RATES = 4 };
 static const int ranks[RANKS] = { 1, 4, 16, 64 };
 static const double rates[RATES] = { 1e-3, 1e-2, 1e-1, 1 };
 
@@ -45,8 +45,7 @@ int main(void)
     bool saturates = true, too_high = true, far_too_high = true;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         double loss[RANKS][RATES], best[RANKS], base;
-        model = tiny_model(&tales, BLOCKS, WIDTH, seed);
-        train(model, &tales, BASE_STEPS, 5e-3, seed);
+        model = tiny_base(&tales, seed);
         base = evaluate_validation(model, &pirate);
         if (seed == 1)
             printf("  loss     rate %g %9g %11g %11g   (untrained: %.3f)\n", rates[0], rates[1], rates[2], rates[3], base);

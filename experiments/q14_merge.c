@@ -17,15 +17,10 @@ static real to_16_bits(real value)
     return (real)ldexp(rint(ldexp(fraction, 8)), exponent - 8);
 }
 
-static Tensor *logits(const Transformer *model, const Text *text)
-{
-    return transformer_logits(model, NULL, text->tokens, 1, TINY_T);
-}
-
 // The largest difference of a logit from those in `apart`.
 static double logits_differ(const Transformer *model, const Text *text, const Tensor *apart)
 {
-    Tensor *now = logits(model, text);
+    Tensor *now = transformer_logits(model, NULL, text->tokens, 1, TINY_T);
     double difference = largest_difference(now->data, apart->data, apart->size);
     tensor_drop(now);
     return difference;
@@ -53,7 +48,7 @@ int main(void)
     Adapter *adapter = attach(model, lora_on(ON_ALL, 4), 1);
     fill_B(adapter, BLOCKS);
     uint64_t hash = transformer_hash(model);
-    Tensor *apart = logits(model, &text);
+    Tensor *apart = transformer_logits(model, NULL, text.tokens, 1, TINY_T);
     double size = norm_of(apart->data, apart->size) / sqrt((double)apart->size);
 
     transformer_merge(model);
@@ -97,8 +92,7 @@ int main(void)
     finding(twice > 10 * rounded, "merged twice: more than 10 times farther than even 16 bits explain");
     finding(drift[0] > 0 && drift[1] >= drift[0], "add and subtract: not the old weights again, after one cycle already");
     finding(kept_bytes, "ours: 100 cycles, and the hash of the weights is the same");
-    tensor_drop(before);
-    tensor_drop(apart);
+    drop_all(2, (Tensor *[]){ before, apart });
     transformer_free(model);
     text_free(&text);
     return answered();

@@ -77,4 +77,13 @@ static inline double train(Transformer *model, const Text *text, int steps, doub
     return evaluate_validation(model, text);
 }
 
+// The base for a new task: 2 blocks, width 32, that have read some tales.
+enum { BASE_BLOCKS = 2, BASE_WIDTH = 32 };
+static inline Transformer *tiny_base(const Text *tales, uint64_t seed)
+{
+    Transformer *model = tiny_model(tales, BASE_BLOCKS, BASE_WIDTH, seed);
+    train(model, tales, 150, 5e-3, seed);
+    return model;
+}
+
 #endif
