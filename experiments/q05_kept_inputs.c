@@ -55,7 +55,8 @@ int main(void)
 
     why("dA = s x^T (dY B^T) reads x, which is as large as what dW would have read; dB reads x A only, R wide. "
         "x is kept once, whoever reads it: by freezing you win nothing where an adapter that trains A sits.");
-    finding(trained.kept == X && bare.kept == 0, "frozen without adapter: x is not kept, though the gradient passes through (when W trains it is)");
+    finding(trained.kept == X && bare.kept == 0,
+            "frozen without adapter: x is not kept, though the gradient passes through (when W trains it is)");
     finding(with.kept == X + XA, "with an adapter x is back, and x A on top: more than full training keeps");
     finding(fixed_A.kept == XA, "with A frozen only x A is kept, 1/256 of x");
     finding(full.peak - with.peak == 2 * Y && full.kept == with.kept,
