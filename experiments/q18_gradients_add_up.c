@@ -2,7 +2,8 @@
 //
 // First a batch of 64 rows, whole and in 8 parts one after another, whose gradients are added up. Then training with plain
 // gradient descent, once with the gradient cleared after each step and once without. The curve is of the first seed.
-// Asked in micrograd#102 and on many pages. Look at: need_grad in autograd.c (who comes first to a gradient), and += in the gradient kernels.
+// Asked in micrograd#102 and on many pages.
+// Look at: need_grad in autograd.c (who comes first to a gradient), and += in the gradient kernels.
 
 #include "question.h"
 
