@@ -117,7 +117,6 @@ bench: $(BUILD)/bench/bench
 	@$(BUILD)/bench/bench --python '$(PYTHON)' $(if $(PLAIN),,--plain $(BUILD)-plain/bench/bench) \
 	    $(if $(LLMC),--llmc $(BUILD)/bench/llmc) $(if $(DATA),--data '$(DATA)')
 
-# q07 runs the program whose name begins with q07_.
 # q07 builds and runs the one program whose name begins with q07_.
 $(NUMBERS):
 	@$(MAKE) -s $(filter $(BUILD)/experiments/$@_%,$(QUESTIONS))
