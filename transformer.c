@@ -298,40 +298,17 @@ static bool merged(const Transformer *model)
 
 enum { LARGEST_RANK = 1 << 16 };
 
-Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error,
-                                 size_t size)
+Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed, char *error, size_t size)
 {
     const Config *c = &model->config;
+    int count = c->n_layer * LINEARS, highest = 0;
     check(!merged(model), "add_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
-    if (config.last_block < 0) config.last_block = c->n_layer - 1;
     for (const Adapter *a = model->adapters; a != NULL; a = a->next)
-        if (strcmp(a->name, name) == 0) {
-            fail(error, size, "an adapter with the name %s is already attached", name);
-            return NULL;
-        }
-    if (strlen(name) >= sizeof ((Adapter *)0)->name) {
-        fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name),
-             sizeof ((Adapter *)0)->name - 1);
-        return NULL;
-    }
-    if (config.r_by_block == NULL && config.r < 1) {
-        fail(error, size, "r is %d; a rank is at least 1", config.r);
-        return NULL;
-    }
-    if (!isfinite(config.alpha)) {
-        fail(error, size, "alpha is %g; a finite number is needed", config.alpha);
-        return NULL;
-    }
-    if (config.targets == 0 || config.targets >> LINEARS) { fail(error, size, "no layer to attach to"); return NULL; }
-    if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
-        fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block,
-             c->n_layer - 1);
-        return NULL;
-    }
-    int highest = config.r_by_block ? 0 : config.r;
-    for (int i = config.first_block; config.r_by_block && i <= config.last_block; i++) {
-        if (config.r_by_block[i] < 0) { fail(error, size, "r of block %d is %d", i, config.r_by_block[i]); return NULL; }
-        if (config.r_by_block[i] > highest) highest = config.r_by_block[i];
+        if (strcmp(a->name, name) == 0) { fail(error, size, "an adapter with the name %s is already attached", name); return NULL; }
+    if (strlen(name) >= sizeof ((Adapter *)0)->name) { fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name), sizeof ((Adapter *)0)->name - 1); return NULL; }
+    for (int i = 0; i < count; i++) {
+        if (layers[i].r > highest) highest = layers[i].r;
+        if (!isfinite(layers[i].scale)) { fail(error, size, "the scale is %g; a finite number is needed", layers[i].scale); return NULL; }
     }
     if (highest > LARGEST_RANK) { fail(error, size, "r is %d; the largest is %d", highest, LARGEST_RANK); return NULL; }
     if (highest == 0) { fail(error, size, "the rank is 0 in every block: nothing to attach"); return NULL; }
@@ -339,28 +316,49 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
     Adapter *adapter = allocate(1, sizeof *adapter);
     snprintf(adapter->name, sizeof adapter->name, "%s", name);
     adapter->config = config;
-    adapter->lora = allocate((size_t)c->n_layer * LINEARS, sizeof *adapter->lora);
+    adapter->lora = allocate((size_t)count, sizeof *adapter->lora);
     adapter->next = model->adapters;
     model->adapters = adapter;
 
-    size_t most = (size_t)(model->parameter_count + 2 * LINEARS * c->n_layer);
+    size_t most = (size_t)(model->parameter_count + 2 * count);
     model->parameters = realloc(model->parameters, most * sizeof *model->parameters);
     if (model->parameters == NULL) { fprintf(stderr, "out of memory: no room for the model's lists\n"); exit(1); }
-    for (int i = config.first_block; i <= config.last_block; i++)
-        for (int k = 0; k < LINEARS; k++) {
-            int r = config.r_by_block ? config.r_by_block[i] : config.r;
-            if (!(config.targets & 1u << k) || r == 0) continue;
-            char full[160];
-            snprintf(full, sizeof full, "%s.h.%d.%s", name, i, linear_names[k]);
-            double scale = config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r);
-            Lora *lora = lora_of(adapter, i, k);
-            *lora = lora_new(full, linear_inputs(c, (LinearKind)k), linear_outputs(c, (LinearKind)k), r, scale,
-                             random_bits(seed, (uint64_t)(i * LINEARS + k)));
-            model->parameters[model->parameter_count++] = lora->A;
-            model->parameters[model->parameter_count++] = lora->B;
-        }
+    for (int i = 0; i < count; i++) {
+        LinearKind kind = (LinearKind)(i % LINEARS);
+        char full[160];
+        if (layers[i].r == 0) continue;
+        snprintf(full, sizeof full, "%s.h.%d.%s", name, i / LINEARS, linear_names[kind]);
+        adapter->lora[i] = lora_new(full, linear_inputs(c, kind), linear_outputs(c, kind), layers[i].r, layers[i].scale, random_bits(seed, (uint64_t)i));
+        model->parameters[model->parameter_count++] = adapter->lora[i].A;
+        model->parameters[model->parameter_count++] = adapter->lora[i].B;
+    }
     adapter->config.r_by_block = NULL; // the caller's; the ranks are in lora[] now
     transformer_use_adapter(model, adapter);
+    return adapter;
+}
+
+Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error, size_t size)
+{
+    const Config *c = &model->config;
+    if (config.last_block < 0) config.last_block = c->n_layer - 1;
+    if (config.r_by_block == NULL && config.r < 1) { fail(error, size, "r is %d; a rank is at least 1", config.r); return NULL; }
+    if (!isfinite(config.alpha)) { fail(error, size, "alpha is %g; a finite number is needed", config.alpha); return NULL; }
+    if (config.targets == 0 || config.targets >> LINEARS) { fail(error, size, "no layer to attach to"); return NULL; }
+    if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
+        fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block, c->n_layer - 1);
+        return NULL;
+    }
+    LoraLayer *layers = allocate((size_t)c->n_layer * LINEARS, sizeof *layers);
+    bool good = true;
+    for (int i = config.first_block; i <= config.last_block && good; i++) {
+        int r = config.r_by_block ? config.r_by_block[i] : config.r;
+        good = r >= 0 || fail(error, size, "r of block %d is %d", i, r);
+        for (int k = 0; k < LINEARS && r > 0; k++)
+            if (config.targets & 1u << k)
+                layers[i * LINEARS + k] = (LoraLayer){ r, config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r) };
+    }
+    Adapter *adapter = good ? transformer_add_layers(model, name, config, layers, seed, error, size) : NULL;
+    free(layers);
     return adapter;
 }
 

@@ -44,6 +44,9 @@ typedef struct LoraConfig {
     bool     freeze_A;                // train B alone
 } LoraConfig;
 
+// Rank and scale of an adapter on one linear layer; r 0: none there.
+typedef struct LoraLayer { int r; double scale; } LoraLayer;
+
 // Reads "c_attn,mlp.c_proj" into a set of bits; `c_proj` alone means both, as in PEFT. Returns 0 if a name is unknown or none
 // is there, and points *bad at the offending word.
 unsigned    lora_targets(const char *names, const char **bad);
@@ -88,6 +91,8 @@ void transformer_train_base(Transformer *model, bool requires_grad);
 // Attaches a fresh adapter and makes it the one in use. The base is left as it is: freeze it with transformer_train_base.
 // A name that exists, a rank below 1 or a range without block returns NULL, after one line in `error`.
 Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error, size_t size);
+// The same with any rank and scale for each layer, layers[n_layer][LINEARS]; r, alpha and r_by_block of `config` are not looked at.
+Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed, char *error, size_t size);
 // Makes `adapter` the one in use (NULL: the base alone) by changing pointers; only the one in use requires grad.
 void transformer_use_adapter(Transformer *model, Adapter *adapter);
 // Detaches and frees; if it was in use, the base runs alone afterwards.

@@ -57,6 +57,11 @@ StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const
     return result;
 }
 
+uint64_t text_fingerprint(const Text *text)
+{
+    return hash_bytes(HASH_START, text->tokens, (size_t)text->count * sizeof *text->tokens);
+}
+
 static double window_loss(const Transformer *model, const int *ids, const int *targets, int B, int T)
 {
     Tensor *loss = transformer_loss(model, NULL, ids, targets, B, T);

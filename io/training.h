@@ -39,6 +39,9 @@ double evaluate_quickly(const Transformer *model, const Text *text, int B);
 // The context is the last block_size tokens.
 void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k, uint64_t seed);
 
+// Equal hashes: the same tokens in the same order.
+uint64_t text_fingerprint(const Text *text);
+
 // The process's peak resident size in bytes, or 0 if the system does not tell.
 long resident_peak(void);
 // The middle one of count > 0 values (of an even number: the upper of the two), which get sorted.

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { V = 13, T = 8, L = 3, H = 2, C = 8 };
@@ -61,8 +63,6 @@ static bool same_bytes(const char *a, const char *b)
     free(x), free(y);
     return same;
 }
-
-static bool exists(const char *path) { struct stat s; return stat(path, &s) == 0; }
 
 static void remove_all(const char *path)
 {
@@ -686,7 +686,8 @@ TEST(states_go_on_as_if_nothing_had_happened)
     for (int variant = 0; variant < 6; variant++) { // all of it; adapters: everywhere, B alone, ranks by block; and both before their first step
         bool lora = variant >= 1 && variant <= 4;
         long steps = variant >= 4 ? 0 : 5;
-        TrainingState state = { .step = 123456789, .seed = 0xfedcba9876543210, .vocabulary = v, .options = "{\"lr\": 1e-3}\n\"\\ \xe2\x82\xac" }, back;
+        TrainingState state = { .step = 123456789, .seed = 0xfedcba9876543210, .vocabulary = v, .data = "a\n\"\\ \xe2\x82\xac", .text_hash = UINT64_MAX - 1,
+                                .batch_size = 77, .schedule = { 1.0 / 3, 1.0 / 7, 11, 123456790 }, .eval_interval = 1l << 40 }, back;
         state.model = lora ? model_load(in_root("base"), NULL, error, sizeof error) : new_model(20);
         state.model->config.dropout = 0.1;
         int by_block[L] = { 3, 0, 1 };
@@ -701,12 +702,19 @@ TEST(states_go_on_as_if_nothing_had_happened)
         state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, adamw);
         train(state.model, state.optimizer, 0, steps);
         EXPECT(state_save(in_root("run/state"), &state, error, sizeof error), "variant %d: %s", variant, error);
-        EXPECT(files_in(in_root("run/state")) == 1, "%d files", files_in(in_root("run/state")));
+        EXPECT(files_in(in_root("run/state")) == (variant == 0 ? 5 : 7), "%d files", files_in(in_root("run/state"))); // state and model; then an adapter, too
+        Transformer *seen = lora ? model_load(in_root("base"), NULL, error, sizeof error) : model_load(in_root("run/state"), NULL, error, sizeof error);
+        EXPECT(seen && same_base(seen, state.model), "variant %d: what others read: %s", variant, error);
+        EXPECT(!lora || (adapter_load(seen, in_root("run/state"), "x", false, error, sizeof error) && same_adapter(seen->active, state.model->active)), "variant %d: %s", variant, error);
+        transformer_free(seen);
 
         bool good = state_load(in_root("run/state"), NULL, &back, error, sizeof error);
         EXPECT(good, "variant %d: %s", variant, error);
         if (!good) continue;
-        EXPECT(back.step == state.step && back.seed == state.seed && strcmp(back.options, state.options) == 0, "%ld %llx %s", back.step, (unsigned long long)back.seed, back.options);
+        EXPECT(back.step == state.step && back.seed == state.seed && strcmp(back.data, state.data) == 0, "%ld %llx %s", back.step, (unsigned long long)back.seed, back.data);
+        EXPECT(back.text_hash == state.text_hash && back.batch_size == 77 && back.eval_interval == state.eval_interval, "%llx %d %ld", (unsigned long long)back.text_hash,
+               back.batch_size, back.eval_interval);
+        EXPECT(memcmp(&back.schedule, &state.schedule, sizeof back.schedule) == 0, "the schedule");
         EXPECT(vocabulary_equal(&back.vocabulary, &v), "variant %d: vocabulary", variant);
         EXPECT(memcmp(&back.optimizer->config, &adamw, sizeof adamw) == 0 && back.optimizer->step == steps, "variant %d: the optimizer's settings", variant);
         EXPECT(back.model->config.dropout == state.model->config.dropout, "dropout %g", back.model->config.dropout);
@@ -762,7 +770,8 @@ TEST(states_that_are_refused)
         { "\"optimizer_step\":2", "\"optimizer_step\":2.5", "optimizer_step" }, { "\"optimizer_step\":2", "\"optimizer_step\":0", "48 tensors unknown" },
         { "\"beta1\":0.9", "\"beta3\":0.9", "beta1" }, { "\"dropout\":0", "\"dropout\":1", "dropout" }, { "\"freeze_A\":false", "\"freeze_A\":true", "24 tensors unknown" },
         { "\"freeze_A\":false", "\"freeze_B\":true", "freeze_A" }, { "\"r\": 2", "\"r\": 3", "another shape" }, { "\"r\": 2", "\"r\": 0", "\"r\"" }, { "\"adapter\":", "\"adapters\":", "model_type" },
-        { "\"options\":null", "\"tokenizer\":{}", "vocabulary" }, { "{", "[", "no training state" },
+        { "\"data\":null", "\"tokenizer\":{}", "vocabulary" }, { "\"data\":null", "\"data\":3", "data" },
+        { "\"learning_rate\":0", "\"learning_rate\":null", "learning_rate" }, { "\"text_hash\":0", "\"text_hash\":0.5", "text_hash" }, { "\"batch_size\":0", "\"batch_size\":-1", "batch_size" }, { "{", "[", "no training state" },
     };
     for (size_t i = 0; i <= sizeof cases / sizeof *cases; i++) {
         bool last = i == sizeof cases / sizeof *cases; // no such metadata at all
@@ -887,8 +896,7 @@ TEST(a_failed_save_harms_nothing)
         mkdir(file, 0777);
         bool good = i < 4 ? model_save(model, &v, dir, error, sizeof error) : i < 6 ? adapter_save(model, adapter, ".", dir, error, sizeof error) : state_save(dir, &state, error, sizeof error);
         EXPECT(!good && one_line(names[i]), "%s: %s", names[i], error);
-        if (i == 3) EXPECT(!exists(in_root("blocked/config.json")), "the tensors go first");
-        if (i == 5) EXPECT(!exists(in_root("blocked/adapter_config.json")), "the tensors go first");
+        EXPECT(files_in(dir) == 1, "%s: %d files", names[i], files_in(dir)); // all or nothing
     }
 
     char *dir = in_root("old"), copies[NAMES][900], files[NAMES][900];
@@ -953,6 +961,182 @@ TEST(a_failed_save_of_another_shape_leaves_what_can_be_loaded)
     vocabulary_free(&v);
 }
 
+// --- sudden death ---
+
+// Every number in the state of step n is n, or n + 1 / 2 and n + 1 / 4 in the moments.
+static void set_numbers(TrainingState *state, long n)
+{
+    AdamW *o = state->optimizer;
+    state->step = n;
+    for (int i = 0; i < o->count; i++)
+        for (long j = 0; j < o->parameters[i]->size; j++) {
+            o->parameters[i]->data[j] = (real)n;
+            o->m[i][j] = (real)n + (real)0.5;
+            o->v[i][j] = (real)n + (real)0.25;
+        }
+}
+
+static bool all_are(const real *values, long count, real value)
+{
+    for (long i = 0; i < count; i++)
+        if (values[i] != value) return false;
+    return true;
+}
+
+static bool model_is_of_step(const Transformer *model, long n)
+{
+    bool good = true;
+    for (int i = 0; i < model->base_count; i++) good = good && all_are(model->parameters[i]->data, model->parameters[i]->size, (real)n);
+    return good;
+}
+
+static bool state_is_whole(const TrainingState *state)
+{
+    const AdamW *o = state->optimizer;
+    bool good = model_is_of_step(state->model, state->step);
+    for (int i = 0; i < o->count; i++)
+        good = good && all_are(o->m[i], o->parameters[i]->size, (real)state->step + (real)0.5) && all_are(o->v[i], o->parameters[i]->size, (real)state->step + (real)0.25);
+    return good;
+}
+
+// A run that does nothing but save, one step after the other, with two states in turn of two shapes and vocabularies.
+static void save_until_killed(const char *dir, TrainingState *states, int shapes, long step)
+{
+    for (;; step++) {
+        TrainingState *state = &states[step % shapes];
+        set_numbers(state, step);
+        if (!state_save(dir, state, error, sizeof error)) _exit(1);
+    }
+}
+
+static TrainingState state_to_kill(Config config)
+{
+    TrainingState state = { .seed = 1, .vocabulary = letters(config.vocab_size), .model = transformer_new(config, 1, error, sizeof error) };
+    state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0, 0 });
+    for (int i = 0; i < state.optimizer->count; i++) {
+        long size = state.model->parameters[i]->size;
+        state.optimizer->m[i] = memory_take(MEMORY_MOMENTS, size);
+        state.optimizer->v[i] = memory_take(MEMORY_MOMENTS, size);
+    }
+    state.optimizer->step = 1;
+    return state;
+}
+
+static void free_states(TrainingState states[2])
+{
+    for (int i = 0; i < 2; i++) {
+        vocabulary_free(&states[i].vocabulary);
+        adamw_free(states[i].optimizer);
+        transformer_free(states[i].model);
+    }
+}
+
+enum { OF_THIS_STEP, OF_THE_LAST, MISSING }; // what the model beside a state is
+
+// Loads what a killed run has left: a whole state, and what model is beside it. Then does what --resume does, after which the model
+// must be of the state's step. Returns that step.
+static long look(const char *dir, const TrainingState *states, int shapes, int *model_is)
+{
+    TrainingState left;
+    Vocabulary v = { 0 };
+    bool good = state_load(dir, NULL, &left, error, sizeof error);
+    EXPECT(good && state_is_whole(&left), "%s", good ? "numbers of several steps in one state" : error);
+    if (!good) return -1;
+    long step = left.step;
+    Transformer *model = model_load(dir, &v, error, sizeof error);
+    if (model == NULL) {
+        *model_is = MISSING;
+        EXPECT(one_line("model.safetensors: cannot open"), "step %ld: %s", step, error);
+    } else {
+        *model_is = model_is_of_step(model, step) ? OF_THIS_STEP : OF_THE_LAST;
+        long its_step = step - (*model_is == OF_THE_LAST);
+        EXPECT(model_is_of_step(model, its_step), "the model is neither of step %ld nor of the step before", step);
+        EXPECT(vocabulary_equal(&v, &states[its_step % shapes].vocabulary), "the vocabulary is not that of the model");
+    }
+    transformer_free(model);
+    vocabulary_free(&v);
+    if (*model_is != OF_THIS_STEP) {
+        EXPECT(state_save(dir, &left, error, sizeof error) && (model = model_load(dir, NULL, error, sizeof error)), "%s", error);
+        EXPECT(model && model_is_of_step(model, step), "the model is still not of step %ld", step);
+        transformer_free(model);
+    }
+    state_free(&left);
+    return step;
+}
+
+// Kills a run that saves all the time, at random moments.
+static void kill_many_times(const char *name, int kills, int shapes)
+{
+    TrainingState states[2] = { state_to_kill(small), state_to_kill((Config){ V + 2, T, L + 1, H, C, 0 }) };
+    char *dir = in_root(name);
+    set_numbers(&states[0], 0);
+    EXPECT(state_save(dir, &states[0], error, sizeof error), "%s", error);
+    double start = seconds_now();
+    for (int i = 0; i < 5; i++) state_save(dir, &states[0], error, sizeof error);
+    double span = 6 * (seconds_now() - start) / 5; // kills fall into the time of about six saves
+    long step = 0;
+    int found[3] = { 0 };
+    for (int i = 0; i < kills && step >= 0; i++) {
+        pid_t child = fork();
+        if (child == 0) save_until_killed(dir, states, shapes, step + 1);
+        long wait = (long)(1e9 * span * random_uniform(3, (uint64_t)i));
+        nanosleep(&(struct timespec){ wait / 1000000000, wait % 1000000000 }, NULL);
+        int status, model_is = OF_THIS_STEP;
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        EXPECT(WIFSIGNALED(status), "kill %d: the run ended by itself", i);
+        long before = step;
+        step = look(dir, states, shapes, &model_is);
+        EXPECT(step >= before, "kill %d: step %ld after step %ld", i, step, before);
+        found[model_is]++;
+    }
+    printf("     %d kills during %ld saves: the model was of the state's step %d times, of the one before %d times, missing %d times\n", kills, step,
+           found[OF_THIS_STEP], found[OF_THE_LAST], found[MISSING]);
+    EXPECT(step > kills / 4, "only %ld saves: the kills came too early to test anything", step);
+    EXPECT(state_save(dir, &states[0], error, sizeof error) && files_in(dir) == 5, "temporary files are left: %d files", files_in(dir));
+    free_states(states);
+}
+
+static int steps_to_live;
+static void die_there(int done) { if (done == steps_to_live) raise(SIGKILL); }
+
+// Kills a run between each two of the renames of one save, from the first to the last.
+static void kill_between_renames(const char *name, int shapes)
+{
+    TrainingState states[2] = { state_to_kill(small), state_to_kill((Config){ V + 2, T, L + 1, H, C, 0 }) };
+    char *dir = in_root(name);
+    set_numbers(&states[0], 0);
+    EXPECT(state_save(dir, &states[0], error, sizeof error), "%s", error);
+    long step = 0;
+    bool finished = false;
+    for (steps_to_live = 0; !finished && steps_to_live < 20; steps_to_live++) {
+        pid_t child = fork();
+        if (child == 0) {
+            TrainingState *state = &states[(step + 1) % shapes];
+            file_commit_step = die_there;
+            set_numbers(state, step + 1);
+            state_save(dir, state, error, sizeof error);
+            _exit(0);
+        }
+        int status, model_is = OF_THIS_STEP;
+        waitpid(child, &status, 0);
+        finished = WIFEXITED(status);
+        long now = look(dir, states, shapes, &model_is);
+        // the state first; where the shape stays nothing else happens but the model's rename, where it changes the model goes first
+        EXPECT(now == step + (steps_to_live > 0), "killed before rename %d: state of step %ld", steps_to_live, now);
+        int expected = steps_to_live == 0 || finished ? OF_THIS_STEP : shapes == 1 || steps_to_live < 2 ? OF_THE_LAST : MISSING;
+        EXPECT(model_is == expected, "killed before rename %d of %d shapes: the model is %d, not %d", steps_to_live, shapes, model_is, expected);
+        step = now;
+    }
+    EXPECT(finished && steps_to_live > (shapes == 1 ? 2 : 5), "%d renames", steps_to_live);
+    free_states(states);
+}
+
+TEST(a_killed_run_leaves_a_whole_save) { kill_many_times("killed", sizeof(real) == sizeof(float) ? 200 : 20, 1); }
+TEST(a_kill_between_two_renames) { kill_between_renames("between", 1); }
+TEST(a_kill_between_two_renames_of_another_shape) { kill_between_renames("between two", 2); }
+TEST(a_killed_run_leaves_no_mixture) { kill_many_times("mixed", sizeof(real) == sizeof(float) ? 50 : 10, 2); }
+
 TEST(nothing_is_left_in_memory) { EXPECT(ledger.total == 0, "%ld bytes", ledger.total); }
 
 int main(void)
@@ -975,6 +1159,10 @@ int main(void)
     RUN(truncated_files);
     RUN(a_failed_save_harms_nothing);
     RUN(a_failed_save_of_another_shape_leaves_what_can_be_loaded);
+    RUN(a_killed_run_leaves_a_whole_save);
+    RUN(a_killed_run_leaves_no_mixture);
+    RUN(a_kill_between_two_renames);
+    RUN(a_kill_between_two_renames_of_another_shape);
     RUN(nothing_is_left_in_memory);
     remove_all(root);
     return test_summary();
