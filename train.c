@@ -49,7 +49,8 @@ static void help(void)
            "                            the text and an adapter's base are now, if they have moved\n"
            "  --lora-r N                0: train everything (0); N > 0: freeze --init and train adapters of rank N\n"
            "  --lora-alpha X            the adapters' scale is alpha / r (twice r)\n"
-           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both (c_attn)\n"
+           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both; in the place of c_attn some of\n"
+           "                            its parts q, k, v, each of rank N (c_attn)\n"
            "  --n-layer 4  --n-head 4  --n-embd 128  --block-size 64  --batch-size 12  --dropout 0\n"
            "  --max-iters 2000          steps in all, those before a --resume included\n"
            "  --learning-rate 1e-3  --min-lr 1e-4  --warmup-iters 100\n"
@@ -91,7 +92,7 @@ static Options read_options(int argc, char **argv, const Options *start)
         case LORA_TARGETS: {
             const char *bad = NULL;
             o.lora.targets = lora_targets(optarg, &bad);
-            if (o.lora.targets == 0) die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, and c_proj for both projections", optarg, bad);
+            if (o.lora.targets == 0) die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj for both projections, and q, k, v", optarg, bad);
             break;
         }
         case N_LAYER: o.config.n_layer = (int)option_long(name, optarg, 1, 4096); o.shape_given = true; break;

@@ -248,10 +248,16 @@ long transformer_trainable_size(const Transformer *model)
     long size = 0;
     for (int i = 0; i < model->parameter_count; i++)
         if (model->parameters[i]->requires_grad) size += model->parameters[i]->size;
+    for (int i = 0; model->active != NULL && i < model->config.n_layer * LINEARS; i++) { // less what a mask keeps at 0
+        const Lora *lora = &model->active->lora[i];
+        if (lora->mask != NULL) size -= lora->A->size + lora->B->size - lora_size(lora);
+    }
     return size;
 }
 
 // ----------------------------------------------------------------------------------------------------------------- adapters
+
+static const char part_names[] = "qkv"; // of C_ATTN, in the order of TARGET_Q, TARGET_K, TARGET_V
 
 unsigned lora_targets(const char *names, const char **bad)
 {
@@ -265,6 +271,8 @@ unsigned lora_targets(const char *names, const char **bad)
             bool ends_so = length > 0 && length <= strlen(full) && strncmp(full + start, word, length) == 0;
             if (ends_so && (start == 0 || full[start - 1] == '.')) found |= 1u << k;
         }
+        const char *part = length == 1 ? strchr(part_names, word[0]) : NULL;
+        if (part != NULL) found = (unsigned)TARGET_Q << (part - part_names);
         if (found == 0) { *bad = word; return 0; }
         targets |= found;
         if (word[length] == '\0') return targets;
@@ -283,6 +291,8 @@ const char *lora_targets_text(unsigned targets)
         const char *name = k == C_ATTN ? "c_attn" : k == C_FC ? "c_fc" : linear_names[k];
         snprintf(text + strlen(text), sizeof texts[0] - strlen(text), "%s%s", text[0] ? "," : "", name);
     }
+    for (int part = 0; part < 3; part++)
+        if (targets & (unsigned)TARGET_Q << part) snprintf(text + strlen(text), sizeof texts[0] - strlen(text), "%s%c", text[0] ? "," : "", part_names[part]);
     return text;
 }
 
@@ -329,6 +339,7 @@ Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig
         if (layers[i].r == 0) continue;
         snprintf(full, sizeof full, "%s.h.%d.%s", name, i / LINEARS, linear_names[kind]);
         adapter->lora[i] = lora_new(full, linear_inputs(c, kind), linear_outputs(c, kind), layers[i].r, layers[i].scale, random_bits(seed, (uint64_t)i));
+        if (kind == C_ATTN && config.targets & TARGETS_QKV) lora_restrict(&adapter->lora[i], config.targets >> LINEARS);
         model->parameters[model->parameter_count++] = adapter->lora[i].A;
         model->parameters[model->parameter_count++] = adapter->lora[i].B;
     }
@@ -343,7 +354,8 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
     if (config.last_block < 0) config.last_block = c->n_layer - 1;
     if (config.r_by_block == NULL && config.r < 1) { fail(error, size, "r is %d; a rank is at least 1", config.r); return NULL; }
     if (!isfinite(config.alpha)) { fail(error, size, "alpha is %g; a finite number is needed", config.alpha); return NULL; }
-    if (config.targets == 0 || config.targets >> LINEARS) { fail(error, size, "no layer to attach to"); return NULL; }
+    if (config.targets == 0 || config.targets >> (LINEARS + 3)) { fail(error, size, "no layer to attach to"); return NULL; }
+    if (config.targets & 1u << C_ATTN && config.targets & TARGETS_QKV) { fail(error, size, "the targets %s: c_attn is q, k and v in one, so it is either c_attn or parts of it", lora_targets_text(config.targets)); return NULL; }
     if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
         fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block, c->n_layer - 1);
         return NULL;
@@ -353,9 +365,11 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
     for (int i = config.first_block; i <= config.last_block && good; i++) {
         int r = config.r_by_block ? config.r_by_block[i] : config.r;
         good = r >= 0 || fail(error, size, "r of block %d is %d", i, r);
+        double scale = config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r);
         for (int k = 0; k < LINEARS && r > 0; k++)
-            if (config.targets & 1u << k)
-                layers[i * LINEARS + k] = (LoraLayer){ r, config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r) };
+            if (config.targets & 1u << k) layers[i * LINEARS + k] = (LoraLayer){ r, scale };
+        for (unsigned part = TARGET_Q; part <= TARGET_V && r > 0; part *= 2)
+            if (config.targets & part) layers[i * LINEARS + C_ATTN] = (LoraLayer){ layers[i * LINEARS + C_ATTN].r + r, scale };
     }
     Adapter *adapter = good ? transformer_add_layers(model, name, config, layers, seed, error, size) : NULL;
     free(layers);
@@ -418,6 +432,6 @@ long adapter_size(const Adapter *adapter, const Config *config)
 {
     long size = 0;
     for (int i = 0; i < config->n_layer * LINEARS; i++)
-        if (adapter->lora[i].A != NULL) size += adapter->lora[i].A->size + adapter->lora[i].B->size;
+        if (adapter->lora[i].A != NULL) size += lora_size(&adapter->lora[i]);
     return size;
 }

@@ -33,11 +33,14 @@ typedef struct Block {
     const Config *config;
 } Block;
 
+// Parts of C_ATTN, which can be adapted alone: bits of LoraConfig.targets.
+enum { TARGET_Q = 1 << LINEARS, TARGET_K = 2 << LINEARS, TARGET_V = 4 << LINEARS, TARGETS_QKV = 7 << LINEARS };
+
 // What an adapter is attached to, and how.
 typedef struct LoraConfig {
-    int      r;                       // rank
+    int      r;                       // rank; of q, k and v each, if they are adapted alone (lora_restrict)
     double   alpha;                   // scale = alpha / r
-    unsigned targets;                 // bit 1 << LinearKind for each layer that gets one
+    unsigned targets;                 // bit 1 << LinearKind for each layer that gets one; or in the place of C_ATTN's some of TARGETS_QKV
     int      first_block, last_block; // blocks first..last, both included; last_block < 0: up to the top
     const int *r_by_block;            // NULL, or a rank for each block that replaces r (0: none there)
     bool     rank_stabilized;         // scale = alpha / sqrt(r) instead
@@ -47,7 +50,7 @@ typedef struct LoraConfig {
 // Rank and scale of an adapter on one linear layer; r 0: none there.
 typedef struct LoraLayer { int r; double scale; } LoraLayer;
 
-// Reads "c_attn,mlp.c_proj" into a set of bits; `c_proj` alone means both, as in PEFT. Returns 0 if a name is unknown or none
+// Reads "c_attn,mlp.c_proj" or "q,v" into a set of bits; `c_proj` alone means both, as in PEFT. Returns 0 if a name is unknown or none
 // is there, and points *bad at the offending word.
 unsigned    lora_targets(const char *names, const char **bad);
 // The reverse, into one of two buffers used in turn.

@@ -745,8 +745,11 @@ static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *
         hash_text(fingerprint, transformer_hash(model));
         fputs(",\"adapter_name\":", out);
         json_put_text(out, model->active->name);
-        fprintf(out, ",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":", plan->config.freeze_A ? "true" : "false",
-                fingerprint);
+        const LoraConfig *l = &model->active->config;
+        fprintf(out, ",\"lora_r\":%d,\"lora_alpha\":", l->r);
+        json_put_number(out, l->alpha);
+        fprintf(out, ",\"lora_targets\":\"%s\",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":", lora_targets_text(l->targets),
+                l->freeze_A ? "true" : "false", fingerprint);
         json_put_text(out, state->base_dir);
         fputs(",\"adapter\":", out);
         peft_put_config(out, &model->config, plan, state->base_dir);
@@ -843,16 +846,33 @@ static bool parse_state(const Json *json, TrainingState *state, AdamWConfig *ada
     return true;
 }
 
+// Takes over what PEFT's configuration does not say: what was asked for, and that only parts of c_attn are adapted.
+static bool ranks_fit(const Config *c, AdapterPlan *plan, const LoraConfig *lora, char *error, size_t size)
+{
+    unsigned parts = lora->targets >> LINEARS, count = (parts & 1) + (parts >> 1 & 1) + (parts >> 2 & 1);
+    for (int i = 0; i < c->n_layer && count > 0; i++)
+        if ((unsigned)plan->layers[i * LINEARS + C_ATTN].r % count != 0)
+            return fail(error, size, "\"lora_targets\" are %u parts of c_attn, but its rank %d cannot be shared among them", count,
+                        plan->layers[i * LINEARS + C_ATTN].r);
+    plan->config.r = lora->r;
+    plan->config.alpha = lora->alpha;
+    plan->config.targets = lora->targets;
+    plan->config.freeze_A = lora->freeze_A;
+    return true;
+}
+
 // The model, as far as it can be built before the tensors are read; *slots lists these and is matched with the file.
 static bool build_model(const Safetensors *file, const Json *json, const char *base_dir, bool moments, TrainingState *state,
                         Slots *slots, char *error, size_t size)
 {
     char why[WHY];
     const Json *adapter = json_get(json, "adapter"), *tokenizer = json_get(json, "tokenizer");
-    const char *name, *stored, *fingerprint;
+    const char *name, *stored, *fingerprint, *targets, *bad;
     AdapterPlan plan = { 0 };
+    LoraConfig lora = { 0 }; // as it was asked for, where PEFT's configuration says what came of it
     Config config;
-    bool good, freeze_A;
+    bool good;
+    long r;
     if (adapter == NULL) {
         if (!parse_config(json_get(json, "config"), &config, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
         list_base(slots, &config);
@@ -863,15 +883,22 @@ static bool build_model(const Safetensors *file, const Json *json, const char *b
         if (!json_get_string(json, "adapter_name", &name, why, sizeof why)
             || !json_get_string(json, "base_dir", &stored, why, sizeof why)
             || !json_get_string(json, FINGERPRINT, &fingerprint, why, sizeof why)
-            || !json_get_bool(json, "freeze_A", &freeze_A, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
+            || !json_get_bool(json, "freeze_A", &lora.freeze_A, why, sizeof why)
+            || !json_get_int(json, "lora_r", 0, PEFT_LARGEST_RANK, &r, why, sizeof why)
+            || !json_get_number(json, "lora_alpha", &lora.alpha, why, sizeof why)
+            || !json_get_string(json, "lora_targets", &targets, why, sizeof why))
+            return fail(error, size, "%s: %s", file->path, why);
+        lora.r = (int)r;
+        lora.targets = lora_targets(targets, &bad);
+        if (lora.targets == 0) return fail(error, size, "%s: \"lora_targets\" names no layer", file->path);
         state->base_dir = copy_text(base_dir ? base_dir : stored);
         state->model = model_load(state->base_dir, NULL, error, size);
         good = state->model != NULL
             && same_base(state->model, fingerprint, file->path, "the base must be the one it was", error, size);
         if (good) good = peft_parse_config(adapter, &state->model->config, &plan, why, sizeof why)
                       || fail(error, size, "%s: %s", file->path, why);
+        if (good) good = ranks_fit(&state->model->config, &plan, &lora, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
         if (good) {
-            plan.config.freeze_A = freeze_A;
             list_adapter(slots, &state->model->config, &plan);
             if (moments) list_moments(slots);
             transformer_train_base(state->model, false);

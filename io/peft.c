@@ -52,7 +52,9 @@ AdapterPlan peft_plan(const Adapter *adapter, const Config *model)
         if (general == NULL || fits) general = layer;
     }
     if (general == NULL) return plan;
+    double times = (double)general->r / (plan.config.r > 0 ? plan.config.r : 1); // where q and v share an A, twice
     plan.config.r = general->r;
+    if (!has_scale(general, &plan.config)) plan.config.alpha *= plan.config.rank_stabilized ? sqrt(times) : times;
     if (!has_scale(general, &plan.config))
         plan.config.alpha = alpha_of(general->scale, general->r, plan.config.rank_stabilized);
     return plan;

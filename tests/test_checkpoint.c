@@ -120,8 +120,13 @@ static Adapter *new_adapter(Transformer *model, const char *name, LoraConfig con
 {
     Adapter *adapter = transformer_add_adapter(model, name, config, seed, error, sizeof error);
     if (adapter == NULL) give_up("new_adapter");
-    for (int i = 0; i < L * LINEARS; i++)
-        if (adapter->lora[i].A) disturb(adapter->lora[i].A, seed + (uint64_t)i), disturb(adapter->lora[i].B, seed + 50 + (uint64_t)i);
+    for (int i = 0; i < L * LINEARS; i++) {
+        const Lora *lora = &adapter->lora[i];
+        if (lora->A == NULL) continue;
+        disturb(lora->A, seed + (uint64_t)i);
+        disturb(lora->B, seed + 50 + (uint64_t)i);
+        for (long j = 0; lora->mask && j < lora->B->size; j++) lora->B->data[j] *= lora->mask->data[j];
+    }
     return adapter;
 }
 
@@ -644,8 +649,6 @@ TEST(adapters_that_are_refused)
     transformer_free(model);
 }
 
-// --- states ---
-
 // A few steps on made-up batches that depend on the step alone.
 static void train(Transformer *model, AdamW *optimizer, long from, long to)
 {
@@ -665,6 +668,98 @@ static void train(Transformer *model, AdamW *optimizer, long from, long to)
     tape_free(tape);
 }
 
+static long zeros_outside(const Lora *lora) // how many entries of B that the mask leaves out are 0
+{
+    long zeros = 0;
+    for (long j = 0; j < lora->B->size; j++) zeros += lora->mask->data[j] == 0 && lora->B->data[j] == 0;
+    return zeros;
+}
+
+// One backward pass of a fixed batch.
+static void gradients(Transformer *model)
+{
+    Tape *tape = tape_new();
+    int ids[2 * T], targets[2 * T];
+    for (int i = 0; i < 2 * T; i++) ids[i] = (3 * i * i + i) % V, targets[i] = (5 * i + 2) % V;
+    backward(tape, transformer_loss(model, tape, ids, targets, 2, T));
+    tape_free(tape);
+}
+
+// An adapter of some of q, k and v is one of the whole c_attn with more rank whose B is kept zero in places: everything but what the
+// mask holds back must be the same to the bit.
+TEST(adapters_of_q_and_v)
+{
+    static const struct { unsigned targets; int parts; } cases[] = { { TARGET_Q | TARGET_V, 2 }, { TARGET_K, 1 }, { TARGETS_QKV, 3 }, { TARGET_V | 1u << C_FC, 1 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int r = 2, parts = cases[i].parts;
+        Transformer *model = new_model(50), *plain = new_model(50);
+        LoraConfig config = { .r = r, .alpha = 3.5, .targets = cases[i].targets, .last_block = -1 };
+        transformer_train_base(model, false);
+        Adapter *adapter = new_adapter(model, "some", config, 7);
+        long size = L * parts * (C * r + r * C) + (cases[i].targets & 1u << C_FC ? L * (C * r + r * 4 * C) : 0); // as of separate layers
+        EXPECT(transformer_trainable_size(model) == size && adapter_size(adapter, &small) == size, "%ld and %ld numbers train, not %ld", transformer_trainable_size(model),
+               adapter_size(adapter, &small), size);
+
+        static const int which[8][3] = { [1] = { 0 }, [2] = { 1 }, [4] = { 2 }, [5] = { 0, 2 }, [7] = { 0, 1, 2 } }; // the part of each r rows of B
+        long misplaced = 0;
+        for (int row = 0; row < parts * r; row++)
+            for (int j = 0; j < 3 * C; j++)
+                misplaced += adapter->lora[C_ATTN].mask->data[row * 3 * C + j] != (j / C == which[cases[i].targets >> LINEARS][row / r]);
+        EXPECT(misplaced == 0, "%ld entries of the mask", misplaced);
+
+        EXPECT(adapter_save(model, adapter, "base", in_root("parts"), error, sizeof error), "%s", error);
+        char *json = read_text(in_root("parts/adapter_config.json"), NULL), rank[40], alpha[40];
+        bool alone = !(cases[i].targets & 1u << C_FC); // no other layer, whose rank would be the general one
+        snprintf(rank, sizeof rank, "\"r\": %d,", parts * r);
+        snprintf(alpha, sizeof alpha, "\"lora_alpha\": %g,", parts * 3.5);
+        EXPECT(!alone || (strstr(json, rank) && strstr(json, alpha) && strstr(json, "\"alpha_pattern\": {}")), "%s", json);
+        free(json);
+        Adapter *whole = adapter_load(plain, in_root("parts"), "other", false, error, sizeof error);
+        EXPECT(whole && same_adapter(adapter, whole), "%s", error);
+        transformer_train_base(plain, false);
+        gradients(model);
+        gradients(plain);
+        for (int k = 0; whole && k < L * LINEARS; k++) {
+            const Lora *a = &adapter->lora[k], *b = &whole->lora[k];
+            if (a->A == NULL) continue;
+            EXPECT(memcmp(a->A->grad, b->A->grad, (size_t)a->A->size * sizeof(real)) == 0, "layer %d: dA", k);
+            EXPECT((a->mask != NULL) == (k % LINEARS == C_ATTN), "layer %d: mask", k);
+            long held = 0, wrong = 0;
+            for (long j = 0; j < a->B->size; j++) {
+                bool open = a->mask == NULL || a->mask->data[j] != 0;
+                wrong += a->B->grad[j] != (open ? b->B->grad[j] : 0);
+                held += !open && b->B->grad[j] != 0;
+            }
+            EXPECT(wrong == 0, "layer %d: %ld numbers of dB are wrong", k, wrong);
+            EXPECT(a->mask == NULL || held > 0, "layer %d: the mask holds nothing back", k);
+        }
+        zero_grads(model);
+        AdamW *optimizer = adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0.1, 1 });
+        Tensor *before = tensor_from("before", adapter->lora[C_ATTN].B->data, SHAPE(parts * r, 3 * C));
+        train(model, optimizer, 0, 5);
+        EXPECT(!same_bits(before, adapter->lora[C_ATTN].B), "nothing was learned");
+        for (int k = 0; k < L * LINEARS; k += LINEARS) {
+            const Lora *lora = &adapter->lora[k];
+            EXPECT(zeros_outside(lora) == lora->B->size - parts * r * C, "layer %d: only %ld zeros", k, zeros_outside(lora));
+        }
+        Tensor *W = model->blocks[1].linear[C_ATTN].weight, *old = tensor_from("old", W->data, W->ndim, W->shape);
+        transformer_merge(model);
+        for (int part = 0; part < 3; part++) { // the columns of a part that is left out keep their bits
+            long changed = 0;
+            for (int row = 0; row < C; row++)
+                for (int j = part * C; j < (part + 1) * C; j++) changed += W->data[row * 3 * C + j] != old->data[row * 3 * C + j];
+            EXPECT((changed > 0) == ((cases[i].targets >> LINEARS >> part & 1) != 0), "part %d: %ld weights have changed", part, changed);
+        }
+        tensor_drop(before);
+        tensor_drop(old);
+        adamw_free(optimizer);
+        transformer_free(model);
+        transformer_free(plain);
+    }
+}
+
+// --- states ---
+
 static bool same_moments(const AdamW *a, const AdamW *b)
 {
     bool same = a->count == b->count && a->step == b->step;
@@ -683,9 +778,9 @@ TEST(states_go_on_as_if_nothing_had_happened)
     Transformer *base = new_model(20);
     if (!model_save(base, &v, in_root("base"), error, sizeof error)) give_up("base");
     transformer_free(base);
-    for (int variant = 0; variant < 6; variant++) { // all of it; adapters: everywhere, B alone, ranks by block; and both before their first step
-        bool lora = variant >= 1 && variant <= 4;
-        long steps = variant >= 4 ? 0 : 5;
+    for (int variant = 0; variant < 7; variant++) { // all; adapters: everywhere, B alone, ranks by block, q and v; and both before their first step
+        bool lora = variant >= 1 && variant <= 5;
+        long steps = variant >= 5 ? 0 : 5;
         TrainingState state = { .step = 123456789, .seed = 0xfedcba9876543210, .vocabulary = v, .data = "a\n\"\\ \xe2\x82\xac", .text_hash = UINT64_MAX - 1,
                                 .batch_size = 77, .schedule = { 1.0 / 3, 1.0 / 7, 11, 123456790 }, .eval_interval = 1l << 40 }, back;
         state.model = lora ? model_load(in_root("base"), NULL, error, sizeof error) : new_model(20);
@@ -694,6 +789,7 @@ TEST(states_go_on_as_if_nothing_had_happened)
         LoraConfig config = everywhere(2, 3.3);
         config.freeze_A = variant == 2;
         if (variant == 3) config.r_by_block = by_block, config.rank_stabilized = true;
+        if (variant == 4) config.targets = TARGET_Q | TARGET_V | 1u << C_FC;
         if (lora) {
             transformer_train_base(state.model, false);
             new_adapter(state.model, "my adapter", config, 77);
@@ -721,6 +817,8 @@ TEST(states_go_on_as_if_nothing_had_happened)
         EXPECT(lora ? strcmp(back.base_dir, state.base_dir) == 0 : back.base_dir == NULL, "base_dir");
         EXPECT(same_base(back.model, state.model), "variant %d: the base", variant);
         EXPECT(!lora || (same_adapter(back.model->active, state.model->active) && strcmp(back.model->active->name, "my adapter") == 0), "variant %d: the adapter", variant);
+        const LoraConfig *was = lora ? &state.model->active->config : NULL, *is = lora ? &back.model->active->config : NULL;
+        EXPECT(!lora || (is->r == was->r && is->alpha == was->alpha && is->targets == was->targets && is->freeze_A == was->freeze_A), "variant %d: what was asked for", variant);
         EXPECT(back.model->parameter_count == state.model->parameter_count, "variant %d", variant);
         for (int i = 0; i < back.model->parameter_count; i++)
             EXPECT(back.model->parameters[i]->requires_grad == state.model->parameters[i]->requires_grad && strcmp(back.model->parameters[i]->name, state.model->parameters[i]->name) == 0,
@@ -1154,6 +1252,7 @@ int main(void)
     RUN(names_and_shapes_are_those_of_peft);
     RUN(other_peoples_adapters);
     RUN(adapters_that_are_refused);
+    RUN(adapters_of_q_and_v);
     RUN(states_go_on_as_if_nothing_had_happened);
     RUN(states_that_are_refused);
     RUN(truncated_files);

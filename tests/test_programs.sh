@@ -37,8 +37,13 @@ runs "sampling" $BIN/sample --model "$dir/base" --length 20 --prompt "The ä"
 runs "sampling with an adapter" $BIN/sample --model "$dir/base" --adapter "$dir/adapter" --length 20
 runs "adapter info" $BIN/adapter info "$dir/adapter"
 prints 'h.1.mlp.c_proj'
+prints 'one more adapter like this on the same base takes [0-9.]* [kM]*B; switching takes [0-9.]* microseconds'
 runs "adapter merge" $BIN/adapter merge "$dir/adapter" --out "$dir/merged"
 runs "sampling from the merged model" $BIN/sample --model "$dir/merged" --length 20
+runs "LoRA on q and v" $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --lora-targets q,v --out "$dir/qv" --max-iters 10 --eval-interval 10 --batch-size 2
+prints 'of which 256 ' # two blocks, of them q and v with A [16,2] and B [2,16] each
+runs "and on" $BIN/train --resume --out "$dir/qv" --max-iters 12 --lora-targets q,v --lora-r 2
+refuses 2 'c_attn is q, k and v in one' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --lora-targets q,c_attn --out "$dir/x"
 runs "adapter diff" $BIN/adapter diff "$dir/adapter" "$dir/adapter"
 prints '1.0000'
 runs "the same run with 1 thread" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 20 --threads 1 $small
