@@ -168,6 +168,51 @@ Tensor *transformer_loss(const Transformer *model, Tape *tape, const int *ids, c
     return replace(x, op_mean(tape, x));
 }
 
+// Points every linear layer at its part of the adapter; NULL: at none.
+static void point_at(Transformer *model, const Adapter *adapter)
+{
+    for (int i = 0; i < model->config.n_layer * LINEARS; i++)
+        model->blocks[i / LINEARS].linear[i % LINEARS].lora = adapter && adapter->lora[i].A ? &adapter->lora[i] : NULL;
+}
+
+static bool merged(const Transformer *model)
+{
+    for (int i = 0; i < model->config.n_layer; i++)
+        for (int k = 0; k < LINEARS; k++)
+            if (model->blocks[i].linear[k].original != NULL) return true;
+    return false;
+}
+
+Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapters, const int *ids, int B, int T)
+{
+    check(!merged(model), "logits_mixed: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
+    int V = model->config.vocab_size;
+    size_t row = (size_t)T * (size_t)V; // of logits
+    Tensor *logits = tensor_result("logits", NULL, SHAPE(B, T, V), false);
+    int *rows = allocate((size_t)B, sizeof *rows), *their_ids = allocate((size_t)B * (size_t)T, sizeof *their_ids);
+    bool *done = allocate((size_t)B, sizeof *done);
+    for (int first = 0; first < B; first++) {
+        int count = 0;
+        for (int b = first; b < B; b++) {
+            if (done[b] || adapters[b] != adapters[first]) continue;
+            memcpy(their_ids + count * T, ids + b * T, (size_t)T * sizeof *ids);
+            rows[count++] = b;
+            done[b] = true;
+        }
+        if (count == 0) continue;
+        point_at(model, adapters[first]);
+        Tensor *theirs = transformer_logits(model, NULL, their_ids, count, T);
+        for (int i = 0; i < count; i++)
+            memcpy(logits->data + (size_t)rows[i] * row, theirs->data + (size_t)i * row, row * sizeof(real));
+        tensor_drop(theirs);
+    }
+    point_at(model, model->active);
+    free(rows);
+    free(their_ids);
+    free(done);
+    return logits;
+}
+
 void transformer_next(const Transformer *model, const int *ids, int T, real *logits)
 {
     int C = model->config.n_embd;
@@ -296,16 +341,6 @@ const char *lora_targets_text(unsigned targets)
     return text;
 }
 
-static Lora *lora_of(const Adapter *adapter, int block, int kind) { return &adapter->lora[block * LINEARS + kind]; }
-
-static bool merged(const Transformer *model)
-{
-    for (int i = 0; i < model->config.n_layer; i++)
-        for (int k = 0; k < LINEARS; k++)
-            if (model->blocks[i].linear[k].original != NULL) return true;
-    return false;
-}
-
 enum { LARGEST_RANK = 1 << 16 };
 
 Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed, char *error, size_t size)
@@ -380,16 +415,13 @@ void transformer_use_adapter(Transformer *model, Adapter *adapter)
 {
     check(!merged(model), "use_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
     model->active = adapter;
+    point_at(model, adapter);
     for (int i = model->base_count; i < model->parameter_count; i++) set_requires_grad(model->parameters[i], false);
-    for (int i = 0; i < model->config.n_layer; i++)
-        for (int k = 0; k < LINEARS; k++) {
-            const Lora *lora = adapter ? lora_of(adapter, i, k) : NULL;
-            if (lora != NULL && lora->A == NULL) lora = NULL;
-            model->blocks[i].linear[k].lora = lora;
-            if (lora == NULL) continue;
-            lora->A->requires_grad = !adapter->config.freeze_A;
-            lora->B->requires_grad = true;
-        }
+    for (int i = 0; adapter != NULL && i < model->config.n_layer * LINEARS; i++) {
+        if (adapter->lora[i].A == NULL) continue;
+        adapter->lora[i].A->requires_grad = !adapter->config.freeze_A;
+        adapter->lora[i].B->requires_grad = true;
+    }
 }
 
 void transformer_remove_adapter(Transformer *model, Adapter *adapter)

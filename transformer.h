@@ -82,6 +82,10 @@ void         transformer_free(Transformer *model);
 // ids [B*T] -> logits [B,T,V]; targets [B*T] -> the mean loss in nats per target, [1]. T is at most block_size.
 Tensor *transformer_logits(const Transformer *model, Tape *tape, const int *ids, int B, int T);
 Tensor *transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
+// Each row b with an adapter of its own, adapters[b] (NULL: the base alone), whatever is in use: ids [B*T] -> logits [B,T,V], without
+// a tape. A row gets the bits that it would get alone, because that is how they are made: the rows that share an adapter run together,
+// one pass of the base for each adapter. Nothing may be merged (check()).
+Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapters, const int *ids, int B, int T);
 // The logits of what follows ids[0..T-1], written to logits[V].
 void    transformer_next(const Transformer *model, const int *ids, int T, real *logits);
 // Draws one token: logits / temperature, the top_k largest only (0: all), by the i-th number of the seed. Temperature 0: the

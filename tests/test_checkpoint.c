@@ -758,6 +758,43 @@ TEST(adapters_of_q_and_v)
     }
 }
 
+// A batch whose rows use different adapters: each row must get what it would get alone, to the bit, and nothing else may change.
+TEST(rows_with_adapters_of_their_own)
+{
+    enum { B = 7 };
+    Transformer *model = new_model(60);
+    transformer_train_base(model, false);
+    Adapter *a = new_adapter(model, "a", everywhere(2, 4), 1);
+    Adapter *b = new_adapter(model, "b", (LoraConfig){ .r = 3, .alpha = 5, .targets = TARGET_Q | TARGET_V, .last_block = 1 }, 2);
+    Adapter *c = new_adapter(model, "c", (LoraConfig){ .r = 1, .alpha = 9, .targets = 1u << MLP_C_PROJ, .first_block = 2, .last_block = -1 }, 3);
+    const Adapter *rows[B] = { b, NULL, a, b, c, NULL, a };
+    int ids[B * T];
+    for (int i = 0; i < B * T; i++) ids[i] = (i * i + 3 * i) % V;
+    gradients(model); // of c, which is in use
+    for (int threads = 1; threads <= 3; threads++) {
+        parallel_set_threads(threads);
+        Tensor *mixed = transformer_logits_mixed(model, rows, ids, B, T), *at_once = NULL;
+        EXPECT(model->active == c && c->lora[2 * LINEARS + MLP_C_PROJ].B->grad != NULL && c->lora[2 * LINEARS + MLP_C_PROJ].B->requires_grad
+               && !a->lora[0].B->requires_grad, "the adapter in use has changed");
+        for (int row = 0; row < B; row++) {
+            size_t bytes = T * V * sizeof(real);
+            transformer_use_adapter(model, (Adapter *)rows[row]);
+            Tensor *alone = transformer_logits(model, NULL, ids + row * T, 1, T);
+            EXPECT(memcmp(alone->data, mixed->data + row * T * V, bytes) == 0, "%d threads: row %d", threads, row);
+            tensor_drop(alone);
+            at_once = transformer_logits(model, NULL, ids, B, T);
+            for (int i = 0; i < B; i++) // another adapter would have been seen
+                EXPECT((memcmp(at_once->data + i * T * V, mixed->data + i * T * V, bytes) == 0) == (rows[i] == rows[row]), "row %d as row %d", i, row);
+            tensor_drop(at_once);
+        }
+        transformer_use_adapter(model, c);
+        gradients(model);
+        tensor_drop(mixed);
+    }
+    parallel_set_threads(1);
+    transformer_free(model);
+}
+
 // --- states ---
 
 static bool same_moments(const AdamW *a, const AdamW *b)
@@ -1253,6 +1290,7 @@ int main(void)
     RUN(other_peoples_adapters);
     RUN(adapters_that_are_refused);
     RUN(adapters_of_q_and_v);
+    RUN(rows_with_adapters_of_their_own);
     RUN(states_go_on_as_if_nothing_had_happened);
     RUN(states_that_are_refused);
     RUN(truncated_files);
