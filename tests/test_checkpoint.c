@@ -767,7 +767,7 @@ TEST(rows_with_adapters_of_their_own)
     Adapter *a = new_adapter(model, "a", everywhere(2, 4), 1);
     Adapter *b = new_adapter(model, "b", (LoraConfig){ .r = 3, .alpha = 5, .targets = TARGET_Q | TARGET_V, .last_block = 1 }, 2);
     Adapter *c = new_adapter(model, "c", (LoraConfig){ .r = 1, .alpha = 9, .targets = 1u << MLP_C_PROJ, .first_block = 2, .last_block = -1 }, 3);
-    const Adapter *rows[B] = { b, NULL, a, b, c, NULL, a };
+    const Adapter *rows[B] = { b, NULL, c, b, a, NULL, c };
     int ids[B * T];
     for (int i = 0; i < B * T; i++) ids[i] = (i * i + 3 * i) % V;
     gradients(model); // of c, which is in use
@@ -776,6 +776,9 @@ TEST(rows_with_adapters_of_their_own)
         Tensor *mixed = transformer_logits_mixed(model, rows, ids, B, T), *at_once = NULL;
         EXPECT(model->active == c && c->lora[2 * LINEARS + MLP_C_PROJ].B->grad != NULL && c->lora[2 * LINEARS + MLP_C_PROJ].B->requires_grad
                && !a->lora[0].B->requires_grad, "the adapter in use has changed");
+        Tensor *after = transformer_logits(model, NULL, ids + 2 * T, 1, T);
+        EXPECT(memcmp(after->data, mixed->data + 2 * T * V, T * V * sizeof(real)) == 0, "another adapter computes than the one in use");
+        tensor_drop(after);
         for (int row = 0; row < B; row++) {
             size_t bytes = T * V * sizeof(real);
             transformer_use_adapter(model, (Adapter *)rows[row]);
