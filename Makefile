@@ -9,6 +9,9 @@
 # REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
 # SANITIZE=1      AddressSanitizer and UndefinedBehaviorSanitizer
+#
+# make fuzz SECONDS=30   libFuzzer on every reader of foreign files (clang)
+# make test-long         the same, 10 million inputs each; the figures go to tests/fuzz/report.txt
 # Each combination builds in a directory of its own below build/.
 
 CC ?= cc
@@ -45,6 +48,11 @@ ifdef SANITIZE
   SUFFIX := $(SUFFIX)-sanitize
 endif
 
+ifdef FUZZ # for libFuzzer's targets
+  OPTIMISE = -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+  SUFFIX := $(SUFFIX)-fuzz
+endif
+
 CFLAGS ?= -g
 FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
 LIBS = -lm -lpthread
@@ -57,7 +65,11 @@ IO = $(basename $(wildcard io/*.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 
-.PHONY: all bench demo gdb test clean programs tests walk
+FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+SECONDS = 30
+RUNS = 10000000
+
+.PHONY: all bench demo fuzz fuzzers gdb test test-long clean programs tests walk
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -79,6 +91,12 @@ $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 # One counts the calls of malloc, one runs the bench.
 $(BUILD)/test_bytes: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
 $(BUILD)/test_bench: | $(BUILD)/bench/bench
+
+# A target that includes a file, to reach its static functions, takes the place of that file.
+$(BUILD)/fuzz_config $(BUILD)/fuzz_tokenizer: INCLUDED = $(BUILD)/io/checkpoint.o
+$(BUILD)/fuzz_text: INCLUDED = $(BUILD)/io/text.o
+$(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(OBJECTS)
+	$(CC) $(FLAGS) -fsanitize=fuzzer $(filter-out $(INCLUDED),$^) -o $@ $(LIBS)
 
 tests: $(TESTS)
 
@@ -113,6 +131,16 @@ bench: $(BUILD)/bench/bench
 	$(if $(LLMC),$(CC) -Ofast -march=native -fopenmp -DOMP -w -I'$(LLMC)' bench/llmc.c -o $(BUILD)/bench/llmc -lm)
 	@$(BUILD)/bench/bench --python '$(PYTHON)' $(if $(PLAIN),,--plain $(BUILD)-plain/bench/bench) \
 	    $(if $(LLMC),--llmc $(BUILD)/bench/llmc) $(if $(DATA),--data '$(DATA)')
+
+fuzzers: $(FUZZERS) $(BUILD)/train
+
+fuzz:
+	@$(MAKE) -s CC=clang FUZZ=1 fuzzers
+	@BIN=build/clang-$(REAL)-fuzz SECONDS_EACH=$(SECONDS) sh tests/fuzz/run.sh
+
+test-long:
+	@$(MAKE) -s CC=clang FUZZ=1 fuzzers
+	@BIN=build/clang-$(REAL)-fuzz RUNS=$(RUNS) REPORT=tests/fuzz/report.txt sh tests/fuzz/run.sh
 
 clean:
 	rm -rf build $(PROGRAMS)

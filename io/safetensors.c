@@ -150,14 +150,14 @@ static SafetensorsError check_entries(Safetensors *f, const Report *r)
         e->elements = 1;
         for (size_t i = 0; i < e->ndim && fits; i++) fits = multiply(e->elements, e->shape[i], &e->elements);
         if (!fits || !multiply(e->elements, dtypes[e->dtype].bits, &bits))
-            return fail(r, SAFETENSORS_VALIDATION_OVERFLOW, "overflow computing the size of tensor %s at byte %zu of the data "
-                        "from its shape and type", name.text, e->begin);
+            return fail(r, SAFETENSORS_VALIDATION_OVERFLOW, "overflow computing buffer size from shape and/or element type: "
+                        "tensor %s at byte %zu of the data", name.text, e->begin);
         if (bits % 8 != 0)
-            return fail(r, SAFETENSORS_MISALIGNED_SLICE, "tensor %s at byte %zu of the data: %zu elements of type %s do not end "
-                        "at a byte boundary", name.text, e->begin, e->elements, type);
+            return fail(r, SAFETENSORS_MISALIGNED_SLICE, "tensor %s at byte %zu of the data: %zu elements of type %s do not "
+                        "end up at a byte boundary", name.text, e->begin, e->elements, type);
         if (e->end - e->begin != bits / 8)
-            return fail(r, SAFETENSORS_TENSOR_INVALID_INFO, "invalid shape, type or offset for tensor %s: %zu elements of %s "
-                        "need %zu bytes, not [%zu, %zu]", name.text, e->elements, type, bits / 8, e->begin, e->end);
+            return fail(r, SAFETENSORS_TENSOR_INVALID_INFO, "invalid shape, data type, or offset for tensor %s: %zu elements "
+                        "of %s need %zu bytes, not [%zu, %zu]", name.text, e->elements, type, bits / 8, e->begin, e->end);
     }
     if (expected == available) return SAFETENSORS_OK;
     return fail(r, SAFETENSORS_METADATA_INCOMPLETE_BUFFER, "incomplete metadata, file not fully covered: the tensors have %zu "
