@@ -207,6 +207,7 @@ static TrainingState begin(const Options *o, Text *text)
     if (state.model == NULL) {
         Config config = o->config;
         config.vocab_size = text->vocabulary.size;
+        if (!memory_holds(4 * weight_bytes(&config), error, sizeof error)) die(EXIT_USAGE, "%s", error); // weights, gradients, two moments
         state.model = transformer_new(config, o->seed, error, sizeof error);
         if (state.model == NULL) die(EXIT_USAGE, "%s", error);
         if (!vocabulary_copy(&text->vocabulary, &state.vocabulary)) die(EXIT_FAILED, "out of memory");

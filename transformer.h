@@ -45,6 +45,7 @@ typedef struct LoraConfig {
     const int *r_by_block;            // NULL, or a rank for each block that replaces r (0: none there)
     bool     rank_stabilized;         // scale = alpha / sqrt(r) instead
     bool     freeze_A;                // train B alone
+    double   dropout;                 // of an adapter made elsewhere: what it was trained with. Not computed here, so it must not train
 } LoraConfig;
 
 // Rank and scale of an adapter on one linear layer; r 0: none there.

@@ -602,7 +602,8 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
     Transformer *model = NULL;
     if (good && open_tensors(dir, "model.safetensors", &file, error, size)) {
         list_base(&slots, &config);
-        if (match(file, &slots, true, error, size) && (model = transformer_new(config, 0, why, sizeof why)) == NULL)
+        if (match(file, &slots, true, error, size) && (!memory_holds(weight_bytes(&config), why, sizeof why)
+                                                       || (model = transformer_new(config, 0, why, sizeof why)) == NULL))
             fail(error, size, "%s/config.json: %s", dir, why);
     }
     if (model != NULL) {
@@ -847,13 +848,15 @@ static bool parse_state(const Json *json, TrainingState *state, AdamWConfig *ada
 }
 
 // Takes over what PEFT's configuration does not say: what was asked for, and that only parts of c_attn are adapted.
-static bool ranks_fit(const Config *c, AdapterPlan *plan, const LoraConfig *lora, char *error, size_t size)
+static bool take_over(const Config *c, AdapterPlan *plan, const LoraConfig *lora, char *error, size_t size)
 {
     unsigned parts = lora->targets >> LINEARS, count = (parts & 1) + (parts >> 1 & 1) + (parts >> 2 & 1);
     for (int i = 0; i < c->n_layer && count > 0; i++)
         if ((unsigned)plan->layers[i * LINEARS + C_ATTN].r % count != 0)
             return fail(error, size, "\"lora_targets\" are %u parts of c_attn, but its rank %d cannot be shared among them", count,
                         plan->layers[i * LINEARS + C_ATTN].r);
+    if (plan->config.dropout != 0)
+        return fail(error, size, "\"lora_dropout\" is %g; this engine trains adapters without", plan->config.dropout);
     plan->config.r = lora->r;
     plan->config.alpha = lora->alpha;
     plan->config.targets = lora->targets;
@@ -877,7 +880,8 @@ static bool build_model(const Safetensors *file, const Json *json, const char *b
         if (!parse_config(json_get(json, "config"), &config, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
         list_base(slots, &config);
         if (moments) list_moments(slots);
-        good = match(file, slots, false, error, size) && (state->model = transformer_new(config, 0, error, size)) != NULL;
+        good = match(file, slots, false, error, size) && memory_holds(3 * weight_bytes(&config), error, size) // and two moments
+            && (state->model = transformer_new(config, 0, error, size)) != NULL;
         if (good) point_at_base(slots, state->model);
     } else {
         if (!json_get_string(json, "adapter_name", &name, why, sizeof why)
@@ -897,7 +901,7 @@ static bool build_model(const Safetensors *file, const Json *json, const char *b
             && same_base(state->model, fingerprint, file->path, "the base must be the one it was", error, size);
         if (good) good = peft_parse_config(adapter, &state->model->config, &plan, why, sizeof why)
                       || fail(error, size, "%s: %s", file->path, why);
-        if (good) good = ranks_fit(&state->model->config, &plan, &lora, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
+        if (good) good = take_over(&state->model->config, &plan, &lora, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
         if (good) {
             list_adapter(slots, &state->model->config, &plan);
             if (moments) list_moments(slots);

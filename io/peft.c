@@ -134,8 +134,9 @@ void peft_put_config(FILE *out, const Config *model, const AdapterPlan *plan, co
     put_blocks(out, model, plan, coverage);
     fputs(",\n  \"lora_alpha\": ", out);
     json_put_number(out, plan->config.alpha);
-    fputs(",\n  \"lora_dropout\": 0.0,\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n", out);
-    fprintf(out, "  \"r\": %d,\n", plan->config.r);
+    fputs(",\n  \"lora_dropout\": ", out);
+    json_put_number(out, plan->config.dropout);
+    fprintf(out, ",\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n  \"r\": %d,\n", plan->config.r);
     fputs("  \"rank_pattern\": ", out);
     put_exceptions(out, model, plan, true);
     fputs(",\n  \"revision\": null,\n  \"target_modules\": ", out);
@@ -265,7 +266,7 @@ bool peft_parse_config(const Json *json, const Config *model, AdapterPlan *plan,
             return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
     if ((json_given(json, "r") && !json_get_int(json, "r", 1, PEFT_LARGEST_RANK, &r, error, size))
         || !json_optional_number(json, "lora_alpha", 8, &l->alpha, error, size)
-        || !json_optional_number(json, "lora_dropout", 0, &plan->dropout, error, size)
+        || !json_optional_number(json, "lora_dropout", 0, &l->dropout, error, size)
         || !json_optional_bool(json, "use_rslora", false, &l->rank_stabilized, error, size)) return false;
     l->r = (int)r;
 

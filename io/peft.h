@@ -12,7 +12,6 @@ enum { PEFT_LARGEST_RANK = 1 << 16 };
 typedef struct AdapterPlan {
     LoraConfig config;
     LoraLayer *layers;       // [n_layer][LINEARS]; owned: free
-    double     dropout;      // PEFT's lora_dropout, a matter of training, which this engine does without
 } AdapterPlan;
 
 // The plan of an adapter that is in memory.

@@ -42,6 +42,10 @@ void generate(const Transformer *model, int *tokens, int prompt_length, int leng
 // Equal hashes: the same tokens in the same order.
 uint64_t text_fingerprint(const Text *text);
 
+// Whether the machine has that much memory at all; else false, after one line in `error`.
+bool memory_holds(double bytes, char *error, size_t size);
+// The bytes of the base's weights.
+double weight_bytes(const Config *config);
 // The process's peak resident size in bytes, or 0 if the system does not tell.
 long resident_peak(void);
 // The middle one of count > 0 values (of an even number: the upper of the two), which get sorted.

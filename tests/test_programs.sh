@@ -142,6 +142,7 @@ refuses 2 'max-iters' $BIN/train --max-iters 10x
 refuses 2 'no layer' $BIN/train --lora-targets c_attn,q_proj
 refuses 2 'multiple of n_head' $BIN/train --n-embd 30 --n-head 4 --out "$dir/x"
 refuses 2 'no such option' $BIN/train --learning-rat
+refuses 2 'of memory' $BIN/train --n-layer 4096 --n-embd 65536 --out "$dir/x"
 refuses 2 'shape' $BIN/train --init "$dir/base" --n-layer 3
 refuses 1 'none.d' $BIN/sample --model "$dir/none.d"
 refuses 1 'prompt' $BIN/sample --model "$dir/base" --prompt '@@'

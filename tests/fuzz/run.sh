@@ -1,9 +1,9 @@
 #!/bin/sh
 # run.sh - runs the fuzz targets (libFuzzer, so clang is needed), each for SECONDS_EACH, or RUNS times. BIN: where their programs
 # and train are; WORK: where inputs are kept, and those that failed. With REPORT=FILE the figures are written there.
-# Ends with `N passed, N failed`.
+# TARGETS: some of them. Ends with `N passed, N failed`.
 
-BIN=${BIN:?} WORK=${WORK:-build/fuzz}
+BIN=${BIN:?} WORK=${WORK:-build/fuzz} TARGETS=${TARGETS:-json safetensors config tokenizer text}
 here=$(dirname "$0")
 passed=0
 failed=0
@@ -17,7 +17,7 @@ if [ -n "$REPORT" ]; then
         printf '%-12s %7s %12s %9s %9s %7s %7s %8s  %s\n' target longest executions seconds 'a second' edges inputs 'peak MB' result
     } > "$REPORT.new"
 fi
-for target in json safetensors config tokenizer text; do
+for target in $TARGETS; do
     corpus="$WORK/corpus/$target"
     mkdir -p "$corpus"
     case $target in safetensors | config) longest=2048 ;; text) longest=256 ;; *) longest=512 ;; esac
