@@ -2,7 +2,6 @@
 
 #include "peft.h"
 
-#include <regex.h>
 #include <stdlib.h>
 
 static void *allocate(size_t count, size_t size)
@@ -147,31 +146,134 @@ void peft_put_config(FILE *out, const Config *model, const AdapterPlan *plan, co
 
 // ------------------------------------------------------------------------------------------------------------------- reading
 
-// Compiles one of PEFT's regular expressions, which are Python's, as one of POSIX's. A whole name must match; with `suffix`,
-// what comes after some dot of it will do. Simple ones mean the same in both; others are refused, and so are counts {n}, with
-// which a short expression can ask for much memory.
-static bool compile(const char *pattern, bool suffix, regex_t *compiled, char *error, size_t size)
+// PEFT's regular expressions, which are Python's, as far as they are simple: characters, . [a-z] [^a-z] \\. \\d \\w ^ $ (...)
+// (?:...) a|b a* a+ a?. Where others try one way after another, a Matcher goes all ways at once: each function below takes the set of
+// places in the text at which its part of the pattern may begin, and returns those at which it may end. So the time has a bound,
+// whatever the pattern says; what is repeated is read again until no place is new.
+typedef uint64_t Places; // bit i: before text[i]; names are shorter than 64
+
+typedef struct Matcher {
+    const char *at;          // in the pattern
+    const char *text;
+    int  length, depth;      // of the text; parentheses that are open
+    bool bad;                // not one of these expressions
+} Matcher;
+
+enum { DEEPEST = 3, LONGEST_PATTERN = 256 };
+
+static Places match_alternatives(Matcher *m, Places from);
+
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_word(char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+
+// One character of the pattern, or an escape, at m->at, which moves behind it: whether c is one of those that it stands for.
+static bool stands_for(Matcher *m, char c)
 {
-    char text[600] = "";
-    size_t n = (size_t)snprintf(text, sizeof text, "^%s(", suffix ? "(.*\\.)?" : "");
-    bool good = strlen(pattern) <= 256, in_brackets = false;
-    for (const char *p = pattern; *p != '\0' && good; p++) {
-        if (*p == '\\' && p[1] == 'd' && !in_brackets) n += (size_t)snprintf(text + n, sizeof text - n, "[0-9]"), p++;
-        else if (*p == '\\' && !in_brackets && p[1] != '\0' && strchr(".^$*+?()[]|-_", p[1])) {
-            if (!strchr("-_", p[1])) text[n++] = '\\';
-            text[n++] = *++p;
-        } else if (*p == '(' && p[1] == '?' && p[2] == ':' && !in_brackets) text[n++] = '(', p += 2;
-        else {
-            good = !strchr("\\{}", *p) && !(*p == '(' && p[1] == '?');
-            in_brackets = *p == '[' || (in_brackets && *p != ']');
-            text[n++] = *p;
+    char p = *m->at++;
+    if (p != '\\') return p == c;
+    p = *m->at;
+    if (p != '\0') m->at++;
+    if (p == 'd') return is_digit(c);
+    if (p == 'w') return is_word(c);
+    if (p == '\0' || is_word(p)) m->bad = true;
+    return p == c;
+}
+
+// The same for a set, behind its '['.
+static bool in_set(Matcher *m, char c)
+{
+    bool negated = *m->at == '^', in = false;
+    if (negated) m->at++;
+    if (*m->at == ']') m->bad = true; // as a first character it would be one of the set
+    while (*m->at != ']' && !m->bad) {
+        char first = *m->at;
+        in |= stands_for(m, c);
+        if (*m->at == '-' && m->at[1] != ']') { // a range of single characters
+            char last = m->at[1];
+            m->bad |= first == '\\' || last == '\\' || last < first;
+            in |= c >= first && c <= last;
+            m->at += 2;
         }
-        good = good && n < sizeof text - 8;
+        m->bad |= first == '\0' || first == '[' || m->at[-1] == '\0';
     }
-    if (good) memcpy(text + n, ")$", 3);
-    if (good && regcomp(compiled, text, REG_EXTENDED | REG_NOSUB) == 0) return true;
+    if (!m->bad) m->at++;
+    return in != negated;
+}
+
+static Places match_atom(Matcher *m, Places from)
+{
+    Places to = 0;
+    const char *start = m->at;
+    switch (*start) {
+    case '(':
+        m->at += m->at[1] == '?' && m->at[2] == ':' ? 3 : 1;
+        if (++m->depth > DEEPEST) m->bad = true;
+        else to = match_alternatives(m, from);
+        m->depth--;
+        if (*m->at == ')') m->at++;
+        else m->bad = true;
+        return to;
+    case '^': m->at++; return from & 1;
+    case '$': m->at++; return from & (Places)1 << m->length;
+    case '*': case '+': case '?': case '{': case '}': case ']': m->bad = true; return 0;
+    default: break;
+    }
+    for (int i = 0; i <= m->length && !m->bad; i++) { // at the end of the text there is no character, but the pattern is read
+        char c = m->text[i];
+        m->at = start + (*start == '[');
+        bool fits = *start == '[' ? in_set(m, c) : *start == '.' ? m->at++, true : stands_for(m, c);
+        if (fits && i < m->length) to |= (from >> i & 1) << (i + 1);
+    }
+    return to;
+}
+
+static Places match_repetition(Matcher *m, Places from)
+{
+    const char *start = m->at;
+    Places once = match_atom(m, from), all = from;
+    char how = *m->at;
+    if (m->bad || how == '\0' || !strchr("*+?", how)) return once;
+    const char *end = m->at + 1;
+    if (*start == '^' || *start == '$') m->bad = true;
+    if (how == '?') all |= once;
+    else {
+        for (Places next = once, new = once; new != 0 && !m->bad; next = match_atom(m, new)) {
+            new = next & ~all;
+            all |= new;
+            m->at = start;
+        }
+        if (how == '+') {
+            m->at = start;
+            all = match_atom(m, all);
+        }
+    }
+    m->at = end + (*end == '?'); // a*? tries other ways first, but goes the same ways
+    if (*m->at != '\0' && strchr("*+?", *m->at)) m->bad = true;
+    return all;
+}
+
+static Places match_alternatives(Matcher *m, Places from)
+{
+    Places to = 0;
+    for (;; m->at++) {
+        Places here = from;
+        while (*m->at != '\0' && *m->at != '|' && *m->at != ')' && !m->bad) here = match_repetition(m, here);
+        to |= here;
+        if (*m->at != '|' || m->bad) return to;
+    }
+}
+
+bool peft_match(const char *pattern, bool suffix, const char *name, bool *matches, char *error, size_t size)
+{
+    Matcher m = { .at = pattern, .text = name, .length = (int)strlen(name) };
+    Places from = 1;
+    for (int i = 0; suffix && i < m.length; i++) from |= (Places)(name[i] == '.') << (i + 1);
+    m.bad = m.length >= 64 || strlen(pattern) > LONGEST_PATTERN;
+    Places to = m.bad ? 0 : match_alternatives(&m, from);
+    *matches = to >> m.length & 1;
+    if (!m.bad && *m.at == '\0') return true;
     char quoted[100];
-    json_escape(quoted, sizeof quoted, pattern, strlen(pattern));
+    if (json_escape(quoted, sizeof quoted, pattern, strlen(pattern)) >= sizeof quoted) memcpy(quoted + sizeof quoted - 5, "...\"", 5);
     return fail(error, size, "the regular expression %s is not one of the simple ones that are understood here; name the "
                 "layers instead", quoted);
 }
@@ -198,7 +300,6 @@ static bool choose_layers(const Json *json, const Config *c, bool *chosen, char 
     const Json *where = json_get(json, "layers_pattern");
     bool by_default = json_is_empty(targets), all = json_is_string(targets, "all-linear"), any = false;
     bool by_pattern = !by_default && !all && targets->type == JSON_STRING;
-    regex_t pattern;
     if (!by_default && targets->type != JSON_STRING && targets->type != JSON_ARRAY)
         return fail(error, size, "\"target_modules\" is neither a list nor a string");
     if (!json_is_empty(where) && !json_is_string(where, "h")
@@ -206,19 +307,17 @@ static bool choose_layers(const Json *json, const Config *c, bool *chosen, char 
         return fail(error, size, "\"layers_pattern\" is not \"h\", as the blocks of this model are called");
     if (!json_is_empty(blocks) && blocks->type != JSON_ARRAY && !blocks->is_int)
         return fail(error, size, "\"layers_to_transform\" is neither a number nor a list of numbers");
-    if (by_pattern && !compile(targets->string, false, &pattern, error, size)) return false;
     for (int i = 0; i < c->n_layer * LINEARS; i++) {
         char name[80];
         module_name(name, i);
         bool here = block_chosen(blocks, i / LINEARS);
-        chosen[i] = (by_default && i % LINEARS == C_ATTN && here) || (all && here)
-                 || (by_pattern && regexec(&pattern, name, 0, NULL, 0) == 0);
+        chosen[i] = (by_default && i % LINEARS == C_ATTN && here) || (all && here);
+        if (by_pattern && !peft_match(targets->string, false, name, &chosen[i], error, size)) return false;
         for (const Json *item = by_default || all || by_pattern ? NULL : targets->child; item != NULL; item = item->next)
             if (item->type == JSON_STRING)
                 chosen[i] |= strcmp(name, item->string) == 0 || (is_path_end(name, item->string) && here);
         any |= chosen[i];
     }
-    if (by_pattern) regfree(&pattern);
     return any || fail(error, size, "\"target_modules\" and \"layers_to_transform\" name no linear layer of this model's "
                        "%d blocks", c->n_layer);
 }
@@ -231,17 +330,16 @@ static bool apply_patterns(const Json *json, const char *key, const Config *c, d
     if (patterns->type != JSON_OBJECT) return fail(error, size, "\"%s\" is not an object", key);
     bool *decided = allocate((size_t)c->n_layer * LINEARS, sizeof *decided), good = true;
     for (const Json *item = patterns->child; item != NULL && good; item = item->next) {
-        regex_t pattern;
         good = item->type == JSON_NUMBER || fail(error, size, "a value of \"%s\" is not a number", key);
-        good = good && compile(item->key, true, &pattern, error, size);
         for (int i = 0; i < c->n_layer * LINEARS && good; i++) {
             char name[80];
+            bool matches;
             module_name(name, i);
-            if (decided[i] || regexec(&pattern, name, 0, NULL, 0) != 0) continue;
+            good = peft_match(item->key, true, name, &matches, error, size);
+            if (!good || !matches || decided[i]) continue;
             decided[i] = true;
             value[i] = item->number;
         }
-        if (good) regfree(&pattern);
     }
     free(decided);
     return good;

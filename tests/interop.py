@@ -360,6 +360,24 @@ def malformed_files(d):
     check("hardly any file is good there and refused here, for duplicate keys and the like", stricter < 10, stricter)
 
 
+def regular_expressions(d):
+    """Patterns of target_modules: a match here is one of Python's."""
+    generator = random.Random(2)
+    pieces = ["a", "b", "c", ".", "\\.", "\\d", "\\w", "[ab]", "[^a]", "[a-b.]", "(", "(?:", ")", "|", "*", "+", "?", "^", "$", "1", "]", "{2}", "\\s"]
+    cases = [("".join(generator.choices(pieces, k=generator.randint(1, 9))), "".join(generator.choices("abc.1", k=generator.randint(0, 6)))) for _ in range(20000)]
+    counts = {"yes": 0, "no": 0, "refused": 0}
+    wrong = []
+    for (pattern, name), verdict in zip(cases, run("match", stdin="".join(f"{p}\t{n}\n" for p, n in cases)).splitlines()):
+        counts[verdict] += 1
+        try:
+            reference = "yes" if re.fullmatch(pattern, name) else "no"
+        except re.error:
+            reference = "refused"
+        if verdict not in (reference, "refused"):
+            wrong.append((pattern, name, verdict, reference))
+    check(f"20000 regular expressions: the same verdicts as Python's ({counts})", not wrong and min(counts.values()) > 300, wrong[:5])
+
+
 def main():
     global helper, binaries
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, safetensors {safetensors.__version__}, "
@@ -374,7 +392,7 @@ def main():
     binaries = pathlib.Path(helper).parent.parent
     with tempfile.TemporaryDirectory() as name:
         d = pathlib.Path(name)
-        for part in (model_out, adapters_out, models_in, adapters_in, malformed_files, programs):
+        for part in (model_out, adapters_out, models_in, adapters_in, malformed_files, regular_expressions, programs):
             try:
                 part(d)
             except Exception as e:  # one broken part must not hide the others

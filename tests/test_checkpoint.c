@@ -3,6 +3,7 @@
 
 #include "../io/checkpoint.h"
 #include "../io/file.h"
+#include "../io/peft.h"
 #include "../io/safetensors.h"
 #include "test.h"
 
@@ -547,6 +548,7 @@ TEST(other_peoples_adapters)
           "0:attn.c_attn:2 0:attn.c_proj:2 0:mlp.c_fc:2 0:mlp.c_proj:2 2:attn.c_attn:2 2:attn.c_proj:2 2:mlp.c_fc:2 2:mlp.c_proj:2", 8, false },
         { "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":3,\"target_modules\":[\"h.2.mlp.c_fc\",\"transformer.h.0.attn.c_proj\",\"nowhere\"]}", "0:attn.c_proj:2 2:mlp.c_fc:2", 3, false },
         { "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":\".*[02]\\\\.(mlp|attn)\\\\.c_(fc|attn)\",\"use_rslora\":true}", "0:attn.c_attn:2 0:mlp.c_fc:2 2:attn.c_attn:2 2:mlp.c_fc:2", 8, true },
+        { "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":\"(?:transformer\\\\.)?h?\\\\.?[a-z]?\\\\.[1-2]+\\\\.(mlp|none)*\\\\.c_fc\"}", "1:mlp.c_fc:2 2:mlp.c_fc:2", 8, false },
         { "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":\"transformer\\\\.h\\\\.\\\\d\\\\.(?:mlp\\\\.c_fc|attn\\\\.c_attn)\",\"bias\":\"none\",\"lora_dropout\":0.5,\"fan_in_fan_out\":false,"
           "\"rank_pattern\":{\"c_fc\":5,\"h.0.mlp.c_fc\":7,\"^transformer.h.1.attn.c_attn\":3},\"alpha_pattern\":{\"h\\\\.0\\\\..*\":1.5},\"unknown\":1,\"loftq_config\":{}}",
           "0:attn.c_attn:2 0:mlp.c_fc:5 1:attn.c_attn:3 1:mlp.c_fc:5 2:attn.c_attn:2 2:mlp.c_fc:5", 1.5, false }, // the first pattern that fits decides
@@ -575,6 +577,41 @@ TEST(other_peoples_adapters)
     transformer_free(twin);
 }
 
+TEST(regular_expressions)
+{
+    static const struct { const char *pattern, *name; int suffix, whole; } cases[] = { // 1: it matches, 0: it does not, -1: refused
+        { "a", "a", 1, 1 }, { "a", "ab", 0, 0 }, { "", "", 1, 1 }, { "", "a", 0, 0 }, { "a.c", "abc", 1, 1 }, { "a\\.c", "abc", 0, 0 }, { "a\\.c", "a.c", 1, 1 },
+        { "c", "a.c", 1, 0 }, { "b.c", "a.b.c", 1, 0 }, { ".c", "a.b.c", 0, 0 }, { "^a.b", "a.b", 1, 1 }, { "^b", "a.b", 0, 0 }, { "a$", "a", 1, 1 }, { "a$b", "ab", 0, 0 },
+        { "a|bc", "bc", 1, 1 }, { "a|bc", "ac", 0, 0 }, { "(a|b)c", "bc", 1, 1 }, { "(?:a|)c", "c", 1, 1 }, { "a*", "", 1, 1 }, { "a*", "aaaa", 1, 1 }, { "a+", "", 0, 0 },
+        { "a+", "aaa", 1, 1 }, { "a?b", "b", 1, 1 }, { "a?b", "aab", 0, 0 }, { "(ab)*", "abab", 1, 1 }, { "(ab)+", "aba", 0, 0 }, { "(ab)+", "", 0, 0 }, { ".*?b", "aab", 1, 1 },
+        { "((a|b)+c)*", "abcac", 1, 1 }, { "((a|b)+c)*", "abca", 0, 0 }, { "[a-c]", "b", 1, 1 }, { "[a-c]", "d", 0, 0 }, { "[^a-c]", "d", 1, 1 }, { "[^a-c]", "b", 0, 0 },
+        { "[a-]", "-", 1, 1 }, { "[-a]", "-", 1, 1 }, { "[.x]", "y", 0, 0 }, { "[\\d_]+", "12_", 1, 1 }, { "\\d", "x", 0, 0 }, { "\\w+", "aZ_9", 1, 1 }, { "\\w", ".", 0, 0 },
+        { "h\\.(0|2)\\..*", "transformer.h.2.mlp.c_fc", 1, 0 }, { "(a*)*", "aaa", 1, 1 }, { "(a*)+b", "aab", 1, 1 }, { "(|a)+", "aa", 1, 1 },
+        { "*", "a", -1, -1 }, { "a**", "a", -1, -1 }, { "a*+", "a", -1, -1 }, { "(a", "a", -1, -1 }, { "a)", "a", -1, -1 }, { "[a", "a", -1, -1 }, { "[]a]", "a", -1, -1 }, { "[b-a]", "a", -1, -1 },
+        { "a{2}", "aa", -1, -1 }, { "(?=a)a", "a", -1, -1 }, { "(?i)a", "a", -1, -1 }, { "\\1", "a", -1, -1 }, { "\\s", " ", -1, -1 }, { "a\\", "a", -1, -1 }, { "[a\\", "a", -1, -1 }, { "|*", "a", -1, -1 },
+        { "((((a))))", "a", -1, -1 }, { "[[:digit:]]", "1", -1, -1 }, { "[a-\\d]", "1", -1, -1 }, { "(*)", "a", -1, -1 }, { "a]", "a]", -1, -1 }, { "a^*", "a", -1, -1 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int suffix = 0; suffix < 2; suffix++) {
+            bool matches = false;
+            int expected = suffix ? cases[i].suffix : cases[i].whole;
+            bool good = peft_match(cases[i].pattern, suffix, cases[i].name, &matches, error, sizeof error);
+            EXPECT(good == (expected >= 0) && (!good || matches == expected) && (good || one_line("regular expression")), "%s, %s, suffix %d: %d, matches %d", cases[i].pattern,
+                   cases[i].name, suffix, good, matches);
+        }
+    static const char *const bombs[] = { "(a|)*", "(a*)*", "((a+)+)+", "(.*a|.*b)*", ".*", "(((a?)*)+)*" }; // with other matchers a matter of years, or of gigabytes
+    char text[257], name[64];
+    memset(name, 'a', 63), name[63] = '\0';
+    for (size_t i = 0; i < sizeof bombs / sizeof *bombs; i++) {
+        bool matches;
+        double start = seconds_now();
+        text[0] = '\0';
+        while (strlen(text) + strlen(bombs[i]) <= 256) strcat(text, bombs[i]);
+        EXPECT(peft_match(text, true, name, &matches, error, sizeof error) && matches, "%s: %s", text, error);
+        EXPECT(seconds_now() - start < 5, "%s: %.1f s", text, seconds_now() - start);
+    }
+}
+
 TEST(adapters_that_are_refused)
 {
     static const struct { const char *old, *new, *word; } cases[] = {
@@ -587,6 +624,12 @@ TEST(adapters_that_are_refused)
         { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "[\"q_proj\"]", "target_modules" }, { "[\"c_attn\", ", "[", "6 tensors unknown" },
         { "\"c_fc\", ", "", "6 tensors unknown" }, { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "7", "target_modules" },
         { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"(a\"", "regular expression" }, { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"a{9999}{9999}\"", "regular expression" },
+        { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"o+++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++\"", "regular expression" },
+        { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"(((((((((((((((((((((((((((((((o+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+\"", "regular expression" },
+        { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\".*+c_attn\"", "regular expression" },
+        { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"*c_attn\"", "regular expression" },
+        { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"[[:alpha:]]*\"", "regular expression" },
+        { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"(?=a).*\"", "regular expression" },
         { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"(?!a).*\"", "regular expression" }, { "[\"c_attn\", \"attn.c_proj\", \"c_fc\", \"mlp.c_proj\"]", "\"(.)\\\\1\"", "regular expression" },
         { "\"layers_to_transform\": null", "\"layers_to_transform\": [1]", "16 tensors unknown" }, { "\"layers_to_transform\": null", "\"layers_to_transform\": 3", "target_modules" },
         { "\"layers_to_transform\": null", "\"layers_to_transform\": \"1\"", "layers_to_transform" }, { "\"layers_pattern\": null", "\"layers_pattern\": \"layers\"", "layers_pattern" },
@@ -1337,6 +1380,7 @@ int main(void)
     RUN(adapters_return_to_the_bit);
     RUN(names_and_shapes_are_those_of_peft);
     RUN(other_peoples_adapters);
+    RUN(regular_expressions);
     RUN(adapters_that_are_refused);
     RUN(adapters_of_q_and_v);
     RUN(rows_with_adapters_of_their_own);

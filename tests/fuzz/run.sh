@@ -13,7 +13,7 @@ sh "$here/seeds.sh" "$WORK/seeds" || { echo 'the seeds could not be made'; exit 
 if [ -n "$REPORT" ]; then
     {
         echo 'Fuzzing, by make test-long: libFuzzer with AddressSanitizer (leaks, too) and UndefinedBehaviorSanitizer,'
-        echo "$(clang --version | head -n 1). A hang is 10 s for one input; inputs are those that reached something new."
+        echo "$(clang --version | head -n 1). A hang is 60 s for one input; inputs are those that reached something new."
         printf '%-12s %7s %12s %9s %9s %7s %7s %8s  %s\n' target longest executions seconds 'a second' edges inputs 'peak MB' result
     } > "$REPORT.new"
 fi
@@ -22,7 +22,7 @@ for target in $TARGETS; do
     mkdir -p "$corpus"
     case $target in safetensors | config) longest=2048 ;; text) longest=256 ;; *) longest=512 ;; esac
     # shellcheck disable=SC2086
-    "$BIN/fuzz_$target" $limit -seed=1337 -max_len=$longest -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    "$BIN/fuzz_$target" $limit -seed=1337 -max_len=$longest -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 \
         -dict="$WORK/seeds/words.dict" -artifact_prefix="$WORK/found/$target-" "$corpus" "$WORK/seeds/$target" \
         > "$WORK/$target.log" 2>&1
     status=$?
