@@ -337,26 +337,31 @@ const char *lora_targets_text(unsigned targets)
         snprintf(text + strlen(text), sizeof texts[0] - strlen(text), "%s%s", text[0] ? "," : "", name);
     }
     for (int part = 0; part < 3; part++)
-        if (targets & (unsigned)TARGET_Q << part) snprintf(text + strlen(text), sizeof texts[0] - strlen(text), "%s%c", text[0] ? "," : "", part_names[part]);
+        if (targets & (unsigned)TARGET_Q << part)
+            snprintf(text + strlen(text), sizeof texts[0] - strlen(text), "%s%c", text[0] ? "," : "", part_names[part]);
     return text;
 }
 
 enum { LARGEST_RANK = 1 << 16 };
 
-Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed, char *error, size_t size)
+Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed,
+                                char *error, size_t size)
 {
     const Config *c = &model->config;
     int count = c->n_layer * LINEARS, highest = 0;
     check(!merged(model), "add_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
     for (const Adapter *a = model->adapters; a != NULL; a = a->next)
-        if (strcmp(a->name, name) == 0) { fail(error, size, "an adapter with the name %s is already attached", name); return NULL; }
-    if (strlen(name) >= sizeof ((Adapter *)0)->name) { fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name), sizeof ((Adapter *)0)->name - 1); return NULL; }
+        if (strcmp(a->name, name) == 0) return fail(error, size, "an adapter with the name %s is already attached", name), NULL;
+    if (strlen(name) >= sizeof ((Adapter *)0)->name)
+        return fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name),
+                    sizeof ((Adapter *)0)->name - 1), NULL;
     for (int i = 0; i < count; i++) {
         if (layers[i].r > highest) highest = layers[i].r;
-        if (!isfinite(layers[i].scale)) { fail(error, size, "the scale is %g; a finite number is needed", layers[i].scale); return NULL; }
+        if (!isfinite(layers[i].scale))
+            return fail(error, size, "the scale is %g; a finite number is needed", layers[i].scale), NULL;
     }
-    if (highest > LARGEST_RANK) { fail(error, size, "r is %d; the largest is %d", highest, LARGEST_RANK); return NULL; }
-    if (highest == 0) { fail(error, size, "the rank is 0 in every block: nothing to attach"); return NULL; }
+    if (highest > LARGEST_RANK) return fail(error, size, "r is %d; the largest is %d", highest, LARGEST_RANK), NULL;
+    if (highest == 0) return fail(error, size, "the rank is 0 in every block: nothing to attach"), NULL;
 
     Adapter *adapter = allocate(1, sizeof *adapter);
     snprintf(adapter->name, sizeof adapter->name, "%s", name);
@@ -373,7 +378,8 @@ Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig
         char full[160];
         if (layers[i].r == 0) continue;
         snprintf(full, sizeof full, "%s.h.%d.%s", name, i / LINEARS, linear_names[kind]);
-        adapter->lora[i] = lora_new(full, linear_inputs(c, kind), linear_outputs(c, kind), layers[i].r, layers[i].scale, random_bits(seed, (uint64_t)i));
+        adapter->lora[i] = lora_new(full, linear_inputs(c, kind), linear_outputs(c, kind), layers[i].r, layers[i].scale,
+                                    random_bits(seed, (uint64_t)i));
         if (kind == C_ATTN && config.targets & TARGETS_QKV) lora_restrict(&adapter->lora[i], config.targets >> LINEARS);
         model->parameters[model->parameter_count++] = adapter->lora[i].A;
         model->parameters[model->parameter_count++] = adapter->lora[i].B;
@@ -383,18 +389,20 @@ Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig
     return adapter;
 }
 
-Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error, size_t size)
+Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error,
+                                 size_t size)
 {
     const Config *c = &model->config;
     if (config.last_block < 0) config.last_block = c->n_layer - 1;
-    if (config.r_by_block == NULL && config.r < 1) { fail(error, size, "r is %d; a rank is at least 1", config.r); return NULL; }
-    if (!isfinite(config.alpha)) { fail(error, size, "alpha is %g; a finite number is needed", config.alpha); return NULL; }
-    if (config.targets == 0 || config.targets >> (LINEARS + 3)) { fail(error, size, "no layer to attach to"); return NULL; }
-    if (config.targets & 1u << C_ATTN && config.targets & TARGETS_QKV) { fail(error, size, "the targets %s: c_attn is q, k and v in one, so it is either c_attn or parts of it", lora_targets_text(config.targets)); return NULL; }
-    if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
-        fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block, c->n_layer - 1);
-        return NULL;
-    }
+    if (config.r_by_block == NULL && config.r < 1) return fail(error, size, "r is %d; a rank is at least 1", config.r), NULL;
+    if (!isfinite(config.alpha)) return fail(error, size, "alpha is %g; a finite number is needed", config.alpha), NULL;
+    if (config.targets == 0 || config.targets >> (LINEARS + 3)) return fail(error, size, "no layer to attach to"), NULL;
+    if (config.targets & 1u << C_ATTN && config.targets & TARGETS_QKV)
+        return fail(error, size, "the targets %s: c_attn is q, k and v in one, so it is either c_attn or parts of it",
+                    lora_targets_text(config.targets)), NULL;
+    if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer)
+        return fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block,
+                    c->n_layer - 1), NULL;
     LoraLayer *layers = allocate((size_t)c->n_layer * LINEARS, sizeof *layers);
     bool good = true;
     for (int i = config.first_block; i <= config.last_block && good; i++) {
