@@ -187,14 +187,14 @@ static bool in_set(Matcher *m, char c)
     if (*m->at == ']') m->bad = true; // as a first character it would be one of the set
     while (*m->at != ']' && !m->bad) {
         char first = *m->at;
+        m->bad = first == '\0' || first == '[';
+        if (m->bad) break; // nothing is read behind the pattern's end
         in |= stands_for(m, c);
-        if (*m->at == '-' && m->at[1] != ']') { // a range of single characters
-            char last = m->at[1];
-            m->bad |= first == '\\' || last == '\\' || last < first;
-            in |= c >= first && c <= last;
-            m->at += 2;
-        }
-        m->bad |= first == '\0' || first == '[' || m->at[-1] == '\0';
+        if (*m->at != '-' || m->at[1] == ']') continue;
+        char last = m->at[1]; // a range of single characters
+        m->bad |= first == '\\' || last == '\\' || last < first;
+        in |= c >= first && c <= last;
+        if (!m->bad) m->at += 2;
     }
     if (!m->bad) m->at++;
     return in != negated;

@@ -587,7 +587,7 @@ TEST(regular_expressions)
         { "((a|b)+c)*", "abcac", 1, 1 }, { "((a|b)+c)*", "abca", 0, 0 }, { "[a-c]", "b", 1, 1 }, { "[a-c]", "d", 0, 0 }, { "[^a-c]", "d", 1, 1 }, { "[^a-c]", "b", 0, 0 },
         { "[a-]", "-", 1, 1 }, { "[-a]", "-", 1, 1 }, { "[.x]", "y", 0, 0 }, { "[\\d_]+", "12_", 1, 1 }, { "\\d", "x", 0, 0 }, { "\\w+", "aZ_9", 1, 1 }, { "\\w", ".", 0, 0 },
         { "h\\.(0|2)\\..*", "transformer.h.2.mlp.c_fc", 1, 0 }, { "(a*)*", "aaa", 1, 1 }, { "(a*)+b", "aab", 1, 1 }, { "(|a)+", "aa", 1, 1 },
-        { "*", "a", -1, -1 }, { "a**", "a", -1, -1 }, { "a*+", "a", -1, -1 }, { "(a", "a", -1, -1 }, { "a)", "a", -1, -1 }, { "[a", "a", -1, -1 }, { "[]a]", "a", -1, -1 }, { "[b-a]", "a", -1, -1 },
+        { "*", "a", -1, -1 }, { "a**", "a", -1, -1 }, { "a*+", "a", -1, -1 }, { "(a", "a", -1, -1 }, { "a)", "a", -1, -1 }, { "[a", "a", -1, -1 }, { "[", "a", -1, -1 }, { "[a-", "a", -1, -1 }, { "[^", "a", -1, -1 }, { "[]a]", "a", -1, -1 }, { "[b-a]", "a", -1, -1 },
         { "a{2}", "aa", -1, -1 }, { "(?=a)a", "a", -1, -1 }, { "(?i)a", "a", -1, -1 }, { "\\1", "a", -1, -1 }, { "\\s", " ", -1, -1 }, { "a\\", "a", -1, -1 }, { "[a\\", "a", -1, -1 }, { "|*", "a", -1, -1 },
         { "((((a))))", "a", -1, -1 }, { "[[:digit:]]", "1", -1, -1 }, { "[a-\\d]", "1", -1, -1 }, { "(*)", "a", -1, -1 }, { "a]", "a]", -1, -1 }, { "a^*", "a", -1, -1 },
     };
@@ -595,7 +595,9 @@ TEST(regular_expressions)
         for (int suffix = 0; suffix < 2; suffix++) {
             bool matches = false;
             int expected = suffix ? cases[i].suffix : cases[i].whole;
-            bool good = peft_match(cases[i].pattern, suffix, cases[i].name, &matches, error, sizeof error);
+            char *exact = strdup(cases[i].pattern); // so that a sanitizer sees what is read behind its end
+            bool good = peft_match(exact, suffix, cases[i].name, &matches, error, sizeof error);
+            free(exact);
             EXPECT(good == (expected >= 0) && (!good || matches == expected) && (good || one_line("regular expression")), "%s, %s, suffix %d: %d, matches %d", cases[i].pattern,
                    cases[i].name, suffix, good, matches);
         }

@@ -48,6 +48,7 @@ name=regex given '{"peft_type":"LORA","r":2,"use_rslora":true,"lora_dropout":0.1
 name=patterns given '{"peft_type":"LORA","target_modules":["c_proj"],"layers_to_transform":[0,2],"layers_pattern":"h",' \
     '"rank_pattern":{"h\\.0\\..*":3},"alpha_pattern":{"c_proj":1.5}}'
 name=linear given '{"peft_type":"LORA","target_modules":"all-linear","rank_pattern":{"^transformer.h.1.attn.c_attn":3}}'
+name=cut given '{"peft_type":"LORA","target_modules":"[a-"}'
 name=repeated given '{"peft_type":"LORA","rank_pattern":{"o+++j?":1,"((o+)+)+":2,".*(?:c_fc)?":3}}'
 first='\000'
 name=least given '{"model_type":"gpt2","vocab_size":5,"n_positions":4,"n_embd":2,"n_layer":1,"n_head":1}'
