@@ -6,6 +6,8 @@
 # make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
 #                 PYTHON=... has it, llm.c (LLMC=DIR) and a training on a text (DATA=FILE)
 # make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
+# make fuzz       libFuzzer on every reader of foreign files (clang), SECONDS=30 each
+# make test-long  the same, 10 million inputs each; the figures go to tests/fuzz/report.txt
 #
 # REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
@@ -46,6 +48,11 @@ ifdef SANITIZE
   SUFFIX := $(SUFFIX)-sanitize
 endif
 
+ifdef FUZZ # for libFuzzer's targets
+  OPTIMISE = -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+  SUFFIX := $(SUFFIX)-fuzz
+endif
+
 CFLAGS ?= -g
 FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
 LIBS = -lm -lpthread
@@ -60,7 +67,11 @@ TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))
 NUMBERS = $(foreach q,$(QUESTIONS),$(firstword $(subst _, ,$(notdir $q)))) # q01, q02, ...
 
-.PHONY: all bench demo gdb test clean programs questions tests walk $(NUMBERS)
+FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+SECONDS = 30
+RUNS = 10000000
+
+.PHONY: all bench clean demo fuzz fuzzers gdb programs questions test test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -82,6 +93,12 @@ $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 # One counts the calls of malloc, one runs the bench.
 $(BUILD)/test_bytes: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
 $(BUILD)/test_bench: | $(BUILD)/bench/bench
+
+# A target that includes a file, to reach its static functions, takes the place of that file.
+$(BUILD)/fuzz_config $(BUILD)/fuzz_tokenizer: INCLUDED = $(BUILD)/io/checkpoint.o
+$(BUILD)/fuzz_text: INCLUDED = $(BUILD)/io/text.o
+$(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(OBJECTS)
+	$(CC) $(FLAGS) -fsanitize=fuzzer $(filter-out $(INCLUDED),$^) -o $@ $(LIBS)
 
 tests: $(TESTS)
 
@@ -124,6 +141,16 @@ $(NUMBERS):
 
 questions: $(QUESTIONS)
 	@sh tests/run.sh $(sort $^)
+
+fuzzers: $(FUZZERS) $(BUILD)/train
+
+fuzz:
+	@$(MAKE) -s CC=clang FUZZ=1 fuzzers
+	@BIN=build/clang-$(REAL)-fuzz SECONDS_EACH=$(SECONDS) sh tests/fuzz/run.sh
+
+test-long:
+	@$(MAKE) -s CC=clang FUZZ=1 fuzzers
+	@BIN=build/clang-$(REAL)-fuzz RUNS=$(RUNS) REPORT=tests/fuzz/report.txt sh tests/fuzz/run.sh
 
 clean:
 	rm -rf build $(PROGRAMS)

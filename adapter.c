@@ -50,6 +50,7 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
             printf("%-24s%6d%9.4g%11.4g%11.4g%13.4g%9.2f%%\n", name, lora->A->shape[1], (double)lora->scale, norm_of(lora->A->data, lora->A->size), b, d, 100 * d / w);
             tensor_drop(delta);
         }
+    if (adapter->config.dropout > 0) printf("it was trained with lora_dropout %g, which use passes over; it cannot be trained here\n", adapter->config.dropout);
     if (untrained) printf("every B is exactly 0: this adapter has not been trained, and changes nothing\n");
     enum { SWITCHES = 1000 };
     double start = seconds_now();

@@ -21,7 +21,28 @@ void lora_free(Lora *lora)
 {
     tensor_drop(lora->A);
     tensor_drop(lora->B);
-    lora->A = lora->B = NULL;
+    tensor_drop(lora->mask);
+    lora->A = lora->B = lora->mask = NULL;
+}
+
+static int count_parts(unsigned parts) { return (int)((parts & 1) + (parts >> 1 & 1) + (parts >> 2 & 1)); }
+
+void lora_restrict(Lora *lora, unsigned parts)
+{
+    int R = lora->B->shape[0], O = lora->B->shape[1], C = O / 3, count = count_parts(parts);
+    check(count > 0 && parts <= 7 && O % 3 == 0 && R % count == 0, "lora_restrict: parts %u of B %s", parts, shape_text(lora->B));
+    lora->mask = tensor_new("mask", MEMORY_ADAPTERS, SHAPE(R, O));
+    for (int part = 0, first = 0; part < 3; part++) {
+        if (!(parts >> part & 1)) continue;
+        for (int r = first; r < first + R / count; r++)
+            for (int j = 0; j < C; j++) lora->mask->data[(long)r * O + part * C + j] = 1;
+        first += R / count;
+    }
+}
+
+long lora_size(const Lora *lora)
+{
+    return lora->A->size + (lora->mask ? lora->B->size / 3 : lora->B->size); // each row of a masked B reaches one part of three
 }
 
 Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x)
@@ -29,9 +50,12 @@ Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x)
     Tensor *y = op_linear(tape, x, linear->weight, linear->bias);
     const Lora *lora = linear->lora;
     if (lora == NULL || linear->original != NULL) return y;
+    bool masked = tape != NULL && lora->mask != NULL;
     Tensor *h = op_matmul(tape, x, lora->A);               // [..,R]: the only thing kept besides x
-    y = op_matmul_add(tape, y, h, lora->B, lora->scale);   // in y's own buffer
+    Tensor *B = masked ? op_mul(tape, lora->B, lora->mask) : lora->B;
+    y = op_matmul_add(tape, y, h, B, lora->scale);         // in y's own buffer
     tensor_drop(h);
+    if (masked) tensor_drop(B);
     return y;
 }
 

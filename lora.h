@@ -16,6 +16,7 @@
 typedef struct Lora {
     Tensor *A, *B;     // [I,R] and [R,O]; kind MEMORY_ADAPTERS
     real    scale;     // alpha / R, or alpha / sqrt(R)
+    Tensor *mask;      // [R,O] of 1 and 0: where B may be other than 0; NULL: everywhere
 } Lora;
 
 typedef struct Linear {
@@ -28,6 +29,21 @@ typedef struct Linear {
 // both zero neither ever would). Both require grad. The name becomes NAME.A and NAME.B; free with lora_free.
 Lora lora_new(const char *name, int I, int O, int R, double scale, uint64_t seed);
 void lora_free(Lora *lora);
+
+// For the fused layer of attention, y = q | k | v: adapts some of the three only (bits 1, 2, 4), each with rank R / how many, as
+// if each were a layer of its own. A's columns are those of the parts side by side, and B is zero but for a block of each part:
+//
+//     q and v, R = 4:   B = | q q 0 0 0 0 |        rows: the ranks of q, then of v
+//                           | q q 0 0 0 0 |        columns: q, k, v
+//                           | 0 0 0 0 v v |
+//                           | 0 0 0 0 v v |
+//
+// To other programs it is an adapter of rank R like any other. In training B is multiplied by the mask, whose zeros let no
+// gradient through, so that what is 0 stays 0.
+void lora_restrict(Lora *lora, unsigned parts);
+
+// The numbers that it may learn: A, and B where the mask is 1.
+long lora_size(const Lora *lora);
 
 // x [..,I] -> [..,O], a new result (autograd.h). Uses the adapter if there is one that is not merged.
 Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x);

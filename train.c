@@ -2,6 +2,7 @@
 
 #include "io/checkpoint.h"
 #include "io/file.h"
+#include "io/json.h"
 #include "io/options.h"
 #include "io/progress.h"
 #include "io/training.h"
@@ -16,7 +17,7 @@ enum { BUILTIN_CHARACTERS = 1000000 };
 
 typedef struct Options {
     const char *data, *out, *init;
-    bool     resume, recompute, trace;
+    bool     resume, recompute, trace, shape_given, alpha_given, min_lr_given;
     Config   config;
     LoraConfig lora;            // r 0: everything trains
     int      batch_size, threads;
@@ -42,12 +43,16 @@ static void help(void)
            "  --data FILE|builtin:NAME  the text (builtin:tales); built in: tales and the tasks pirate, robot, ghost\n"
            "  --out DIR                 where the model, or the adapter, and the logs go (out)\n"
            "  --init DIR                start from this model instead of random weights\n"
-           "  --resume                  go on from the last save in --out; the model's and adapter's shape come from there\n"
+           "  --resume                  go on from the last save in --out, with its text and settings, to the bit as if it had\n"
+           "                            never stopped. --max-iters, --eval-interval and --threads may be others; with another\n"
+           "                            total the learning rate follows the new curve from there on. --data and --init say where\n"
+           "                            the text and an adapter's base are now, if they have moved\n"
            "  --lora-r N                0: train everything (0); N > 0: freeze --init and train adapters of rank N\n"
            "  --lora-alpha X            the adapters' scale is alpha / r (twice r)\n"
-           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both (c_attn)\n"
+           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both; in the place of c_attn some of\n"
+           "                            its parts q, k, v, each of rank N (c_attn)\n"
            "  --n-layer 4  --n-head 4  --n-embd 128  --block-size 64  --batch-size 12  --dropout 0\n"
-           "  --max-iters 2000          steps in all, also when resuming\n"
+           "  --max-iters 2000          steps in all, those before a --resume included\n"
            "  --learning-rate 1e-3  --min-lr 1e-4  --warmup-iters 100\n"
            "  --weight-decay 0.1  --beta1 0.9  --beta2 0.99  --grad-clip 1.0\n"
            "  --eval-interval 250       steps between evaluations and saves\n"
@@ -59,7 +64,8 @@ static void help(void)
            "         ./train --data builtin:pirate --init out/book --lora-r 8 --learning-rate 3e-3 --out out/pirate\n", parallel_threads());
 }
 
-static Options read_options(int argc, char **argv)
+// The command line's options, in place of those of `start`.
+static Options read_options(int argc, char **argv, const Options *start)
 {
     enum { DATA = 1, OUT, INIT, RESUME, LORA_R, LORA_ALPHA, LORA_TARGETS, N_LAYER, N_HEAD, N_EMBD, BLOCK_SIZE, BATCH_SIZE, MAX_ITERS, LEARNING_RATE, MIN_LR,
            WARMUP_ITERS, WEIGHT_DECAY, BETA1, BETA2, GRAD_CLIP, DROPOUT, EVAL_INTERVAL, SEED, THREADS, RECOMPUTE, TRACE, HELP };
@@ -71,9 +77,9 @@ static Options read_options(int argc, char **argv)
         { "weight-decay", 1, NULL, WEIGHT_DECAY }, { "beta1", 1, NULL, BETA1 }, { "beta2", 1, NULL, BETA2 }, { "grad-clip", 1, NULL, GRAD_CLIP },
         { "dropout", 1, NULL, DROPOUT }, { "eval-interval", 1, NULL, EVAL_INTERVAL }, { "seed", 1, NULL, SEED }, { "threads", 1, NULL, THREADS },
         { "recompute", 0, NULL, RECOMPUTE }, { "trace", 0, NULL, TRACE }, { "help", 0, NULL, HELP }, { 0 } };
-    Options o = defaults;
-    bool alpha_given = false, shape_given = false, min_lr_given = false;
+    Options o = *start;
     opterr = 0;
+    optind = 1;
     for (int option, index = 0; (option = getopt_long(argc, argv, ":", table, &index)) != -1;) {
         const char *name = option > 0 && option <= HELP ? table[option - 1].name : "";
         switch (option) {
@@ -82,21 +88,21 @@ static Options read_options(int argc, char **argv)
         case INIT: o.init = optarg; break;
         case RESUME: o.resume = true; break;
         case LORA_R: o.lora.r = (int)option_long(name, optarg, 0, 65536); break;
-        case LORA_ALPHA: o.lora.alpha = option_double(name, optarg, 0, 1e6); alpha_given = true; break;
+        case LORA_ALPHA: o.lora.alpha = option_double(name, optarg, 0, 1e6); o.alpha_given = true; break;
         case LORA_TARGETS: {
             const char *bad = NULL;
             o.lora.targets = lora_targets(optarg, &bad);
-            if (o.lora.targets == 0) die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, and c_proj for both projections", optarg, bad);
+            if (o.lora.targets == 0) die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj for both projections, and q, k, v", optarg, bad);
             break;
         }
-        case N_LAYER: o.config.n_layer = (int)option_long(name, optarg, 1, 4096); shape_given = true; break;
-        case N_HEAD: o.config.n_head = (int)option_long(name, optarg, 1, 65536); shape_given = true; break;
-        case N_EMBD: o.config.n_embd = (int)option_long(name, optarg, 1, 65536); shape_given = true; break;
-        case BLOCK_SIZE: o.config.block_size = (int)option_long(name, optarg, 1, 1 << 20); shape_given = true; break;
+        case N_LAYER: o.config.n_layer = (int)option_long(name, optarg, 1, 4096); o.shape_given = true; break;
+        case N_HEAD: o.config.n_head = (int)option_long(name, optarg, 1, 65536); o.shape_given = true; break;
+        case N_EMBD: o.config.n_embd = (int)option_long(name, optarg, 1, 65536); o.shape_given = true; break;
+        case BLOCK_SIZE: o.config.block_size = (int)option_long(name, optarg, 1, 1 << 20); o.shape_given = true; break;
         case BATCH_SIZE: o.batch_size = (int)option_long(name, optarg, 1, 1 << 20); break;
         case MAX_ITERS: o.schedule.max_iters = option_long(name, optarg, 1, 1l << 40); break;
         case LEARNING_RATE: o.schedule.learning_rate = option_double(name, optarg, 0, 100); break;
-        case MIN_LR: o.schedule.min_lr = option_double(name, optarg, 0, 100); min_lr_given = true; break;
+        case MIN_LR: o.schedule.min_lr = option_double(name, optarg, 0, 100); o.min_lr_given = true; break;
         case WARMUP_ITERS: o.schedule.warmup_iters = option_long(name, optarg, 0, 1l << 40); break;
         case WEIGHT_DECAY: o.adamw.weight_decay = option_double(name, optarg, 0, 100); break;
         case BETA1: o.adamw.beta1 = option_double(name, optarg, 0, 0.999999); break;
@@ -113,24 +119,83 @@ static Options read_options(int argc, char **argv)
         }
     }
     if (optind < argc) die(EXIT_USAGE, "%s: train takes options only; --help lists them", argv[optind]);
-    if (!alpha_given) o.lora.alpha = 2.0 * o.lora.r;
-    if (!min_lr_given && o.schedule.min_lr > o.schedule.learning_rate) o.schedule.min_lr = o.schedule.learning_rate;
-    if (o.schedule.min_lr > o.schedule.learning_rate) die(EXIT_USAGE, "--min-lr %g is above --learning-rate %g; the rate only falls", o.schedule.min_lr, o.schedule.learning_rate);
-    if (o.lora.r > 0 && o.init == NULL && !o.resume) die(EXIT_USAGE, "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, without --lora-r", o.lora.r);
-    if (shape_given && (o.init != NULL || o.resume)) die(EXIT_USAGE, "the shape comes from %s; leave out --n-layer, --n-head, --n-embd and --block-size", o.resume ? "what is resumed" : o.init);
-    if (o.resume && o.init != NULL) die(EXIT_USAGE, "--resume goes on from --out %s; leave out --init", o.out);
     return o;
 }
 
-// Makes or loads the model and the optimizer. state->step is 0 unless resuming.
+// What must fit together in a new run; fills in what depends on other options.
+static void complete(Options *o)
+{
+    if (!o->alpha_given) o->lora.alpha = 2.0 * o->lora.r;
+    if (!o->min_lr_given && o->schedule.min_lr > o->schedule.learning_rate) o->schedule.min_lr = o->schedule.learning_rate;
+    if (o->schedule.min_lr > o->schedule.learning_rate)
+        die(EXIT_USAGE, "--min-lr %g is above --learning-rate %g; the rate only falls", o->schedule.min_lr, o->schedule.learning_rate);
+    if (o->lora.r > 0 && o->init == NULL)
+        die(EXIT_USAGE, "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, without --lora-r", o->lora.r);
+    if (o->shape_given && o->init != NULL)
+        die(EXIT_USAGE, "the shape comes from %s; leave out --n-layer, --n-head, --n-embd and --block-size", o->init);
+}
+
+// What a state says in the place of options: the start for the command line of who resumes.
+static Options saved_options(const Options *o, const TrainingState *state)
+{
+    Options saved = *o;
+    const Adapter *adapter = state->model->active;
+    saved.data = state->data;
+    saved.config = state->model->config;
+    saved.lora = adapter ? adapter->config : defaults.lora;
+    saved.batch_size = state->batch_size;
+    saved.schedule = state->schedule;
+    saved.adamw = state->optimizer->config;
+    saved.eval_interval = state->eval_interval;
+    saved.seed = state->seed;
+    return saved;
+}
+
+// Going on with other settings would be another run: what is given anew must be what it was.
+static void check_agreement(const Options *saved, const Options *given)
+{
+    const char *was = lora_targets_text(saved->lora.targets), *is = lora_targets_text(given->lora.targets);
+    const struct { const char *name; double was, is; } numbers[] = {
+        { "n-layer", saved->config.n_layer, given->config.n_layer }, { "n-head", saved->config.n_head, given->config.n_head },
+        { "n-embd", saved->config.n_embd, given->config.n_embd }, { "block-size", saved->config.block_size, given->config.block_size },
+        { "dropout", saved->config.dropout, given->config.dropout }, { "lora-r", saved->lora.r, given->lora.r },
+        { "lora-alpha", saved->lora.alpha, given->lora.alpha }, { "batch-size", saved->batch_size, given->batch_size },
+        { "learning-rate", saved->schedule.learning_rate, given->schedule.learning_rate },
+        { "min-lr", saved->schedule.min_lr, given->schedule.min_lr },
+        { "warmup-iters", (double)saved->schedule.warmup_iters, (double)given->schedule.warmup_iters },
+        { "weight-decay", saved->adamw.weight_decay, given->adamw.weight_decay }, { "beta1", saved->adamw.beta1, given->adamw.beta1 },
+        { "beta2", saved->adamw.beta2, given->adamw.beta2 }, { "grad-clip", saved->adamw.grad_clip, given->adamw.grad_clip },
+    };
+    static const char hint[] = "leave it out to go on as before, or start a new run with --init and another --out";
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].was != numbers[i].is)
+            die(EXIT_USAGE, "--%s %.10g: the run in %s has %.10g; %s", numbers[i].name, numbers[i].is, given->out, numbers[i].was, hint);
+    if (strcmp(was, is) != 0) die(EXIT_USAGE, "--lora-targets %s: the run in %s has %s; %s", is, given->out, was, hint);
+    if (saved->seed != given->seed)
+        die(EXIT_USAGE, "--seed %llu: the run in %s has %llu; %s", (unsigned long long)given->seed, given->out, (unsigned long long)saved->seed, hint);
+}
+
+// The last save of a run, and its options.
+static TrainingState resume(int argc, char **argv, Options *o)
+{
+    char error[1024];
+    TrainingState state;
+    if (!state_load(o->out, o->init, &state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (o->init != NULL && state.base_dir == NULL)
+        die(EXIT_USAGE, "--init %s: the run in %s trains a whole model, which comes from there; leave out --init", o->init, o->out);
+    Options saved = saved_options(o, &state);
+    *o = read_options(argc, argv, &saved);
+    check_agreement(&saved, o);
+    if (o->data == NULL) die(EXIT_USAGE, "%s does not say where its text is; give --data", o->out);
+    return state;
+}
+
+// Makes or loads the model that a new run begins with.
 static TrainingState begin(const Options *o, Text *text)
 {
     char error[1024];
     TrainingState state = { .seed = o->seed };
-    if (o->resume) {
-        if (!state_load(o->out, NULL, &state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-        state.model->recompute = o->recompute;
-    } else if (o->init != NULL) {
+    if (o->init != NULL) {
         state.model = model_load(o->init, &state.vocabulary, error, sizeof error);
         if (state.model == NULL) die(EXIT_FAILED, "%s", error);
         if (state.vocabulary.size == 0) die(EXIT_FAILED, "%s has no character-level tokenizer.json, so no text can be read for it", o->init);
@@ -138,33 +203,60 @@ static TrainingState begin(const Options *o, Text *text)
     }
     int block_size = state.model ? state.model->config.block_size : o->config.block_size;
     if (!text_read(o->data, BUILTIN_CHARACTERS, state.model ? &state.vocabulary : NULL, block_size, text, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    if (o->resume) return state;
 
     if (state.model == NULL) {
         Config config = o->config;
         config.vocab_size = text->vocabulary.size;
+        if (!memory_holds(4 * weight_bytes(&config), error, sizeof error)) die(EXIT_USAGE, "%s", error); // weights, gradients, two moments
         state.model = transformer_new(config, o->seed, error, sizeof error);
         if (state.model == NULL) die(EXIT_USAGE, "%s", error);
         if (!vocabulary_copy(&text->vocabulary, &state.vocabulary)) die(EXIT_FAILED, "out of memory");
     }
-    state.model->recompute = o->recompute;
     if (o->lora.r > 0) {
         transformer_train_base(state.model, false);
         if (transformer_add_adapter(state.model, "default", o->lora, o->seed, error, sizeof error) == NULL) die(EXIT_USAGE, "%s", error);
         state.base_dir = strdup(o->init);
     }
     state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, o->adamw);
+    state.text_hash = text_fingerprint(text);
     return state;
 }
 
-// The state first: it is the truth that --resume goes by; then what sample and others read.
+// What a save says about the run besides its numbers.
+static void describe(TrainingState *state, const Options *o)
+{
+    if (o->data != state->data) { // a new run, or the text has moved
+        free(state->data);
+        state->data = json_valid_utf8(o->data, strlen(o->data)) == strlen(o->data) ? strdup(o->data) : NULL;
+    }
+    state->batch_size = o->batch_size;
+    state->schedule = o->schedule;
+    state->eval_interval = o->eval_interval;
+}
+
 static void save(const Options *o, const TrainingState *state)
 {
     char error[1024];
-    bool saved = state_save(o->out, state, error, sizeof error);
-    if (saved && state->base_dir != NULL) saved = adapter_save(state->model, state->model->active, state->base_dir, o->out, error, sizeof error);
-    else if (saved) saved = model_save(state->model, &state->vocabulary, o->out, error, sizeof error);
-    if (!saved) die(EXIT_FAILED, "%s", error);
+    if (!state_save(o->out, state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+}
+
+// Opens DIR/log.csv for more rows. A run that was killed may have got further than its last save: who resumes from `step` writes
+// the rows after it anew.
+static FILE *open_log(const char *dir, bool resuming, long step)
+{
+    char path[4096], error[1024], *old = NULL;
+    size_t n;
+    snprintf(path, sizeof path, "%s/log.csv", dir);
+    if (resuming && file_read(path, (size_t)1 << 30, &old, &n, error, sizeof error)) {
+        char *end = strchr(old, '\n'); // of the heading, then of each row that stays
+        while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && atol(end + 1) <= step) end = strchr(end + 1, '\n');
+        if (!file_write_all(path, old, end ? (size_t)(end + 1 - old) : 0, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+        free(old);
+    }
+    FILE *log = fopen(path, resuming ? "a" : "w");
+    if (log == NULL) die(EXIT_FAILED, "cannot write %s: %s; choose another --out", path, strerror(errno));
+    if (ftell(log) == 0) fprintf(log, "step,train_loss,val_loss,learning_rate,gradient_norm,ms\n");
+    return log;
 }
 
 static volatile sig_atomic_t stop_asked;
@@ -205,12 +297,23 @@ static bool untrained(const Adapter *adapter, const Config *config)
 int main(int argc, char **argv)
 {
     program_name = "train";
-    Options o = read_options(argc, argv);
+    Options o = read_options(argc, argv, &defaults);
+    if (!o.resume) complete(&o);
     if (o.threads > 0) parallel_set_threads(o.threads);
     Text text;
-    TrainingState state = begin(&o, &text);
+    char path[4096], error[1024];
+    TrainingState state = o.resume ? resume(argc, argv, &o) : begin(&o, &text);
     Transformer *model = state.model;
     const Config *c = &model->config;
+    model->recompute = o.recompute;
+    if (o.resume) {
+        if (!text_read(o.data, BUILTIN_CHARACTERS, &state.vocabulary, c->block_size, &text, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+        uint64_t hash = text_fingerprint(&text);
+        if (hash != state.text_hash)
+            die(EXIT_FAILED, "%s is not the text of the run in %s: its hash is %016llx, not %016llx; say with --data where that text is now, or start a "
+                "new run with --init and another --out", o.data, o.out, (unsigned long long)hash, (unsigned long long)state.text_hash);
+    }
+    describe(&state, &o);
     long trainable = transformer_trainable_size(model), all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
     printf("%s: %s characters, vocabulary %d; ", o.data, thousands(text.count), c->vocab_size);
     if (!isnan(text.val_floor)) printf("no model can beat %.3f nats a character\n", text.val_floor);
@@ -227,13 +330,9 @@ int main(int argc, char **argv)
 
     // A directory that cannot be written to is found before the work. What a resumed run left is brought to the state's step; a new
     // run replaces an older model only when it has trained one.
-    char path[4096], error[1024];
     if (o.resume) save(&o, &state);
     else if (!file_make_directories(o.out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    snprintf(path, sizeof path, "%s/log.csv", o.out);
-    FILE *log = fopen(path, o.resume ? "a" : "w");
-    if (log == NULL) die(EXIT_FAILED, "cannot write %s: %s; choose another --out", path, strerror(errno));
-    if (!o.resume) fprintf(log, "step,train_loss,val_loss,learning_rate,gradient_norm,ms\n");
+    FILE *log = open_log(o.out, o.resume, state.step);
     struct sigaction action = { .sa_handler = ask_to_stop };
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -268,15 +367,15 @@ int main(int argc, char **argv)
         if (evaluate) {
             val = evaluate_quickly(model, &text, B);
             progress_validation(&progress, val);
-            save(&o, &state);
         }
-        evaluating += seconds_now() - start;
-        if (evaluate || step % 10 == 0) {
+        if (evaluate || step % 10 == 0) { // before the save: --resume takes away rows that are too many, and cannot add what lacks
             fprintf(log, "%ld,%.6f,", state.step, result.loss);
             if (evaluate) fprintf(log, "%.6f", val);
             fprintf(log, ",%.8g,%.6g,%.3f\n", rate, result.gradient_norm, 1e3 * result.seconds);
             fflush(log);
         }
+        if (evaluate) save(&o, &state);
+        evaluating += seconds_now() - start;
         progress_step(&progress, state.step, result.loss, (long)B * T);
     }
     progress_end(&progress);
@@ -285,7 +384,7 @@ int main(int argc, char **argv)
     double tokens_per_second = done > 0 ? (double)(done * B * T) / (seconds_now() - before - evaluating) : 0;
     if (stop_asked) {
         save(&o, &state);
-        printf("stopped after step %ld and saved; go on with: ./train --resume --out %s, and the other options as before\n", state.step, o.out);
+        printf("stopped after step %ld and saved; go on with: ./train --resume --out %s\n", state.step, o.out);
         clean_up(tape, batch, times, &text, &state);
         return 128 + stop_asked;
     }

@@ -168,6 +168,51 @@ Tensor *transformer_loss(const Transformer *model, Tape *tape, const int *ids, c
     return replace(x, op_mean(tape, x));
 }
 
+// Points every linear layer at its part of the adapter; NULL: at none.
+static void point_at(Transformer *model, const Adapter *adapter)
+{
+    for (int i = 0; i < model->config.n_layer * LINEARS; i++)
+        model->blocks[i / LINEARS].linear[i % LINEARS].lora = adapter && adapter->lora[i].A ? &adapter->lora[i] : NULL;
+}
+
+static bool merged(const Transformer *model)
+{
+    for (int i = 0; i < model->config.n_layer; i++)
+        for (int k = 0; k < LINEARS; k++)
+            if (model->blocks[i].linear[k].original != NULL) return true;
+    return false;
+}
+
+Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapters, const int *ids, int B, int T)
+{
+    check(!merged(model), "logits_mixed: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
+    int V = model->config.vocab_size;
+    size_t row = (size_t)T * (size_t)V; // of logits
+    Tensor *logits = tensor_result("logits", NULL, SHAPE(B, T, V), false);
+    int *rows = allocate((size_t)B, sizeof *rows), *their_ids = allocate((size_t)B * (size_t)T, sizeof *their_ids);
+    bool *done = allocate((size_t)B, sizeof *done);
+    for (int first = 0; first < B; first++) {
+        int count = 0;
+        for (int b = first; b < B; b++) {
+            if (done[b] || adapters[b] != adapters[first]) continue;
+            memcpy(their_ids + count * T, ids + b * T, (size_t)T * sizeof *ids);
+            rows[count++] = b;
+            done[b] = true;
+        }
+        if (count == 0) continue;
+        point_at(model, adapters[first]);
+        Tensor *theirs = transformer_logits(model, NULL, their_ids, count, T);
+        for (int i = 0; i < count; i++)
+            memcpy(logits->data + (size_t)rows[i] * row, theirs->data + (size_t)i * row, row * sizeof(real));
+        tensor_drop(theirs);
+    }
+    point_at(model, model->active);
+    free(rows);
+    free(their_ids);
+    free(done);
+    return logits;
+}
+
 void transformer_next(const Transformer *model, const int *ids, int T, real *logits)
 {
     int C = model->config.n_embd;
@@ -248,10 +293,16 @@ long transformer_trainable_size(const Transformer *model)
     long size = 0;
     for (int i = 0; i < model->parameter_count; i++)
         if (model->parameters[i]->requires_grad) size += model->parameters[i]->size;
+    for (int i = 0; model->active != NULL && i < model->config.n_layer * LINEARS; i++) { // less what a mask keeps at 0
+        const Lora *lora = &model->active->lora[i];
+        if (lora->mask != NULL) size -= lora->A->size + lora->B->size - lora_size(lora);
+    }
     return size;
 }
 
 // ----------------------------------------------------------------------------------------------------------------- adapters
+
+static const char part_names[] = "qkv"; // of C_ATTN, in the order of TARGET_Q, TARGET_K, TARGET_V
 
 unsigned lora_targets(const char *names, const char **bad)
 {
@@ -265,6 +316,8 @@ unsigned lora_targets(const char *names, const char **bad)
             bool ends_so = length > 0 && length <= strlen(full) && strncmp(full + start, word, length) == 0;
             if (ends_so && (start == 0 || full[start - 1] == '.')) found |= 1u << k;
         }
+        const char *part = length == 1 ? strchr(part_names, word[0]) : NULL;
+        if (part != NULL) found = (unsigned)TARGET_Q << (part - part_names);
         if (found == 0) { *bad = word; return 0; }
         targets |= found;
         if (word[length] == '\0') return targets;
@@ -283,84 +336,86 @@ const char *lora_targets_text(unsigned targets)
         const char *name = k == C_ATTN ? "c_attn" : k == C_FC ? "c_fc" : linear_names[k];
         snprintf(text + strlen(text), sizeof texts[0] - strlen(text), "%s%s", text[0] ? "," : "", name);
     }
+    for (int part = 0; part < 3; part++)
+        if (targets & (unsigned)TARGET_Q << part)
+            snprintf(text + strlen(text), sizeof texts[0] - strlen(text), "%s%c", text[0] ? "," : "", part_names[part]);
     return text;
 }
 
-static Lora *lora_of(const Adapter *adapter, int block, int kind) { return &adapter->lora[block * LINEARS + kind]; }
-
-static bool merged(const Transformer *model)
-{
-    for (int i = 0; i < model->config.n_layer; i++)
-        for (int k = 0; k < LINEARS; k++)
-            if (model->blocks[i].linear[k].original != NULL) return true;
-    return false;
-}
-
 enum { LARGEST_RANK = 1 << 16 };
+
+Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed,
+                                char *error, size_t size)
+{
+    const Config *c = &model->config;
+    int count = c->n_layer * LINEARS, highest = 0;
+    check(!merged(model), "add_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
+    for (const Adapter *a = model->adapters; a != NULL; a = a->next)
+        if (strcmp(a->name, name) == 0) return fail(error, size, "an adapter with the name %s is already attached", name), NULL;
+    if (strlen(name) >= sizeof ((Adapter *)0)->name)
+        return fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name),
+                    sizeof ((Adapter *)0)->name - 1), NULL;
+    for (int i = 0; i < count; i++) {
+        if (layers[i].r > highest) highest = layers[i].r;
+        if (!isfinite(layers[i].scale))
+            return fail(error, size, "the scale is %g; a finite number is needed", layers[i].scale), NULL;
+    }
+    if (highest > LARGEST_RANK) return fail(error, size, "r is %d; the largest is %d", highest, LARGEST_RANK), NULL;
+    if (highest == 0) return fail(error, size, "the rank is 0 in every block: nothing to attach"), NULL;
+
+    Adapter *adapter = allocate(1, sizeof *adapter);
+    snprintf(adapter->name, sizeof adapter->name, "%s", name);
+    adapter->config = config;
+    adapter->lora = allocate((size_t)count, sizeof *adapter->lora);
+    adapter->next = model->adapters;
+    model->adapters = adapter;
+
+    size_t most = (size_t)(model->parameter_count + 2 * count);
+    model->parameters = realloc(model->parameters, most * sizeof *model->parameters);
+    if (model->parameters == NULL) { fprintf(stderr, "out of memory: no room for the model's lists\n"); exit(1); }
+    for (int i = 0; i < count; i++) {
+        LinearKind kind = (LinearKind)(i % LINEARS);
+        char full[160];
+        if (layers[i].r == 0) continue;
+        snprintf(full, sizeof full, "%s.h.%d.%s", name, i / LINEARS, linear_names[kind]);
+        adapter->lora[i] = lora_new(full, linear_inputs(c, kind), linear_outputs(c, kind), layers[i].r, layers[i].scale,
+                                    random_bits(seed, (uint64_t)i));
+        if (kind == C_ATTN && config.targets & TARGETS_QKV) lora_restrict(&adapter->lora[i], config.targets >> LINEARS);
+        model->parameters[model->parameter_count++] = adapter->lora[i].A;
+        model->parameters[model->parameter_count++] = adapter->lora[i].B;
+    }
+    adapter->config.r_by_block = NULL; // the caller's; the ranks are in lora[] now
+    transformer_use_adapter(model, adapter);
+    return adapter;
+}
 
 Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error,
                                  size_t size)
 {
     const Config *c = &model->config;
-    check(!merged(model), "add_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
     if (config.last_block < 0) config.last_block = c->n_layer - 1;
-    for (const Adapter *a = model->adapters; a != NULL; a = a->next)
-        if (strcmp(a->name, name) == 0) {
-            fail(error, size, "an adapter with the name %s is already attached", name);
-            return NULL;
-        }
-    if (strlen(name) >= sizeof ((Adapter *)0)->name) {
-        fail(error, size, "the adapter's name %.20s... has %zu characters; there is room for %zu", name, strlen(name),
-             sizeof ((Adapter *)0)->name - 1);
-        return NULL;
+    if (config.r_by_block == NULL && config.r < 1) return fail(error, size, "r is %d; a rank is at least 1", config.r), NULL;
+    if (!isfinite(config.alpha)) return fail(error, size, "alpha is %g; a finite number is needed", config.alpha), NULL;
+    if (config.targets == 0 || config.targets >> (LINEARS + 3)) return fail(error, size, "no layer to attach to"), NULL;
+    if (config.targets & 1u << C_ATTN && config.targets & TARGETS_QKV)
+        return fail(error, size, "the targets %s: c_attn is q, k and v in one, so it is either c_attn or parts of it",
+                    lora_targets_text(config.targets)), NULL;
+    if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer)
+        return fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block,
+                    c->n_layer - 1), NULL;
+    LoraLayer *layers = allocate((size_t)c->n_layer * LINEARS, sizeof *layers);
+    bool good = true;
+    for (int i = config.first_block; i <= config.last_block && good; i++) {
+        int r = config.r_by_block ? config.r_by_block[i] : config.r;
+        good = r >= 0 || fail(error, size, "r of block %d is %d", i, r);
+        double scale = config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r);
+        for (int k = 0; k < LINEARS && r > 0; k++)
+            if (config.targets & 1u << k) layers[i * LINEARS + k] = (LoraLayer){ r, scale };
+        for (unsigned part = TARGET_Q; part <= TARGET_V && r > 0; part *= 2)
+            if (config.targets & part) layers[i * LINEARS + C_ATTN] = (LoraLayer){ layers[i * LINEARS + C_ATTN].r + r, scale };
     }
-    if (config.r_by_block == NULL && config.r < 1) {
-        fail(error, size, "r is %d; a rank is at least 1", config.r);
-        return NULL;
-    }
-    if (!isfinite(config.alpha)) {
-        fail(error, size, "alpha is %g; a finite number is needed", config.alpha);
-        return NULL;
-    }
-    if (config.targets == 0 || config.targets >> LINEARS) { fail(error, size, "no layer to attach to"); return NULL; }
-    if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer) {
-        fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block,
-             c->n_layer - 1);
-        return NULL;
-    }
-    int highest = config.r_by_block ? 0 : config.r;
-    for (int i = config.first_block; config.r_by_block && i <= config.last_block; i++) {
-        if (config.r_by_block[i] < 0) { fail(error, size, "r of block %d is %d", i, config.r_by_block[i]); return NULL; }
-        if (config.r_by_block[i] > highest) highest = config.r_by_block[i];
-    }
-    if (highest > LARGEST_RANK) { fail(error, size, "r is %d; the largest is %d", highest, LARGEST_RANK); return NULL; }
-    if (highest == 0) { fail(error, size, "the rank is 0 in every block: nothing to attach"); return NULL; }
-
-    Adapter *adapter = allocate(1, sizeof *adapter);
-    snprintf(adapter->name, sizeof adapter->name, "%s", name);
-    adapter->config = config;
-    adapter->lora = allocate((size_t)c->n_layer * LINEARS, sizeof *adapter->lora);
-    adapter->next = model->adapters;
-    model->adapters = adapter;
-
-    size_t most = (size_t)(model->parameter_count + 2 * LINEARS * c->n_layer);
-    model->parameters = realloc(model->parameters, most * sizeof *model->parameters);
-    if (model->parameters == NULL) { fprintf(stderr, "out of memory: no room for the model's lists\n"); exit(1); }
-    for (int i = config.first_block; i <= config.last_block; i++)
-        for (int k = 0; k < LINEARS; k++) {
-            int r = config.r_by_block ? config.r_by_block[i] : config.r;
-            if (!(config.targets & 1u << k) || r == 0) continue;
-            char full[160];
-            snprintf(full, sizeof full, "%s.h.%d.%s", name, i, linear_names[k]);
-            double scale = config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r);
-            Lora *lora = lora_of(adapter, i, k);
-            *lora = lora_new(full, linear_inputs(c, (LinearKind)k), linear_outputs(c, (LinearKind)k), r, scale,
-                             random_bits(seed, (uint64_t)(i * LINEARS + k)));
-            model->parameters[model->parameter_count++] = lora->A;
-            model->parameters[model->parameter_count++] = lora->B;
-        }
-    adapter->config.r_by_block = NULL; // the caller's; the ranks are in lora[] now
-    transformer_use_adapter(model, adapter);
+    Adapter *adapter = good ? transformer_add_layers(model, name, config, layers, seed, error, size) : NULL;
+    free(layers);
     return adapter;
 }
 
@@ -368,16 +423,13 @@ void transformer_use_adapter(Transformer *model, Adapter *adapter)
 {
     check(!merged(model), "use_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
     model->active = adapter;
+    point_at(model, adapter);
     for (int i = model->base_count; i < model->parameter_count; i++) set_requires_grad(model->parameters[i], false);
-    for (int i = 0; i < model->config.n_layer; i++)
-        for (int k = 0; k < LINEARS; k++) {
-            const Lora *lora = adapter ? lora_of(adapter, i, k) : NULL;
-            if (lora != NULL && lora->A == NULL) lora = NULL;
-            model->blocks[i].linear[k].lora = lora;
-            if (lora == NULL) continue;
-            lora->A->requires_grad = !adapter->config.freeze_A;
-            lora->B->requires_grad = true;
-        }
+    for (int i = 0; adapter != NULL && i < model->config.n_layer * LINEARS; i++) {
+        if (adapter->lora[i].A == NULL) continue;
+        adapter->lora[i].A->requires_grad = !adapter->config.freeze_A;
+        adapter->lora[i].B->requires_grad = true;
+    }
 }
 
 void transformer_remove_adapter(Transformer *model, Adapter *adapter)
@@ -420,6 +472,6 @@ long adapter_size(const Adapter *adapter, const Config *config)
 {
     long size = 0;
     for (int i = 0; i < config->n_layer * LINEARS; i++)
-        if (adapter->lora[i].A != NULL) size += adapter->lora[i].A->size + adapter->lora[i].B->size;
+        if (adapter->lora[i].A != NULL) size += lora_size(&adapter->lora[i]);
     return size;
 }

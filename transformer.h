@@ -33,19 +33,26 @@ typedef struct Block {
     const Config *config;
 } Block;
 
+// Parts of C_ATTN, which can be adapted alone: bits of LoraConfig.targets.
+enum { TARGET_Q = 1 << LINEARS, TARGET_K = 2 << LINEARS, TARGET_V = 4 << LINEARS, TARGETS_QKV = 7 << LINEARS };
+
 // What an adapter is attached to, and how.
 typedef struct LoraConfig {
-    int      r;                       // rank
+    int      r;                       // rank; of q, k and v each, if they are adapted alone (lora_restrict)
     double   alpha;                   // scale = alpha / r
-    unsigned targets;                 // bit 1 << LinearKind for each layer that gets one
+    unsigned targets;                 // bit 1 << LinearKind for each layer that gets one; for C_ATTN also some of TARGETS_QKV
     int      first_block, last_block; // blocks first..last, both included; last_block < 0: up to the top
     const int *r_by_block;            // NULL, or a rank for each block that replaces r (0: none there)
     bool     rank_stabilized;         // scale = alpha / sqrt(r) instead
     bool     freeze_A;                // train B alone
+    double   dropout;                 // of an adapter made elsewhere: what it was trained with, and cannot be here
 } LoraConfig;
 
-// Reads "c_attn,mlp.c_proj" into a set of bits; `c_proj` alone means both, as in PEFT. Returns 0 if a name is unknown or none
-// is there, and points *bad at the offending word.
+// Rank and scale of an adapter on one linear layer; r 0: none there.
+typedef struct LoraLayer { int r; double scale; } LoraLayer;
+
+// Reads "c_attn,mlp.c_proj" or "q,v" into a set of bits; `c_proj` alone means both, as in PEFT. Returns 0 if a name is unknown
+// or none is there, and points *bad at the offending word.
 unsigned    lora_targets(const char *names, const char **bad);
 // The reverse, into one of two buffers used in turn.
 const char *lora_targets_text(unsigned targets);
@@ -76,6 +83,10 @@ void         transformer_free(Transformer *model);
 // ids [B*T] -> logits [B,T,V]; targets [B*T] -> the mean loss in nats per target, [1]. T is at most block_size.
 Tensor *transformer_logits(const Transformer *model, Tape *tape, const int *ids, int B, int T);
 Tensor *transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
+// Each row b with an adapter of its own, adapters[b] (NULL: the base alone), whatever is in use: ids [B*T] -> logits [B,T,V],
+// without a tape. The rows that share an adapter run together, in one pass of the ordinary forward for each adapter: so a row gets
+// the bits that it would get alone, and nothing has to be known about adapters anywhere else. Nothing may be merged (check()).
+Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapters, const int *ids, int B, int T);
 // The logits of what follows ids[0..T-1], written to logits[V].
 void    transformer_next(const Transformer *model, const int *ids, int T, real *logits);
 // Draws one token: logits / temperature, the top_k largest only (0: all), by the i-th number of the seed. Temperature 0: the
@@ -88,6 +99,9 @@ void transformer_train_base(Transformer *model, bool requires_grad);
 // Attaches a fresh adapter and makes it the one in use. The base is left as it is: freeze it with transformer_train_base.
 // A name that exists, a rank below 1 or a range without block returns NULL, after one line in `error`.
 Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error, size_t size);
+// The same with any rank and scale for each layer, layers[n_layer][LINEARS]; r, alpha and r_by_block of `config` do not count.
+Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed,
+                                char *error, size_t size);
 // Makes `adapter` the one in use (NULL: the base alone) by changing pointers; only the one in use requires grad.
 void transformer_use_adapter(Transformer *model, Adapter *adapter);
 // Detaches and frees; if it was in use, the base runs alone afterwards.

@@ -4,15 +4,17 @@
 //
 //     save:  list the slots, point them at memory, write
 //     load:  list the slots, match them with the file (nothing has been believed or allocated so far), build, point, read
+//
+// The files of one save are written beside their targets, and take their places together when all are on the disk.
 
 #include "checkpoint.h"
 
 #include "file.h"
 #include "json.h"
+#include "peft.h"
 #include "safetensors.h"
 
 #include <errno.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -28,7 +30,8 @@ enum {
     WHY = 512,             // ... for the inner half of a message
     SMALL_FILE = 1 << 20,  // the longest configuration that is read
     TOKENIZER_FILE = 1 << 26,
-    LARGEST_WIDTH = 1 << 16, LARGEST_DEPTH = 1 << 12, LARGEST_TABLE = 1 << 28, // the transformer's own limits are about the same
+    // the transformer's own limits are about the same
+    LARGEST_WIDTH = 1 << 16, LARGEST_DEPTH = 1 << 12, LARGEST_TABLE = 1 << 28,
     STATE_VERSION = 1,
 };
 
@@ -39,15 +42,22 @@ static void *allocate(size_t count, size_t size)
     return memory;
 }
 
+static char *copy_text(const char *text) // NULL stays NULL
+{
+    char *copy = text == NULL ? NULL : allocate(strlen(text) + 1, 1);
+    return copy == NULL ? NULL : strcpy(copy, text);
+}
+
 static bool join(char path[PATH], const char *dir, const char *name, char *error, size_t size)
 {
     if (snprintf(path, PATH, "%s/%s", dir, name) < PATH) return true;
     return fail(error, size, "the path of %s is too long: %zu bytes, at most %d will do", name, strlen(dir), PATH - 64);
 }
 
-// -------------------------------------------------------------------------------------------------------------- small documents
+// ------------------------------------------------------------------------------------------------------------------- one save
 
-typedef struct Document { char *text; size_t length; FILE *out; } Document; // text that is written with fprintf(out, ...)
+// Text that is written with fprintf(out, ...).
+typedef struct Document { char *text; size_t length; FILE *out; } Document;
 
 static void document_open(Document *d)
 {
@@ -56,7 +66,7 @@ static void document_open(Document *d)
     if (d->out == NULL) { fprintf(stderr, "out of memory: no room to save\n"); exit(1); }
 }
 
-// Ends the text, so that it can be read.
+// Ends the text, so that it can be read; free(d->text) afterwards.
 static bool document_close(Document *d, char *error, size_t size)
 {
     bool good = !ferror(d->out);
@@ -64,41 +74,75 @@ static bool document_close(Document *d, char *error, size_t size)
     return good || fail(error, size, "out of memory: no room to save");
 }
 
-static void put_string(FILE *out, const char *text, size_t length)
+// The files of a save, in the order in which they will take their places.
+typedef struct Save {
+    const char *dir;
+    FileWriter *files[12];
+    int    count;
+    char  *error;          // where a message goes, and how much room it has
+    size_t size;
+} Save;
+
+static bool save_begin(Save *save, const char *dir, char *error, size_t size)
 {
-    fputc('"', out);
-    for (size_t i = 0; i < length; i++) {
-        char piece[16];
-        size_t n = json_escape(piece, sizeof piece, text + i, 1);
-        fwrite(piece + 1, 1, n - 2, out); // without the quotes that json_escape adds
-    }
-    fputc('"', out);
+    *save = (Save){ .dir = dir, .error = error, .size = size };
+    if (!file_make_directories(dir, error, size)) return false;
+    file_sweep(dir);
+    return true;
 }
 
-static void put_text(FILE *out, const char *text)
+static bool save_add(Save *save, FileWriter *writer)
 {
-    if (text == NULL) fputs("null", out);
-    else put_string(out, text, strlen(text));
+    if (writer != NULL) save->files[save->count++] = writer;
+    return writer != NULL;
 }
 
-// In as few digits as give the same double again.
-static void put_number(FILE *out, double value)
+static bool save_end(Save *save, bool good)
 {
-    char text[40];
-    check(isfinite(value), "checkpoint: %g cannot be written as JSON", value);
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
-    }
-    fputs(text, out);
+    if (good) return file_commit(save->files, save->count, save->error, save->size);
+    for (int i = 0; i < save->count; i++) file_write_abort(save->files[i]);
+    return false;
 }
 
-static bool save_document(Document *d, const char *dir, const char *name, char *error, size_t size)
+static bool file_is(const char *path, const char *bytes, size_t n)
+{
+    char *old, why[WHY];
+    size_t length;
+    if (!file_read(path, n, &old, &length, why, sizeof why)) return false;
+    bool same = length == n && memcmp(old, bytes, n) == 0;
+    free(old);
+    return same;
+}
+
+// Adds a small file, unless it is on the disk already as it should be.
+static bool save_document(Save *save, const char *name, Document *d)
 {
     char path[PATH];
-    bool good = document_close(d, error, size) && join(path, dir, name, error, size) && file_write_all(path, d->text, d->length, error, size);
+    bool good = document_close(d, save->error, save->size) && join(path, save->dir, name, save->error, save->size);
+    if (good && !file_is(path, d->text, d->length)) {
+        FileWriter *writer = file_write_begin(path, save->error, save->size);
+        good = save_add(save, writer) && file_write(writer, d->text, d->length);
+    }
     free(d->text);
     return good;
+}
+
+// Old tensors must not stand beside a new configuration or vocabulary, not even for the time between two renames: if one of these
+// changes, the tensors are removed first. save_mark keeps the place for that, before the documents are added; save_replace, after
+// them, knows whether there were any.
+static int save_mark(Save *save)
+{
+    save->files[save->count] = NULL;
+    return save->count++;
+}
+
+static bool save_replace(Save *save, int mark, const char *tensors)
+{
+    char path[PATH];
+    if (save->count == mark + 1) return true; // no document has changed
+    if (!join(path, save->dir, tensors, save->error, save->size)) return false;
+    save->files[mark] = file_remove_begin(path, save->error, save->size);
+    return save->files[mark] != NULL;
 }
 
 static Json *read_json(const char *dir, const char *name, size_t limit, char *error, size_t size)
@@ -110,37 +154,6 @@ static Json *read_json(const char *dir, const char *name, size_t limit, char *er
     if (json == NULL) fail(error, size, "%s is not JSON: %s", path, why);
     free(bytes);
     return json;
-}
-
-// Absent, null, false, "" or empty: a feature that is not in use.
-static bool unused(const Json *value)
-{
-    return value == NULL || value->type == JSON_NULL || (value->type == JSON_BOOL && !value->boolean)
-        || (value->type == JSON_STRING && value->length == 0) || ((value->type == JSON_ARRAY || value->type == JSON_OBJECT) && value->count == 0);
-}
-
-static bool given(const Json *object, const char *key)
-{
-    const Json *value = json_get(object, key);
-    return value != NULL && value->type != JSON_NULL;
-}
-
-static bool string_is(const Json *value, const char *text)
-{
-    return value != NULL && value->type == JSON_STRING && value->length == strlen(text) && memcmp(value->string, text, value->length) == 0;
-}
-
-// A value that may be left out.
-static bool optional_bool(const Json *object, const char *key, bool otherwise, bool *value, char *error, size_t size)
-{
-    *value = otherwise;
-    return !given(object, key) || json_get_bool(object, key, value, error, size);
-}
-
-static bool optional_number(const Json *object, const char *key, double otherwise, double *value, char *error, size_t size)
-{
-    *value = otherwise;
-    return !given(object, key) || json_get_number(object, key, value, error, size);
 }
 
 // ------------------------------------------------------------------------------------------------------------------------ slots
@@ -205,15 +218,12 @@ static void point_at_base(Slots *slots, const Transformer *model)
     }
 }
 
-// Rank and scale of every linear layer, [n_layer][LINEARS]; r is 0 where there is no adapter.
-typedef struct Plan { LoraConfig config; struct Layer { int r; double scale; } *layer; } Plan;
-
 // A and B of an adapter, in PEFT's names and orientation.
-static void list_adapter(Slots *slots, const Config *c, const Plan *plan)
+static void list_adapter(Slots *slots, const Config *c, const AdapterPlan *plan)
 {
     for (int i = 0; i < c->n_layer; i++)
         for (int k = 0; k < LINEARS; k++) {
-            int r = plan->layer[i * LINEARS + k].r;
+            int r = plan->layers[i * LINEARS + k].r;
             if (r == 0) continue;
             Slot *A = add_slot(slots, 2, r, linear_inputs(c, (LinearKind)k), i, linear_names[k], ".lora_A.weight");
             A->transposed = true;
@@ -274,8 +284,8 @@ static void transpose(const real *from, real *to, int rows, int columns)
 
 static size_t slot_size(const Slot *slot) { return (size_t)slot->shape[0] * (size_t)slot->shape[1]; }
 
-static bool write_slots(const char *dir, const char *file, const char *prefix, const Slots *slots, const SafetensorsMetadata *metadata, size_t pairs,
-                        char *error, size_t size)
+static bool save_slots(Save *save, const char *file, const char *prefix, const Slots *slots,
+                       const SafetensorsMetadata *metadata, size_t pairs)
 {
     struct { char text[128]; } *names = allocate((size_t)slots->count, sizeof *names);
     SafetensorsTensor *tensors = allocate((size_t)slots->count, sizeof *tensors);
@@ -283,12 +293,16 @@ static bool write_slots(const char *dir, const char *file, const char *prefix, c
     for (int i = 0; i < slots->count; i++) {
         const Slot *slot = &slots->list[i];
         snprintf(names[i].text, sizeof names[i].text, "%s%s", prefix, slot->name);
-        if (slot->transposed) transpose(slot->data, turned[i] = allocate(slot_size(slot), sizeof(real)), slot->shape[0], slot->shape[1]);
+        if (slot->transposed)
+            transpose(slot->data, turned[i] = allocate(slot_size(slot), sizeof(real)), slot->shape[0], slot->shape[1]);
         tensors[i] = (SafetensorsTensor){ names[i].text, REAL_DTYPE, slot->ndim, slot->shape, turned[i] ? turned[i] : slot->data };
     }
     char path[PATH];
-    bool good = join(path, dir, file, error, size)
-             && safetensors_write(path, tensors, (size_t)slots->count, metadata, pairs, error, size) == SAFETENSORS_OK;
+    FileWriter *writer = NULL;
+    bool good = join(path, save->dir, file, save->error, save->size)
+             && safetensors_write_begin(path, tensors, (size_t)slots->count, metadata, pairs, &writer, save->error,
+                                        save->size) == SAFETENSORS_OK;
+    good = save_add(save, writer) && good;
     for (int i = 0; i < slots->count; i++) free(turned[i]);
     free(turned);
     free(tensors);
@@ -436,24 +450,24 @@ static bool parse_config(const Json *json, Config *config, char *error, size_t s
     static const char *const features[] = { "pruned_heads", "quantization_config" };
     long V, T, C, L, H, inner;
     double epsilon;
-    if (!string_is(json_get(json, "model_type"), "gpt2")) return fail(error, size, "\"model_type\" is not \"gpt2\", the one kind of model that this engine computes");
+    if (!json_is_string(json_get(json, "model_type"), "gpt2")) return fail(error, size, "\"model_type\" is not \"gpt2\", the one kind of model that this engine computes");
     if (!json_get_int(json, "vocab_size", 1, LARGEST_TABLE, &V, error, size) || !json_get_int(json, "n_positions", 1, LARGEST_TABLE, &T, error, size)
         || !json_get_int(json, "n_embd", 1, LARGEST_WIDTH, &C, error, size) || !json_get_int(json, "n_layer", 1, LARGEST_DEPTH, &L, error, size)
         || !json_get_int(json, "n_head", 1, C, &H, error, size)) return false;
     if (C % H != 0) return fail(error, size, "\"n_embd\" %ld is not a multiple of \"n_head\" %ld", C, H);
-    if (given(json, "n_inner") && !json_get_int(json, "n_inner", 4 * C, 4 * C, &inner, error, size)) return false;
-    if (given(json, "activation_function") && !string_is(json_get(json, "activation_function"), "gelu_new"))
+    if (json_given(json, "n_inner") && !json_get_int(json, "n_inner", 4 * C, 4 * C, &inner, error, size)) return false;
+    if (json_given(json, "activation_function") && !json_is_string(json_get(json, "activation_function"), "gelu_new"))
         return fail(error, size, "\"activation_function\" is not \"gelu_new\", the one that this engine computes");
-    if (!optional_number(json, "layer_norm_epsilon", 1e-5, &epsilon, error, size)) return false;
+    if (!json_optional_number(json, "layer_norm_epsilon", 1e-5, &epsilon, error, size)) return false;
     if (fabs(epsilon - 1e-5) > 1e-12) return fail(error, size, "\"layer_norm_epsilon\" is %g; this engine computes with 1e-05 only", epsilon);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool value;
-        if (!optional_bool(json, flags[i].key, flags[i].value, &value, error, size)) return false;
+        if (!json_optional_bool(json, flags[i].key, flags[i].value, &value, error, size)) return false;
         if (value != flags[i].value)
             return fail(error, size, "\"%s\" is %s; this engine computes the opposite only", flags[i].key, value ? "true" : "false");
     }
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        if (!unused(json_get(json, features[i]))) return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
+        if (!json_is_empty(json_get(json, features[i]))) return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
     *config = (Config){ .vocab_size = (int)V, .block_size = (int)T, .n_layer = (int)L, .n_head = (int)H, .n_embd = (int)C };
     return true;
 }
@@ -468,7 +482,7 @@ static void put_tokenizer(FILE *out, const Vocabulary *vocabulary)
         char character[5];
         int length = vocabulary_decode(vocabulary, token, character);
         if (token > 0) fputc(',', out);
-        put_string(out, character, (size_t)length);
+        json_put_string(out, character, (size_t)length);
         fprintf(out, ":%d", token);
     }
     fputs("},\"unk_token\":\"<unk>\"}}\n", out);
@@ -478,12 +492,12 @@ static bool parse_tokenizer(const Json *json, int vocab_size, Vocabulary *vocabu
 {
     const Json *model = json_get(json, "model"), *vocab = json_get(model, "vocab"), *split = json_get(json, "pre_tokenizer");
     const Json *pattern = json_get(split, "pattern"), *after = json_get(json, "post_processor");
-    bool by_character = string_is(json_get(split, "type"), "Split") && string_is(json_get(split, "behavior"), "Isolated")
-                     && (string_is(json_get(pattern, "Regex"), "[\\s\\S]") || string_is(json_get(pattern, "String"), ""));
-    bool adds_nothing = unused(after) || (string_is(json_get(after, "type"), "TemplateProcessing") && unused(json_get(after, "special_tokens")));
-    if (!string_is(json_get(model, "type"), "WordLevel") || vocab == NULL || vocab->type != JSON_OBJECT || !by_character
-        || !string_is(json_get(json_get(json, "decoder"), "type"), "Fuse") || !unused(json_get(json, "normalizer"))
-        || !unused(json_get(json, "added_tokens")) || !adds_nothing)
+    bool by_character = json_is_string(json_get(split, "type"), "Split") && json_is_string(json_get(split, "behavior"), "Isolated")
+                     && (json_is_string(json_get(pattern, "Regex"), "[\\s\\S]") || json_is_string(json_get(pattern, "String"), ""));
+    bool adds_nothing = json_is_empty(after) || (json_is_string(json_get(after, "type"), "TemplateProcessing") && json_is_empty(json_get(after, "special_tokens")));
+    if (!json_is_string(json_get(model, "type"), "WordLevel") || vocab == NULL || vocab->type != JSON_OBJECT || !by_character
+        || !json_is_string(json_get(json_get(json, "decoder"), "type"), "Fuse") || !json_is_empty(json_get(json, "normalizer"))
+        || !json_is_empty(json_get(json, "added_tokens")) || !adds_nothing)
         return fail(error, size, "not a tokenizer whose tokens are single characters, the only kind that this program knows");
     if (vocab->count != (size_t)vocab_size) return fail(error, size, "it has %zu tokens, but the model %d", vocab->count, vocab_size);
     uint32_t *list = allocate((size_t)vocab_size, sizeof *list);
@@ -515,34 +529,45 @@ bool vocabulary_load(const char *dir, int vocab_size, Vocabulary *vocabulary, ch
     return good || fail(error, size, "%s/tokenizer.json: %s", dir, why);
 }
 
-static bool save_vocabulary(const Vocabulary *vocabulary, int block_size, const char *dir, char *error, size_t size)
-{
-    Document d;
-    document_open(&d);
-    put_tokenizer(d.out, vocabulary);
-    if (!save_document(&d, dir, "tokenizer.json", error, size)) return false;
-    document_open(&d); // the class is what keeps transformers from taking GPT-2's own tokenizer
-    fprintf(d.out, "{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"model_max_length\":%d,\"clean_up_tokenization_spaces\":false}\n", block_size);
-    return save_document(&d, dir, "tokenizer_config.json", error, size);
-}
-
-bool model_save(const Transformer *model, const Vocabulary *vocabulary, const char *dir, char *error, size_t size)
+// `vocabulary` may be NULL or empty.
+static bool save_model(Save *save, const Transformer *model, const Vocabulary *vocabulary)
 {
     const Config *c = &model->config;
-    bool text = vocabulary != NULL && vocabulary->size > 0;
-    check(!text || vocabulary->size == c->vocab_size, "model_save: %d characters for a vocab_size of %d", vocabulary->size, c->vocab_size);
-    if (!file_make_directories(dir, error, size)) return false;
+    bool text = vocabulary != NULL && vocabulary->size > 0, good = true;
+    check(!text || vocabulary->size == c->vocab_size, "model_save: %d characters for a vocab_size of %d", vocabulary->size,
+          c->vocab_size);
+    int mark = save_mark(save);
+    Document d;
+    if (text) {
+        document_open(&d);
+        put_tokenizer(d.out, vocabulary);
+        good = save_document(save, "tokenizer.json", &d);
+    }
+    if (text && good) { // the class is what keeps transformers from taking GPT-2's own tokenizer
+        document_open(&d);
+        fprintf(d.out, "{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"model_max_length\":%d,"
+                "\"clean_up_tokenization_spaces\":false}\n", c->block_size);
+        good = save_document(save, "tokenizer_config.json", &d);
+    }
+    if (good) {
+        document_open(&d);
+        put_config(d.out, c);
+        good = save_document(save, "config.json", &d);
+    }
     Slots slots = { 0 };
     list_base(&slots, c);
     point_at_base(&slots, model);
     SafetensorsMetadata format = { "format", "pt" };
-    bool good = write_slots(dir, "model.safetensors", MODEL_PREFIX, &slots, &format, 1, error, size);
+    good = good && save_replace(save, mark, "model.safetensors")
+        && save_slots(save, "model.safetensors", MODEL_PREFIX, &slots, &format, 1);
     free(slots.list);
-    if (!good || (text && !save_vocabulary(vocabulary, c->block_size, dir, error, size))) return false;
-    Document d;
-    document_open(&d);
-    put_config(d.out, c);
-    return save_document(&d, dir, "config.json", error, size);
+    return good;
+}
+
+bool model_save(const Transformer *model, const Vocabulary *vocabulary, const char *dir, char *error, size_t size)
+{
+    Save save;
+    return save_begin(&save, dir, error, size) && save_end(&save, save_model(&save, model, vocabulary));
 }
 
 // If the file has an output head of its own, it must be the token embedding once more.
@@ -577,7 +602,8 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
     Transformer *model = NULL;
     if (good && open_tensors(dir, "model.safetensors", &file, error, size)) {
         list_base(&slots, &config);
-        if (match(file, &slots, true, error, size) && (model = transformer_new(config, 0, why, sizeof why)) == NULL)
+        if (match(file, &slots, true, error, size) && (!memory_holds(weight_bytes(&config), why, sizeof why)
+                                                       || (model = transformer_new(config, 0, why, sizeof why)) == NULL))
             fail(error, size, "%s/config.json: %s", dir, why);
     }
     if (model != NULL) {
@@ -595,291 +621,41 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
 
 // -------------------------------------------------------------------------------------------------------------------- adapters
 
-static double scale_of(double alpha, int r, bool rank_stabilized) { return alpha / (rank_stabilized ? sqrt((double)r) : (double)r); }
-
-// The reverse: the alpha that gives this scale, to the bit if there is one.
-static double alpha_of(double scale, int r, bool rank_stabilized)
-{
-    double product = scale * (rank_stabilized ? sqrt((double)r) : (double)r);
-    double near[] = { product, nextafter(product, 0), nextafter(product, 2 * product) }; // rounding may have led one step aside
-    for (int i = 0; i < 3; i++)
-        if (scale_of(near[i], r, rank_stabilized) == scale) return near[i];
-    return product;
-}
-
-// Ranks and scales as they are in memory.
-static Plan plan_of(const Adapter *adapter, const Config *c)
-{
-    Plan plan = { adapter->config, allocate((size_t)c->n_layer * LINEARS, sizeof *plan.layer) };
-    int first = 0;
-    for (int i = 0; i < c->n_layer * LINEARS; i++) {
-        const Lora *lora = &adapter->lora[i];
-        if (lora->A == NULL) continue;
-        plan.layer[i].r = last_dim(lora->A);
-        plan.layer[i].scale = (double)lora->scale;
-        if (first == 0) first = plan.layer[i].r;
-        if (plan.layer[i].r == adapter->config.r) first = adapter->config.r;
-    }
-    plan.config.r = first; // a rank that occurs; 0: there is no layer at all
-    return plan;
-}
-
-static const char *short_name(int kind) { return kind == C_ATTN ? "c_attn" : kind == C_FC ? "c_fc" : linear_names[kind]; }
-
-// PEFT's configuration, keys in the order of the alphabet. The targets are those layers and no others: by kind and block if the adapter
-// covers the same kinds in each of its blocks, else by their full names.
-static void put_adapter_config(FILE *out, const Config *c, const Plan *plan, const char *base_dir)
-{
-    const LoraConfig *l = &plan->config;
-    unsigned kinds = 0; // in any block
-    int blocks = 0;     // with any adapter
-    bool even = true;   // all kinds in each of them
-    for (int i = 0; i < c->n_layer; i++)
-        for (int k = 0; k < LINEARS; k++) kinds |= plan->layer[i * LINEARS + k].r > 0 ? 1u << k : 0;
-    bool *used = allocate((size_t)c->n_layer, sizeof *used);
-    for (int i = 0; i < c->n_layer; i++) {
-        unsigned here = 0;
-        for (int k = 0; k < LINEARS; k++) here |= plan->layer[i * LINEARS + k].r > 0 ? 1u << k : 0;
-        used[i] = here != 0;
-        blocks += used[i];
-        even = even && (here == 0 || here == kinds);
-    }
-
-    const char *comma = "";
-    fputs("{\n  \"alpha_pattern\": {", out);
-    for (int i = 0; i < c->n_layer * LINEARS; i++) {
-        int r = plan->layer[i].r;
-        if (r == 0 || (real)scale_of(l->alpha, r, l->rank_stabilized) == (real)plan->layer[i].scale) continue;
-        fprintf(out, "%s\n    \"h.%d.%s\": ", comma, i / LINEARS, linear_names[i % LINEARS]);
-        put_number(out, alpha_of(plan->layer[i].scale, r, l->rank_stabilized));
-        comma = ",";
-    }
-    fputs("},\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ", out);
-    put_text(out, base_dir);
-    fputs(",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": true,\n  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
-          "  \"layers_pattern\": null,\n  \"layers_to_transform\": ", out);
-    comma = "[";
-    for (int i = 0; i < c->n_layer && even && blocks < c->n_layer; i++)
-        if (used[i]) fprintf(out, "%s%d", comma, i), comma = ", ";
-    fputs(even && blocks < c->n_layer ? "]" : "null", out);
-    fputs(",\n  \"lora_alpha\": ", out);
-    put_number(out, l->alpha);
-    fprintf(out, ",\n  \"lora_dropout\": 0.0,\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n  \"r\": %d,\n  \"rank_pattern\": {", l->r);
-    comma = "";
-    for (int i = 0; i < c->n_layer * LINEARS; i++) {
-        int r = plan->layer[i].r;
-        if (r == 0 || r == l->r) continue;
-        fprintf(out, "%s\n    \"h.%d.%s\": %d", comma, i / LINEARS, linear_names[i % LINEARS], r);
-        comma = ",";
-    }
-    fputs("},\n  \"revision\": null,\n  \"target_modules\": [", out);
-    comma = "";
-    for (int k = 0; k < LINEARS && even; k++)
-        if (kinds & 1u << k) fprintf(out, "%s\"%s\"", comma, short_name(k)), comma = ", ";
-    for (int i = 0; i < c->n_layer * LINEARS && !even; i++)
-        if (plan->layer[i].r > 0) fprintf(out, "%s\n    \"%sh.%d.%s\"", comma, MODEL_PREFIX, i / LINEARS, linear_names[i % LINEARS]), comma = ",";
-    fprintf(out, "],\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}\n", l->rank_stabilized ? "true" : "false");
-    free(used);
-}
-
-// Compiles one of PEFT's regular expressions, which are Python's, as one of POSIX's. A whole name must match; with `suffix`, what comes
-// after some dot of it will do. Simple ones mean the same in both; others are refused, and so are counts {n}, with which a short
-// expression can ask for much memory.
-static bool compile(const char *pattern, bool suffix, regex_t *compiled, char *error, size_t size)
-{
-    char text[600] = "";
-    size_t n = (size_t)snprintf(text, sizeof text, "^%s(", suffix ? "(.*\\.)?" : "");
-    bool good = strlen(pattern) <= 256, in_brackets = false;
-    for (const char *p = pattern; *p != '\0' && good; p++) {
-        if (*p == '\\' && p[1] == 'd' && !in_brackets) n += (size_t)snprintf(text + n, sizeof text - n, "[0-9]"), p++;
-        else if (*p == '\\' && !in_brackets && p[1] != '\0' && strchr(".^$*+?()[]|-_", p[1])) {
-            if (!strchr("-_", p[1])) text[n++] = '\\';
-            text[n++] = *++p;
-        } else if (*p == '(' && p[1] == '?' && p[2] == ':' && !in_brackets) text[n++] = '(', p += 2;
-        else {
-            good = !strchr("\\{}", *p) && !(*p == '(' && p[1] == '?');
-            in_brackets = *p == '[' || (in_brackets && *p != ']');
-            text[n++] = *p;
-        }
-        good = good && n < sizeof text - 8;
-    }
-    if (good) memcpy(text + n, ")$", 3);
-    if (good && regcomp(compiled, text, REG_EXTENDED | REG_NOSUB) == 0) return true;
-    char quoted[100];
-    json_escape(quoted, sizeof quoted, pattern, strlen(pattern));
-    return fail(error, size, "the regular expression %s is not one of the simple ones that are understood here; name the layers instead", quoted);
-}
-
-static void module_name(char name[80], int index) // "transformer.h.2.mlp.c_fc" for [block][kind]
-{
-    snprintf(name, 80, "%sh.%d.%s", MODEL_PREFIX, index / LINEARS, linear_names[index % LINEARS]);
-}
-
-static bool is_path_end(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return m < n && name[n - m - 1] == '.' && strcmp(name + n - m, end) == 0;
-}
-
-static bool block_chosen(const Json *layers, int block)
-{
-    if (unused(layers)) return true;
-    if (layers->type != JSON_ARRAY) return layers->is_int && layers->int_value == block;
-    for (const Json *item = layers->child; item != NULL; item = item->next)
-        if (item->is_int && item->int_value == block) return true;
-    return false;
-}
-
-// Marks the layers that PEFT would give an adapter: chosen [n_layer][LINEARS].
-static bool choose_layers(const Json *json, const Config *c, bool *chosen, char *error, size_t size)
-{
-    const Json *targets = json_get(json, "target_modules"), *layers = json_get(json, "layers_to_transform"), *where = json_get(json, "layers_pattern");
-    bool by_default = unused(targets), all = string_is(targets, "all-linear"), any = false;
-    bool by_pattern = !by_default && !all && targets->type == JSON_STRING;
-    regex_t pattern;
-    if (!by_default && targets->type != JSON_STRING && targets->type != JSON_ARRAY) return fail(error, size, "\"target_modules\" is neither a list nor a string");
-    if (!unused(where) && !string_is(where, "h") && !(where->type == JSON_ARRAY && where->count == 1 && string_is(where->child, "h")))
-        return fail(error, size, "\"layers_pattern\" is not \"h\", as the blocks of this model are called");
-    if (!unused(layers) && layers->type != JSON_ARRAY && !layers->is_int) return fail(error, size, "\"layers_to_transform\" is neither a number nor a list of numbers");
-    if (by_pattern && !compile(targets->string, false, &pattern, error, size)) return false;
-    for (int i = 0; i < c->n_layer * LINEARS; i++) {
-        char name[80];
-        module_name(name, i);
-        bool here = block_chosen(layers, i / LINEARS);
-        chosen[i] = (by_default && i % LINEARS == C_ATTN && here) || (all && here) || (by_pattern && regexec(&pattern, name, 0, NULL, 0) == 0);
-        for (const Json *item = by_default || all || by_pattern ? NULL : targets->child; item != NULL; item = item->next)
-            if (item->type == JSON_STRING) chosen[i] |= strcmp(name, item->string) == 0 || (is_path_end(name, item->string) && here);
-        any |= chosen[i];
-    }
-    if (by_pattern) regfree(&pattern);
-    return any || fail(error, size, "\"target_modules\" and \"layers_to_transform\" name no linear layer of this model's %d blocks", c->n_layer);
-}
-
-// Gives each layer the value of the first pattern that its name matches: value[n_layer][LINEARS].
-static bool apply_patterns(const Json *json, const char *key, const Config *c, double *value, char *error, size_t size)
-{
-    const Json *patterns = json_get(json, key);
-    if (unused(patterns)) return true;
-    if (patterns->type != JSON_OBJECT) return fail(error, size, "\"%s\" is not an object", key);
-    bool *decided = allocate((size_t)c->n_layer * LINEARS, sizeof *decided), good = true;
-    for (const Json *item = patterns->child; item != NULL && good; item = item->next) {
-        regex_t pattern;
-        good = item->type == JSON_NUMBER || fail(error, size, "a value of \"%s\" is not a number", key);
-        good = good && compile(item->key, true, &pattern, error, size);
-        for (int i = 0; i < c->n_layer * LINEARS && good; i++) {
-            char name[80];
-            module_name(name, i);
-            if (decided[i] || regexec(&pattern, name, 0, NULL, 0) != 0) continue;
-            decided[i] = true;
-            value[i] = item->number;
-        }
-        if (good) regfree(&pattern);
-    }
-    free(decided);
-    return good;
-}
-
-// Ranks and scales as PEFT would take them from its configuration.
-static bool parse_plan(const Json *json, const Config *c, Plan *plan, char *error, size_t size)
-{
-    static const char *const features[] = { // what changes the computation, or adds tensors
-        "modules_to_save", "exclude_modules", "use_dora", "lora_bias", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora",
-        "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config", "velora_config", "monteclora_config", "megatron_config",
-    };
-    size_t layers = (size_t)c->n_layer * LINEARS;
-    LoraConfig *l = &plan->config;
-    long r = 8;
-    if (!string_is(json_get(json, "peft_type"), "LORA")) return fail(error, size, "\"peft_type\" is not \"LORA\"");
-    if (given(json, "bias") && !string_is(json_get(json, "bias"), "none")) return fail(error, size, "\"bias\" is not \"none\"; adapters have no biases here");
-    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        if (!unused(json_get(json, features[i]))) return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
-    if ((given(json, "r") && !json_get_int(json, "r", 1, LARGEST_WIDTH, &r, error, size)) || !optional_number(json, "lora_alpha", 8, &l->alpha, error, size)
-        || !optional_bool(json, "use_rslora", false, &l->rank_stabilized, error, size)) return false;
-    l->r = (int)r;
-
-    bool *chosen = allocate(layers, sizeof *chosen);
-    double *ranks = allocate(layers, sizeof *ranks), *alphas = allocate(layers, sizeof *alphas);
-    for (size_t i = 0; i < layers; i++) ranks[i] = (double)r, alphas[i] = l->alpha;
-    bool good = choose_layers(json, c, chosen, error, size) && apply_patterns(json, "rank_pattern", c, ranks, error, size)
-             && apply_patterns(json, "alpha_pattern", c, alphas, error, size);
-    l->first_block = c->n_layer;
-    plan->layer = allocate(layers, sizeof *plan->layer);
-    for (int i = 0; i < (int)layers && good; i++) {
-        if (!chosen[i]) continue;
-        good = (ranks[i] >= 1 && ranks[i] <= LARGEST_WIDTH && ranks[i] == floor(ranks[i]))
-            || fail(error, size, "\"rank_pattern\" has %g; a rank is a whole number from 1 to %d", ranks[i], LARGEST_WIDTH);
-        if (!good) break;
-        plan->layer[i].r = (int)ranks[i];
-        plan->layer[i].scale = scale_of(alphas[i], plan->layer[i].r, l->rank_stabilized);
-        l->targets |= 1u << i % LINEARS;
-        if (i / LINEARS < l->first_block) l->first_block = i / LINEARS;
-        l->last_block = i / LINEARS;
-    }
-    free(chosen);
-    free(ranks);
-    free(alphas);
-    return good;
-}
-
-// Attaches an adapter with these ranks and scales, one by one: transformer_add_adapter knows one rank for each block.
-static Adapter *attach(Transformer *model, const char *name, const Plan *plan, char *error, size_t size)
-{
-    const Config *c = &model->config;
-    LoraConfig smallest = plan->config;
-    smallest.r = 1;
-    Adapter *adapter = transformer_add_adapter(model, name, smallest, 0, error, size);
-    if (adapter == NULL) return NULL;
-    adapter->config = plan->config;
-    int kept = 0;
-    for (int p = 0, i = 0; p < model->parameter_count; p++) { // A and B of each layer are neighbours in the list, in the order of layers
-        while (i < c->n_layer * LINEARS && adapter->lora[i].A == NULL) i++;
-        if (i == c->n_layer * LINEARS || model->parameters[p] != adapter->lora[i].A) { model->parameters[kept++] = model->parameters[p]; continue; }
-        int kind = i % LINEARS, r = plan->layer[i].r;
-        char full[160];
-        snprintf(full, sizeof full, "%s.h.%d.%s", name, i / LINEARS, linear_names[kind]);
-        Lora *lora = &adapter->lora[i];
-        lora_free(lora);
-        if (r > 0) {
-            *lora = lora_new(full, linear_inputs(c, (LinearKind)kind), linear_outputs(c, (LinearKind)kind), r, plan->layer[i].scale, 0);
-            model->parameters[kept++] = lora->A;
-            model->parameters[kept++] = lora->B;
-        }
-        i++, p++;
-    }
-    model->parameter_count = kept;
-    transformer_use_adapter(model, adapter);
-    return adapter;
-}
-
 static void hash_text(char text[20], uint64_t hash) { snprintf(text, 20, "%016llx", (unsigned long long)hash); }
 
-bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error, size_t size)
+static bool save_adapter(Save *save, const Transformer *model, const Adapter *adapter, const char *base_dir)
 {
     check(!is_merged(model), "adapter_save: an adapter is merged into the base; unmerge it first");
     const Config *c = &model->config;
     if (json_valid_utf8(base_dir, strlen(base_dir)) != strlen(base_dir))
-        return fail(error, size, "the base's path is not UTF-8, so it cannot be written into adapter_config.json; rename it");
-    Plan plan = plan_of(adapter, c);
+        return fail(save->error, save->size, "the base's path is not UTF-8, so it cannot be written into adapter_config.json; "
+                    "rename it");
+    AdapterPlan plan = peft_plan(adapter, c);
     Slots slots = { 0 };
     list_adapter(&slots, c, &plan);
-    bool good = slots.count > 0 || fail(error, size, "adapter %s has no layer: there is nothing to save", adapter->name);
-    good = good && file_make_directories(dir, error, size);
-    if (good) {
-        char fingerprint[20];
-        hash_text(fingerprint, transformer_hash(model));
-        SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint } };
-        point_at_adapter(&slots, adapter, c);
-        good = write_slots(dir, "adapter_model.safetensors", ADAPTER_PREFIX, &slots, metadata, 2, error, size);
-    }
+    point_at_adapter(&slots, adapter, c);
+    bool good = slots.count > 0 || fail(save->error, save->size, "adapter %s has no layer: there is nothing to save", adapter->name);
+    int mark = save_mark(save);
     if (good) {
         Document d;
         document_open(&d);
-        put_adapter_config(d.out, c, &plan, base_dir);
-        good = save_document(&d, dir, "adapter_config.json", error, size);
+        peft_put_config(d.out, c, &plan, base_dir);
+        good = save_document(save, "adapter_config.json", &d);
     }
+    char fingerprint[20];
+    hash_text(fingerprint, transformer_hash(model));
+    SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint } };
+    good = good && save_replace(save, mark, "adapter_model.safetensors")
+        && save_slots(save, "adapter_model.safetensors", ADAPTER_PREFIX, &slots, metadata, 2);
     free(slots.list);
-    free(plan.layer);
+    free(plan.layers);
     return good;
+}
+
+bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error, size_t size)
+{
+    Save save;
+    return save_begin(&save, dir, error, size) && save_end(&save, save_adapter(&save, model, adapter, base_dir));
 }
 
 static bool same_base(const Transformer *model, const char *fingerprint, const char *path, const char *hint, char *error, size_t size)
@@ -897,8 +673,9 @@ Adapter *adapter_load(Transformer *model, const char *dir, const char *name, boo
     char why[WHY];
     Json *json = read_json(dir, "adapter_config.json", SMALL_FILE, error, size);
     if (json == NULL) return NULL;
-    Plan plan = { 0 };
-    bool good = parse_plan(json, &model->config, &plan, why, sizeof why) || fail(error, size, "%s/adapter_config.json: %s", dir, why);
+    AdapterPlan plan = { 0 };
+    bool good = peft_parse_config(json, &model->config, &plan, why, sizeof why)
+             || fail(error, size, "%s/adapter_config.json: %s", dir, why);
     json_free(json);
 
     Safetensors *file = NULL;
@@ -908,7 +685,7 @@ Adapter *adapter_load(Transformer *model, const char *dir, const char *name, boo
     if (good && open_tensors(dir, "adapter_model.safetensors", &file, error, size)
         && (any_base || same_base(model, safetensors_metadata(file, FINGERPRINT), file->path, "load that one", error, size))
         && match(file, &slots, false, error, size))
-        adapter = attach(model, name, &plan, error, size);
+        adapter = transformer_add_layers(model, name, plan.config, plan.layers, 0, error, size);
     if (adapter != NULL) {
         point_at_adapter(&slots, adapter, &model->config);
         if (!read_slots(file, &slots, error, size)) {
@@ -919,7 +696,7 @@ Adapter *adapter_load(Transformer *model, const char *dir, const char *name, boo
     }
     safetensors_close(file);
     free(slots.list);
-    free(plan.layer);
+    free(plan.layers);
     return adapter;
 }
 
@@ -938,21 +715,25 @@ bool adapter_base(const char *dir, char *base, size_t base_size, char *error, si
 // ------------------------------------------------------------------------------------------------------------- training states
 
 // Everything but the numbers in tensors, as one JSON object.
-static void put_state(FILE *out, const TrainingState *state, const Plan *plan)
+static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *plan)
 {
     const Transformer *model = state->model;
     const AdamW *o = state->optimizer;
     const struct { const char *key; double value; } numbers[] = {
-        { "beta1", o->config.beta1 }, { "beta2", o->config.beta2 }, { "weight_decay", o->config.weight_decay }, { "grad_clip", o->config.grad_clip },
-        { "dropout", model->config.dropout },
+        { "beta1", o->config.beta1 }, { "beta2", o->config.beta2 }, { "weight_decay", o->config.weight_decay },
+        { "grad_clip", o->config.grad_clip }, { "dropout", model->config.dropout },
+        { "learning_rate", state->schedule.learning_rate }, { "min_lr", state->schedule.min_lr },
     };
-    fprintf(out, "{\"version\":%d,\"step\":%ld,\"seed\":%llu,\"optimizer_step\":%ld", STATE_VERSION, state->step, (unsigned long long)state->seed, o->step);
+    fprintf(out, "{\"version\":%d,\"step\":%ld,\"seed\":%llu,\"optimizer_step\":%ld", STATE_VERSION, state->step,
+            (unsigned long long)state->seed, o->step);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         fprintf(out, ",\"%s\":", numbers[i].key);
-        put_number(out, numbers[i].value);
+        json_put_number(out, numbers[i].value);
     }
-    fputs(",\"options\":", out);
-    put_text(out, state->options);
+    fprintf(out, ",\"warmup_iters\":%ld,\"max_iters\":%ld,\"eval_interval\":%ld,\"batch_size\":%d,\"text_hash\":%llu,\"data\":",
+            state->schedule.warmup_iters, state->schedule.max_iters, state->eval_interval, state->batch_size,
+            (unsigned long long)state->text_hash);
+    json_put_text(out, state->data);
     if (state->vocabulary.size > 0) {
         fputs(",\"tokenizer\":", out);
         put_tokenizer(out, &state->vocabulary);
@@ -964,39 +745,43 @@ static void put_state(FILE *out, const TrainingState *state, const Plan *plan)
         char fingerprint[20];
         hash_text(fingerprint, transformer_hash(model));
         fputs(",\"adapter_name\":", out);
-        put_text(out, model->active->name);
-        fprintf(out, ",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":", plan->config.freeze_A ? "true" : "false", fingerprint);
-        put_text(out, state->base_dir);
+        json_put_text(out, model->active->name);
+        const LoraConfig *l = &model->active->config;
+        fprintf(out, ",\"lora_r\":%d,\"lora_alpha\":", l->r);
+        json_put_number(out, l->alpha);
+        fprintf(out, ",\"lora_targets\":\"%s\",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":", lora_targets_text(l->targets),
+                l->freeze_A ? "true" : "false", fingerprint);
+        json_put_text(out, state->base_dir);
         fputs(",\"adapter\":", out);
-        put_adapter_config(out, &model->config, plan, state->base_dir);
+        peft_put_config(out, &model->config, plan, state->base_dir);
     }
     fputs("}", out);
 }
 
-bool state_save(const char *dir, const TrainingState *state, char *error, size_t size)
+static bool save_state(Save *save, const TrainingState *state)
 {
     Transformer *model = state->model;
     const Config *c = &model->config;
     check(!is_merged(model), "state_save: an adapter is merged into the base; unmerge it first");
     check((model->active != NULL) == (state->base_dir != NULL), "state_save: an adapter in use and base_dir go together");
-    check(state->vocabulary.size == 0 || state->vocabulary.size == c->vocab_size, "state_save: %d characters for a vocab_size of %d",
-          state->vocabulary.size, c->vocab_size);
-    Plan plan = { 0 };
+    AdapterPlan plan = { 0 };
     Slots slots = { 0 };
     if (model->active == NULL) {
         list_base(&slots, c);
         point_at_base(&slots, model);
     } else {
-        plan = plan_of(model->active, c);
+        plan = peft_plan(model->active, c);
         list_adapter(&slots, c, &plan);
         point_at_adapter(&slots, model->active, c);
     }
     int trainable = 0;
     for (int i = 0; i < model->parameter_count; i++) trainable += model->parameters[i]->requires_grad;
     for (int i = 0; i < slots.count; i++) {
-        check(slots.list[i].tensor->requires_grad == slots.list[i].trains, "state_save: %s %s", slots.list[i].tensor->name,
-              slots.list[i].trains ? "is frozen; a state knows only training of everything or of the adapter in use" : "trains, though the adapter's A is frozen");
-        trainable -= slots.list[i].trains;
+        const Slot *slot = &slots.list[i];
+        check(slot->tensor->requires_grad == slot->trains, "state_save: %s %s", slot->tensor->name,
+              slot->trains ? "is frozen; a state knows only training of everything or of the adapter in use"
+                           : "trains, though the adapter's A is frozen");
+        trainable -= slot->trains;
     }
     check(trainable == 0, "state_save: %d more tensors train than belong to the state", trainable);
     if (state->optimizer->step > 0) {
@@ -1006,67 +791,129 @@ bool state_save(const char *dir, const TrainingState *state, char *error, size_t
     Document d;
     document_open(&d);
     put_state(d.out, state, &plan);
-    bool good = document_close(&d, error, size) && file_make_directories(dir, error, size);
+    bool good = document_close(&d, save->error, save->size);
     SafetensorsMetadata metadata[] = { { "format", "pt" }, { STATE, d.text } };
-    good = good && write_slots(dir, STATE_FILE, MODEL_PREFIX, &slots, metadata, 2, error, size);
+    good = good && save_slots(save, STATE_FILE, MODEL_PREFIX, &slots, metadata, 2);
     free(d.text);
     free(slots.list);
-    free(plan.layer);
+    free(plan.layers);
     return good;
 }
 
-// What a state says besides its tensors; `plan` only if an adapter trains, `config` only if everything does.
-static bool parse_state(const Json *json, TrainingState *state, AdamWConfig *adamw, long *optimizer_step, double *dropout, char *error, size_t size)
+bool state_save(const char *dir, const TrainingState *state, char *error, size_t size)
 {
-    long version;
-    const Json *seed = json_get(json, "seed"), *options = json_get(json, "options");
-    if (!json_get_int(json, "version", STATE_VERSION, STATE_VERSION, &version, error, size)
-        || !json_get_int(json, "step", 0, INT64_MAX, &state->step, error, size)
-        || !json_get_int(json, "optimizer_step", 0, INT64_MAX, optimizer_step, error, size)
-        || !json_get_number(json, "beta1", &adamw->beta1, error, size) || !json_get_number(json, "beta2", &adamw->beta2, error, size)
-        || !json_get_number(json, "weight_decay", &adamw->weight_decay, error, size)
-        || !json_get_number(json, "grad_clip", &adamw->grad_clip, error, size) || !json_get_number(json, "dropout", dropout, error, size)) return false;
-    if (seed == NULL || !seed->is_uint) return fail(error, size, "\"seed\" is missing or not a whole number");
+    Save save;
+    const Transformer *model = state->model;
+    return save_begin(&save, dir, error, size)
+        && save_end(&save, save_state(&save, state) // first, for it is what --resume goes by
+                           && (model->active == NULL ? save_model(&save, model, &state->vocabulary)
+                                                     : save_adapter(&save, model, model->active, state->base_dir)));
+}
+
+static bool get_uint64(const Json *json, const char *key, uint64_t *value, char *error, size_t size)
+{
+    const Json *number = json_get(json, key);
+    if (number == NULL || !number->is_uint) return fail(error, size, "\"%s\" is missing or not a whole number", key);
+    *value = number->uint_value;
+    return true;
+}
+
+// What a state says besides its tensors, and besides what build_model reads.
+static bool parse_state(const Json *json, TrainingState *state, AdamWConfig *adamw, long *optimizer_step, double *dropout,
+                        char *error, size_t size)
+{
+    Schedule *s = &state->schedule;
+    long version, batch_size;
+    const char *data = NULL;
+    const struct { const char *key; long least, most, *value; } whole[] = {
+        { "version", STATE_VERSION, STATE_VERSION, &version }, { "step", 0, INT64_MAX, &state->step },
+        { "optimizer_step", 0, INT64_MAX, optimizer_step }, { "warmup_iters", 0, INT64_MAX, &s->warmup_iters },
+        { "max_iters", 0, INT64_MAX, &s->max_iters }, { "eval_interval", 0, INT64_MAX, &state->eval_interval },
+        { "batch_size", 0, LARGEST_TABLE, &batch_size },
+    };
+    const struct { const char *key; double *value; } numbers[] = {
+        { "beta1", &adamw->beta1 }, { "beta2", &adamw->beta2 }, { "weight_decay", &adamw->weight_decay },
+        { "grad_clip", &adamw->grad_clip }, { "dropout", dropout }, { "learning_rate", &s->learning_rate }, { "min_lr", &s->min_lr },
+    };
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        if (!json_get_int(json, whole[i].key, whole[i].least, whole[i].most, whole[i].value, error, size)) return false;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!json_get_number(json, numbers[i].key, numbers[i].value, error, size)) return false;
+    if (!get_uint64(json, "seed", &state->seed, error, size) || !get_uint64(json, "text_hash", &state->text_hash, error, size)
+        || (json_given(json, "data") && !json_get_string(json, "data", &data, error, size))) return false;
     if (!(*dropout >= 0 && *dropout < 1)) return fail(error, size, "\"dropout\" is %g", *dropout);
-    state->seed = seed->uint_value;
-    if (options != NULL && options->type == JSON_STRING) memcpy(state->options = allocate(options->length + 1, 1), options->string, options->length);
+    state->batch_size = (int)batch_size;
+    state->data = copy_text(data);
+    return true;
+}
+
+// Takes over what PEFT's configuration does not say: what was asked for, and that only parts of c_attn are adapted.
+static bool take_over(const Config *c, AdapterPlan *plan, const LoraConfig *lora, char *error, size_t size)
+{
+    unsigned parts = lora->targets >> LINEARS, count = (parts & 1) + (parts >> 1 & 1) + (parts >> 2 & 1);
+    for (int i = 0; i < c->n_layer && count > 0; i++)
+        if ((unsigned)plan->layers[i * LINEARS + C_ATTN].r % count != 0)
+            return fail(error, size, "\"lora_targets\" are %u parts of c_attn, but its rank %d cannot be shared among them", count,
+                        plan->layers[i * LINEARS + C_ATTN].r);
+    if (plan->config.dropout != 0)
+        return fail(error, size, "\"lora_dropout\" is %g; this engine trains adapters without", plan->config.dropout);
+    plan->config.r = lora->r;
+    plan->config.alpha = lora->alpha;
+    plan->config.targets = lora->targets;
+    plan->config.freeze_A = lora->freeze_A;
     return true;
 }
 
 // The model, as far as it can be built before the tensors are read; *slots lists these and is matched with the file.
-static bool build_model(const Safetensors *file, const Json *json, const char *base_dir, bool moments, TrainingState *state, Slots *slots, char *error, size_t size)
+static bool build_model(const Safetensors *file, const Json *json, const char *base_dir, bool moments, TrainingState *state,
+                        Slots *slots, char *error, size_t size)
 {
     char why[WHY];
     const Json *adapter = json_get(json, "adapter"), *tokenizer = json_get(json, "tokenizer");
-    const char *name, *stored, *fingerprint;
-    Plan plan = { 0 };
+    const char *name, *stored, *fingerprint, *targets, *bad;
+    AdapterPlan plan = { 0 };
+    LoraConfig lora = { 0 }; // as it was asked for, where PEFT's configuration says what came of it
     Config config;
     bool good;
+    long r;
     if (adapter == NULL) {
         if (!parse_config(json_get(json, "config"), &config, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
         list_base(slots, &config);
         if (moments) list_moments(slots);
-        good = match(file, slots, false, error, size) && (state->model = transformer_new(config, 0, error, size)) != NULL;
+        good = match(file, slots, false, error, size) && memory_holds(3 * weight_bytes(&config), error, size) // and two moments
+            && (state->model = transformer_new(config, 0, error, size)) != NULL;
         if (good) point_at_base(slots, state->model);
     } else {
-        if (!json_get_string(json, "adapter_name", &name, why, sizeof why) || !json_get_string(json, "base_dir", &stored, why, sizeof why)
+        if (!json_get_string(json, "adapter_name", &name, why, sizeof why)
+            || !json_get_string(json, "base_dir", &stored, why, sizeof why)
             || !json_get_string(json, FINGERPRINT, &fingerprint, why, sizeof why)
-            || !json_get_bool(json, "freeze_A", &plan.config.freeze_A, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
-        if (base_dir == NULL) base_dir = stored;
-        memcpy(state->base_dir = allocate(strlen(base_dir) + 1, 1), base_dir, strlen(base_dir));
-        state->model = model_load(base_dir, NULL, error, size);
-        good = state->model != NULL && same_base(state->model, fingerprint, file->path, "the base must be the one it was", error, size);
-        if (good) good = parse_plan(adapter, &state->model->config, &plan, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
+            || !json_get_bool(json, "freeze_A", &lora.freeze_A, why, sizeof why)
+            || !json_get_int(json, "lora_r", 0, PEFT_LARGEST_RANK, &r, why, sizeof why)
+            || !json_get_number(json, "lora_alpha", &lora.alpha, why, sizeof why)
+            || !json_get_string(json, "lora_targets", &targets, why, sizeof why))
+            return fail(error, size, "%s: %s", file->path, why);
+        lora.r = (int)r;
+        lora.targets = lora_targets(targets, &bad);
+        if (lora.targets == 0) return fail(error, size, "%s: \"lora_targets\" names no layer", file->path);
+        state->base_dir = copy_text(base_dir ? base_dir : stored);
+        state->model = model_load(state->base_dir, NULL, error, size);
+        good = state->model != NULL
+            && same_base(state->model, fingerprint, file->path, "the base must be the one it was", error, size);
+        if (good) good = peft_parse_config(adapter, &state->model->config, &plan, why, sizeof why)
+                      || fail(error, size, "%s: %s", file->path, why);
+        if (good) good = take_over(&state->model->config, &plan, &lora, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
         if (good) {
             list_adapter(slots, &state->model->config, &plan);
             if (moments) list_moments(slots);
             transformer_train_base(state->model, false);
-            good = match(file, slots, false, error, size) && attach(state->model, name, &plan, error, size) != NULL;
+            good = match(file, slots, false, error, size)
+                && transformer_add_layers(state->model, name, plan.config, plan.layers, 0, error, size) != NULL;
         }
         if (good) point_at_adapter(slots, state->model->active, &state->model->config);
-        free(plan.layer);
+        free(plan.layers);
     }
-    if (good && tokenizer != NULL && !parse_tokenizer(tokenizer, state->model->config.vocab_size, &state->vocabulary, why, sizeof why))
+    if (good && tokenizer != NULL
+        && !parse_tokenizer(tokenizer, state->model->config.vocab_size, &state->vocabulary, why, sizeof why))
         return fail(error, size, "%s: the vocabulary: %s", file->path, why);
     return good;
 }
@@ -1083,12 +930,15 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
     AdamWConfig adamw;
     long optimizer_step;
     double dropout;
-    bool good = json != NULL || fail(error, size, "%s is no training state: %s", file->path, text == NULL ? "its metadata lacks " STATE : why);
+    bool good = json != NULL || fail(error, size, "%s is no training state: %s", file->path,
+                                     text == NULL ? "its metadata lacks " STATE : why);
     for (size_t e = 0; e < file->count && good; e++)
         if (file->entries[e].dtype != REAL_DTYPE)
-            good = fail(error, size, "%s holds %s, but this build computes in %s; go on with the build that wrote it (make REAL=%s)", file->path,
-                        safetensors_dtype_name(file->entries[e].dtype), safetensors_dtype_name(REAL_DTYPE), REAL_DTYPE == SAFETENSORS_F64 ? "float" : "double");
-    if (good && !parse_state(json, state, &adamw, &optimizer_step, &dropout, why, sizeof why)) good = fail(error, size, "%s: %s", file->path, why);
+            good = fail(error, size, "%s holds %s, but this build computes in %s; go on with the build that wrote it (make REAL=%s)",
+                        file->path, safetensors_dtype_name(file->entries[e].dtype), safetensors_dtype_name(REAL_DTYPE),
+                        REAL_DTYPE == SAFETENSORS_F64 ? "float" : "double");
+    if (good && !parse_state(json, state, &adamw, &optimizer_step, &dropout, why, sizeof why))
+        good = fail(error, size, "%s: %s", file->path, why);
     good = good && build_model(file, json, base_dir, optimizer_step > 0, state, &slots, error, size);
     if (good) {
         state->model->config.dropout = dropout;
@@ -1109,7 +959,7 @@ void state_free(TrainingState *state)
     adamw_free(state->optimizer); // first: it looks at the model's tensors
     transformer_free(state->model);
     vocabulary_free(&state->vocabulary);
-    free(state->options);
+    free(state->data);
     free(state->base_dir);
     *state = (TrainingState){ 0 };
 }

@@ -6,20 +6,22 @@
 //     DIR/adapter_config.json  adapter_model.safetensors                                  PeftModel.from_pretrained(base, DIR)
 //     DIR/training_state.safetensors                                                      ours alone: what --resume needs
 //
-// Every file is replaced atomically (file.h), the tensors first: they are what fills a disk, and then no old file has changed.
-// Functions that can fail leave one line in `error` (size
-// bytes), and then nothing has changed in memory: no model, no half-attached adapter. What the engine does not compute (another
-// activation, an untied head, DoRA, ...) is refused, never ignored. Sizes in a configuration are held against the tensors in
-// the file before memory is asked for. NaN and infinity are numbers like others.
+// The files of one save are written beside their targets and take their places together when all of them are on the disk (file.h):
+// no room, no change. A crash, at any moment, leaves the files of the old save or of the new, or, in the few microseconds between
+// two renames, the new training state beside the old model; then who resumes writes the model anew. A model's tensors never
+// stand beside another configuration or vocabulary than their own: where that changes, the old tensors are removed first.
+//
+// Functions that can fail leave one line in `error` (size bytes), and then nothing has changed in memory: no model, no
+// half-attached adapter. What the engine does not compute (another activation, an untied head, DoRA, ...) is refused, never
+// ignored. Sizes in a configuration are held against the tensors in the file before memory is asked for. NaN and infinity are
+// numbers like others.
 //
 // Numbers are written in the build's own type: F32, or F64 with REAL=double. F16, BF16, F32 and F64 are read.
 
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
-#include "adamw.h"
-#include "text.h"
-#include "transformer.h"
+#include "training.h"
 
 // Saves the base as it is in memory (with an adapter that is merged into it, without one that is not). Makes `dir`, and the
 // directories above it, if they are missing. `vocabulary` NULL or empty: no tokenizer is written, one that is there stays. Its
@@ -50,21 +52,24 @@ Adapter *adapter_load(Transformer *model, const char *dir, const char *name, boo
 bool adapter_base(const char *dir, char *base, size_t base_size, char *error, size_t size);
 
 // All that a training run needs to go on as if it had never stopped, to the bit. Either everything trains (no adapter in use:
-// model and vocabulary are in the file, too), or the adapter in use does, on a frozen base (then only A and B are in the file,
-// with the place and fingerprint of the base).
+// the weights are in the file, too), or the adapter in use does, on a frozen base (then only A and B are in the file, with the
+// place and fingerprint of the base).
 typedef struct TrainingState {
     Transformer *model;
-    AdamW       *optimizer;  // made of model->parameters; its settings, step count and moments are in the file
-    Vocabulary   vocabulary; // may be empty
-    long         step;       // iterations done
-    uint64_t     seed;
-    char        *options;    // the caller's own text (UTF-8), given back as it was; may be NULL
-    char        *base_dir;   // where the base of the adapter in use is; NULL if everything trains
+    AdamW       *optimizer;     // made of model->parameters; its settings, step count and moments are in the file
+    Vocabulary   vocabulary;    // may be empty
+    long         step;          // iterations done
+    uint64_t     seed;          // of batches and dropout, with the step
+    char        *data;          // where the text came from, UTF-8, or NULL;
+    uint64_t     text_hash;     // ... and a hash that tells whether it is still the same
+    int          batch_size;
+    Schedule     schedule;
+    long         eval_interval; // steps between saves
+    char        *base_dir;      // where the base of the adapter in use is; NULL if everything trains
 } TrainingState;
 
-// The state stays the caller's. A trained tensor that should not train, or the reverse, is a programmer's mistake (check()).
-// A program saves the state first, then what others may read (model_save or adapter_save). After a crash between the two the
-// state is right and the other may be of an older step: who resumes writes it anew.
+// One save of a run: the state, then what others read, model_save's files or adapter_save's. The state stays the caller's. A
+// tensor that trains and should not, or the reverse, is a programmer's mistake (check()).
 bool state_save(const char *dir, const TrainingState *state, char *error, size_t size);
 
 // Builds model (dropout included) and optimizer anew. The base of an adapter is read from `base_dir`, or if that is NULL from

@@ -1,12 +1,15 @@
 // file.c - reading with a limit, and the atomic writer: write beside the target, sync, rename, sync the directory.
+// Of several files all are synced before the first is renamed.
 //
 // A system call may be interrupted or do only a part of the work; the loops below go on until all is done. A writer keeps
 // the errno of its first failure, so that its user has to look only once, at commit.
 
 #include "file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,8 +18,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define TEMPORARY ".meltwater-%ld-%d.tmp" // process and number
+
 struct FileWriter {
-    int  fd;
+    int  fd;                 // -1: commit removes the target
+    int  old;                // the target as it was, held open during commit; -1: there is none
     int  failed;             // errno of the first failure; 0: none
     int  directory_length;   // path up to and with its last '/'; 0: it has none
     char *temporary;         // both names follow the struct in its memory
@@ -76,6 +82,25 @@ bool file_read(const char *path, size_t max_bytes, char **bytes, size_t *size, c
     return true;
 }
 
+static FileWriter *new_writer(const char *path, char *error, size_t error_size)
+{
+    size_t room = strlen(path) + 64;
+    FileWriter *w = calloc(1, sizeof *w + 2 * room);
+    if (!w) {
+        explain("write", path, ENOMEM, error, error_size);
+        return NULL;
+    }
+    w->fd = w->old = -1;
+    w->temporary = (char *)(w + 1);
+    w->path = strcpy(w->temporary + room, path);
+    const char *slash = strrchr(path, '/');
+    w->directory_length = slash ? (int)(slash - path) + 1 : 0;
+    memcpy(w->temporary, path, (size_t)w->directory_length);
+    return w;
+}
+
+FileWriter *file_remove_begin(const char *path, char *error, size_t error_size) { return new_writer(path, error, error_size); }
+
 FileWriter *file_write_begin(const char *path, char *error, size_t error_size)
 {
     struct stat old;
@@ -84,18 +109,10 @@ FileWriter *file_write_begin(const char *path, char *error, size_t error_size)
         snprintf(error, error_size, "cannot write %s: it exists and is not a regular file; choose another name", path);
         return NULL;
     }
-    size_t room = strlen(path) + 64;
-    FileWriter *w = calloc(1, sizeof *w + 2 * room);
-    if (!w) {
-        explain("write", path, ENOMEM, error, error_size);
-        return NULL;
-    }
-    w->temporary = (char *)(w + 1);
-    w->path = strcpy(w->temporary + room, path);
-    const char *slash = strrchr(path, '/');
-    w->directory_length = slash ? (int)(slash - path) + 1 : 0;
+    FileWriter *w = new_writer(path, error, error_size);
+    if (!w) return NULL;
     for (int k = 0; k < 1000; k++) {                // until a name is free: a process that died may have left one
-        snprintf(w->temporary, room, "%.*s.meltwater-%ld-%d.tmp", w->directory_length, path, (long)getpid(), k);
+        sprintf(w->temporary + w->directory_length, TEMPORARY, (long)getpid(), k);
         w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (w->fd >= 0 || errno != EEXIST) break;
     }
@@ -142,33 +159,77 @@ static int sync_to_disk(int fd)
     return result;
 }
 
-bool file_write_commit(FileWriter *w, char *error, size_t error_size)
+// The rename lasts once the directory is on the disk, too.
+static bool sync_directory(const FileWriter *w, char *error, size_t error_size)
 {
-    if (!w->failed && sync_to_disk(w->fd) != 0) w->failed = errno;
-    if (close(w->fd) != 0 && errno != EINTR && !w->failed) w->failed = errno;
-    if (!w->failed && rename(w->temporary, w->path) != 0) w->failed = errno;
-
-    bool good = !w->failed;
-    if (!good) {
-        unlink(w->temporary);
-        explain("write", w->path, w->failed, error, error_size);
-    } else {                                        // the rename lasts once the directory is on the disk, too
-        w->temporary[w->directory_length] = 0;
-        int directory = open(w->directory_length ? w->temporary : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (directory >= 0 && sync_to_disk(directory) != 0 && errno != EINVAL)   // EINVAL: a file system without it
-            good = explain("sync the directory of the new", w->path, errno, error, error_size);
-        if (directory >= 0) close(directory);
-    }
-    free(w);
+    bool good = true;
+    w->temporary[w->directory_length] = 0;          // what remains is the directory
+    int directory = open(w->directory_length ? w->temporary : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory >= 0 && sync_to_disk(directory) != 0 && errno != EINVAL)   // EINVAL: a file system without it
+        good = explain("sync the directory of the new", w->path, errno, error, error_size);
+    if (directory >= 0) close(directory);
     return good;
 }
+
+void (*file_commit_step)(int done);
+
+bool file_commit(FileWriter *const *writers, int count, char *error, size_t error_size)
+{
+    bool good = true;
+    int done = 0;
+    for (int i = 0; i < count && good; i++) {
+        FileWriter *w = writers[i];
+        if (!w) continue;
+        w->old = open(w->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // so that freeing its bytes, which takes long, waits
+        if (w->fd < 0) continue;
+        if (!w->failed && sync_to_disk(w->fd) != 0) w->failed = errno;
+        if (w->failed) good = explain("write", w->path, w->failed, error, error_size);
+    }
+    for (; done < count && good; done++) {          // from here on nothing asks for room
+        FileWriter *w = writers[done];
+        if (file_commit_step) file_commit_step(done);
+        if (w && (w->fd < 0 ? unlink(w->path) != 0 && errno != ENOENT : rename(w->temporary, w->path) != 0))
+            good = explain(w->fd < 0 ? "remove" : "write", w->path, errno, error, error_size);
+        if (!good) break;
+    }
+    const FileWriter *last = NULL;
+    for (int i = 0; i < done; i++)
+        if (writers[i]) last = writers[i];
+    if (good && last) good = sync_directory(last, error, error_size);
+    for (int i = 0; i < count; i++) {
+        FileWriter *w = writers[i];
+        if (w && w->old >= 0) close(w->old);
+        if (i >= done) file_write_abort(w);
+        else if (w) {
+            if (w->fd >= 0) close(w->fd);           // its bytes are on the disk: close has nothing left to report
+            free(w);
+        }
+    }
+    return good;
+}
+
+bool file_write_commit(FileWriter *w, char *error, size_t error_size) { return file_commit(&w, 1, error, error_size); }
 
 void file_write_abort(FileWriter *w)
 {
     if (!w) return;
-    close(w->fd);
-    unlink(w->temporary);
+    if (w->fd >= 0) {
+        close(w->fd);
+        unlink(w->temporary);
+    }
     free(w);
+}
+
+void file_sweep(const char *dir)
+{
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        long process;
+        int number, end = 0;
+        if (sscanf(e->d_name, TEMPORARY "%n", &process, &number, &end) != 2 || end == 0 || e->d_name[end] != 0) continue;
+        if (process > 0 && kill((pid_t)process, 0) != 0 && errno == ESRCH) unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d) closedir(d);
 }
 
 bool file_write_all(const char *path, const void *bytes, size_t n, char *error, size_t error_size)

@@ -8,6 +8,9 @@
 //     file_printf(w, "{\"n_layer\": %d}\n", n_layer);    // failures are remembered until commit
 //     if (!file_write_commit(w, error, sizeof error)) ...
 //
+// Files that belong together are committed together: file_commit brings all of them to the disk before it renames the first,
+// so that nothing has changed if there is no room, and a crash finds at most the few microseconds between two renames.
+//
 // Every function that can fail takes `error, error_size` and leaves one line there, without program name and newline:
 // what, path, the system's reason and what to do. On success `error` is not touched.
 
@@ -40,13 +43,24 @@ __attribute__((format(printf, 2, 3)))
 #endif
 bool file_printf(FileWriter *w, const char *format, ...);
 
-// Brings everything to the disk, then renames onto the target. False if this or any write before failed: the temporary
-// file is gone and the target is what it was. (One exception, which the message states: the rename is done, but the
-// directory could not be synced.) Frees w in any case.
-bool file_write_commit(FileWriter *w, char *error, size_t error_size);
+// A writer that removes `path` when it is committed, if there is such a file.
+FileWriter *file_remove_begin(const char *path, char *error, size_t error_size);
+
+// Brings everything to the disk, then renames onto the targets, all in one directory, in the order of the list (NULLs are passed over). False if
+// this or any write before failed: the temporary files are gone and the targets are what they were. (Exceptions, which the
+// message states: a rename failed, and those before it are done; or all are, but a directory could not be synced.) Frees all
+// writers in any case.
+bool file_commit(FileWriter *const *writers, int count, char *error, size_t error_size);
+bool file_write_commit(FileWriter *w, char *error, size_t error_size); // of one
+
+// For tests that let a process die between two renames: if not NULL, it is called before each, with how many are done.
+extern void (*file_commit_step)(int done);
 
 // Forgets what was written, leaves the target alone, frees w. w may be NULL.
 void file_write_abort(FileWriter *w);
+
+// Removes the temporary files in `dir` whose writers were killed: those of processes that are no more.
+void file_sweep(const char *dir);
 
 // Begin, write n bytes and commit in one call.
 bool file_write_all(const char *path, const void *bytes, size_t n, char *error, size_t error_size);

@@ -4,6 +4,7 @@
 
 #include "json.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -351,6 +352,70 @@ bool json_get_string(const Json *object, const char *key, const char **value, ch
     }
     *value = member->string;
     return true;
+}
+
+bool json_given(const Json *object, const char *key)
+{
+    const Json *member = json_get(object, key);
+    return member && member->type != JSON_NULL;
+}
+
+bool json_optional_number(const Json *object, const char *key, double otherwise, double *value, char *error, size_t error_size)
+{
+    *value = otherwise;
+    return !json_given(object, key) || json_get_number(object, key, value, error, error_size);
+}
+
+bool json_optional_bool(const Json *object, const char *key, bool otherwise, bool *value, char *error, size_t error_size)
+{
+    *value = otherwise;
+    return !json_given(object, key) || json_get_bool(object, key, value, error, error_size);
+}
+
+bool json_is_string(const Json *value, const char *text)
+{
+    return value && value->type == JSON_STRING && value->length == strlen(text) && memcmp(value->string, text, value->length) == 0;
+}
+
+bool json_is_empty(const Json *value)
+{
+    if (!value) return true;
+    switch (value->type) {
+    case JSON_NULL:   return true;
+    case JSON_BOOL:   return !value->boolean;
+    case JSON_STRING: return value->length == 0;
+    case JSON_NUMBER: return false;
+    case JSON_ARRAY: case JSON_OBJECT: break;
+    }
+    return value->count == 0;
+}
+
+void json_put_string(FILE *out, const char *text, size_t n)
+{
+    char piece[16];
+    fputc('"', out);
+    for (size_t i = 0; i < n; i++) {        // byte by byte, without the quotes that json_escape adds
+        size_t length = json_escape(piece, sizeof piece, text + i, 1);
+        fwrite(piece + 1, 1, length - 2, out);
+    }
+    fputc('"', out);
+}
+
+void json_put_text(FILE *out, const char *text)
+{
+    if (text) json_put_string(out, text, strlen(text));
+    else fputs("null", out);
+}
+
+void json_put_number(FILE *out, double number)
+{
+    char text[40];
+    assert(isfinite(number));
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) break;
+    }
+    fputs(text, out);
 }
 
 size_t json_escape(char *out, size_t room, const char *text, size_t n)

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define JSON_MAX_DEPTH  64         // arrays and objects inside each other
 #define JSON_MAX_VALUES 2000000
@@ -55,6 +56,19 @@ bool json_get_int(const Json *object, const char *key, long least, long most, lo
 bool json_get_number(const Json *object, const char *key, double *value, char *error, size_t error_size);
 bool json_get_bool(const Json *object, const char *key, bool *value, char *error, size_t error_size);
 bool json_get_string(const Json *object, const char *key, const char **value, char *error, size_t error_size);
+
+// The same for a member that may be missing or null; then *value is `otherwise`.
+bool json_optional_number(const Json *object, const char *key, double otherwise, double *value, char *error, size_t error_size);
+bool json_optional_bool(const Json *object, const char *key, bool otherwise, bool *value, char *error, size_t error_size);
+
+bool json_given(const Json *object, const char *key);        // there is such a member, and it is not null
+bool json_is_string(const Json *value, const char *text);    // value may be NULL
+bool json_is_empty(const Json *value);                       // NULL, null, false, "", [] or {}
+
+// Writing, to a stream: text[0..n) as a string, a string or null, and a finite number in as few digits as give the same double.
+void json_put_string(FILE *out, const char *text, size_t n);
+void json_put_text(FILE *out, const char *text);
+void json_put_number(FILE *out, double number);
 
 // Writes text[0..n) as a JSON string with its quotes and a zero byte, as much as fits into out[0..room). Returns the length
 // of the whole, without zero byte, as snprintf does; out may be NULL if room is 0. Escaped are " \ and control characters

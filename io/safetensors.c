@@ -4,7 +4,6 @@
 // machine's own byte order does not matter. `Report` carries where a message goes, and the file's name that begins it.
 
 #include "safetensors.h"
-#include "file.h"
 #include "json.h"
 
 #include <errno.h>
@@ -151,14 +150,14 @@ static SafetensorsError check_entries(Safetensors *f, const Report *r)
         e->elements = 1;
         for (size_t i = 0; i < e->ndim && fits; i++) fits = multiply(e->elements, e->shape[i], &e->elements);
         if (!fits || !multiply(e->elements, dtypes[e->dtype].bits, &bits))
-            return fail(r, SAFETENSORS_VALIDATION_OVERFLOW, "overflow computing the size of tensor %s at byte %zu of the data "
-                        "from its shape and type", name.text, e->begin);
+            return fail(r, SAFETENSORS_VALIDATION_OVERFLOW, "overflow computing buffer size from shape and/or element type: "
+                        "tensor %s at byte %zu of the data", name.text, e->begin);
         if (bits % 8 != 0)
-            return fail(r, SAFETENSORS_MISALIGNED_SLICE, "tensor %s at byte %zu of the data: %zu elements of type %s do not end "
-                        "at a byte boundary", name.text, e->begin, e->elements, type);
+            return fail(r, SAFETENSORS_MISALIGNED_SLICE, "tensor %s at byte %zu of the data: %zu elements of type %s do not "
+                        "end up at a byte boundary", name.text, e->begin, e->elements, type);
         if (e->end - e->begin != bits / 8)
-            return fail(r, SAFETENSORS_TENSOR_INVALID_INFO, "invalid shape, type or offset for tensor %s: %zu elements of %s "
-                        "need %zu bytes, not [%zu, %zu]", name.text, e->elements, type, bits / 8, e->begin, e->end);
+            return fail(r, SAFETENSORS_TENSOR_INVALID_INFO, "invalid shape, data type, or offset for tensor %s: %zu elements "
+                        "of %s need %zu bytes, not [%zu, %zu]", name.text, e->elements, type, bits / 8, e->begin, e->end);
     }
     if (expected == available) return SAFETENSORS_OK;
     return fail(r, SAFETENSORS_METADATA_INCOMPLETE_BUFFER, "incomplete metadata, file not fully covered: the tensors have %zu "
@@ -370,17 +369,6 @@ static bool tensor_bytes(const SafetensorsTensor *t, size_t *bytes)
     return good && (*bytes == 0 || t->data);
 }
 
-static void put_string(FILE *out, const char *s)
-{
-    char piece[16];
-    fputc('"', out);
-    for (; *s; s++) {                                // byte by byte, without the quotes that json_escape adds
-        size_t n = json_escape(piece, sizeof piece, s, 1);
-        fwrite(piece + 1, 1, n - 2, out);
-    }
-    fputc('"', out);
-}
-
 static void put_header(FILE *out, const SafetensorsTensor *tensors, size_t count, const SafetensorsMetadata *metadata,
                        size_t pairs)
 {
@@ -389,14 +377,14 @@ static void put_header(FILE *out, const SafetensorsTensor *tensors, size_t count
     fputs(pairs > 0 ? "{\"__metadata__\":{" : "{", out);
     for (size_t i = 0; i < pairs; i++, comma = ",") {
         fputs(comma, out);
-        put_string(out, metadata[i].key);
+        json_put_text(out, metadata[i].key);
         fputc(':', out);
-        put_string(out, metadata[i].value);
+        json_put_text(out, metadata[i].value);
     }
     if (pairs > 0) fputc('}', out);
     for (const SafetensorsTensor *t = tensors; t < tensors + count; t++, comma = ",", begin += bytes) {
         fputs(comma, out);
-        put_string(out, t->name);
+        json_put_text(out, t->name);
         fprintf(out, ":{\"dtype\":\"%s\",\"shape\":[", dtypes[t->dtype].name);
         for (int i = 0; i < t->ndim; i++) fprintf(out, i > 0 ? ",%d" : "%d", t->shape[i]);
         tensor_bytes(t, &bytes);
@@ -457,8 +445,8 @@ static SafetensorsError make_header(const SafetensorsTensor *tensors, size_t cou
     return fail(r, SAFETENSORS_JSON_ERROR, "a name or metadata cannot be written: %s of the header", why);
 }
 
-SafetensorsError safetensors_write(const char *path, const SafetensorsTensor *tensors, size_t count,
-                                   const SafetensorsMetadata *metadata, size_t pairs, char *error, size_t error_size)
+SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTensor *tensors, size_t count, const SafetensorsMetadata *metadata,
+                                         size_t pairs, FileWriter **writer, char *error, size_t error_size)
 {
     Report r = { path, error, error_size };
     SafetensorsTensor   *t = malloc((count + 1) * sizeof *t);         // sorted copies of the two lists
@@ -472,16 +460,24 @@ SafetensorsError safetensors_write(const char *path, const SafetensorsTensor *te
     if (!t || !m) fail(&r, code, "out of memory");
     else code = make_header(t, count, m, pairs, &header, &n, &r);
 
-    FileWriter *w = code ? NULL : file_write_begin(path, error, error_size);
+    FileWriter *w = *writer = code ? NULL : file_write_begin(path, error, error_size);
     if (w) {
         store(first, 8, n);
         file_write(w, first, 8);
         file_write(w, header, n);
         for (size_t i = 0; i < count; i++) write_values(w, &t[i]);
     }
-    if (!code && (!w || !file_write_commit(w, error, error_size))) code = SAFETENSORS_IO_ERROR;
+    if (!code && !w) code = SAFETENSORS_IO_ERROR;
     free(header);
     free(t);
     free(m);
     return code;
+}
+
+SafetensorsError safetensors_write(const char *path, const SafetensorsTensor *tensors, size_t count,
+                                   const SafetensorsMetadata *metadata, size_t pairs, char *error, size_t error_size)
+{
+    FileWriter *w;
+    SafetensorsError code = safetensors_write_begin(path, tensors, count, metadata, pairs, &w, error, error_size);
+    return code || file_write_commit(w, error, error_size) ? code : SAFETENSORS_IO_ERROR;
 }

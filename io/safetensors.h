@@ -22,6 +22,8 @@
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
+#include "file.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -111,5 +113,9 @@ typedef struct { const char *key, *value; } SafetensorsMetadata;
 // left out if pairs is 0; always give {"format", "pt"}, other libraries ask for it. On error the target is as before.
 SafetensorsError safetensors_write(const char *path, const SafetensorsTensor *tensors, size_t count,
                                    const SafetensorsMetadata *metadata, size_t pairs, char *error, size_t error_size);
+
+// The same, but without the last step: *writer is to be committed, with others perhaps; NULL on error.
+SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTensor *tensors, size_t count, const SafetensorsMetadata *metadata,
+                                         size_t pairs, FileWriter **writer, char *error, size_t error_size);
 
 #endif

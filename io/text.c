@@ -110,31 +110,36 @@ void vocabulary_free(Vocabulary *vocabulary)
     *vocabulary = (Vocabulary){ 0 };
 }
 
-// Marks the characters of well-formed text in `seen`, one flag for each code point there is.
-static void mark_characters(bool *seen, const char *utf8, size_t bytes)
+// Marks the characters of well-formed text in `seen`, one bit for each code point there is, and returns how many are new.
+static int mark_characters(uint64_t *seen, const char *utf8, size_t bytes)
 {
-    for (const char *at = utf8; at < utf8 + bytes; ) seen[utf8_next(&at)] = true;
+    int count = 0;
+    for (const char *at = utf8; at < utf8 + bytes; ) {
+        uint32_t c = utf8_next(&at);
+        count += !(seen[c / 64] >> c % 64 & 1);
+        seen[c / 64] |= (uint64_t)1 << c % 64;
+    }
+    return count;
 }
 
 // The vocabulary of a text; for a built-in one (corpus not NULL) that of all built-in texts, so that a model of one can read the others.
 static bool collect_vocabulary(const char *utf8, size_t bytes, const Corpus *corpus, Vocabulary *vocabulary)
 {
-    bool *seen = calloc(CODE_POINTS, sizeof *seen);
+    uint64_t *seen = calloc(CODE_POINTS / 64, sizeof *seen);
     if (seen == NULL) return false;
-    mark_characters(seen, utf8, bytes);
+    int count = mark_characters(seen, utf8, bytes);
     for (const char *const *name = corpus_names(); corpus != NULL && *name != NULL; name++) {
         Corpus other;
         corpus_write(*name, CORPUS_SEED, ALPHABET, &other);
-        mark_characters(seen, other.text, (size_t)other.length);
+        count += mark_characters(seen, other.text, (size_t)other.length);
         corpus_free(&other);
     }
-    size_t count = 0;
-    for (uint32_t c = 0; c < CODE_POINTS; c++) count += seen[c];
-    uint32_t *list = malloc((count + 1) * sizeof *list);
+    uint32_t *list = malloc((size_t)(count + 1) * sizeof *list);
     if (list != NULL) {
-        *vocabulary = (Vocabulary){ (int)count, list };
-        for (uint32_t c = 0; c < CODE_POINTS; c++)
-            if (seen[c]) *list++ = c;
+        *vocabulary = (Vocabulary){ count, list };
+        for (uint32_t i = 0; i < CODE_POINTS / 64; i++)
+            for (uint32_t bit = 0; bit < 64 && seen[i] >> bit != 0; bit++)
+                if (seen[i] >> bit & 1) *list++ = 64 * i + bit;
     }
     free(seen);
     return list != NULL;

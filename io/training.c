@@ -2,8 +2,12 @@
 
 #include "io/training.h"
 
+#include "io/progress.h"
+#include "predict.h"
+
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 long resident_peak(void)
 {
@@ -16,6 +20,23 @@ long resident_peak(void)
     struct rusage usage;
     if (kilobytes == 0 && getrusage(RUSAGE_SELF, &usage) == 0) kilobytes = usage.ru_maxrss;
     return 1024 * kilobytes;
+}
+
+double weight_bytes(const Config *c)
+{
+    return sizeof(real) * base_parameters(c->vocab_size, c->block_size, c->n_layer, c->n_embd);
+}
+
+bool memory_holds(double bytes, char *error, size_t size)
+{
+#ifdef _SC_PHYS_PAGES
+    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if (memory > 0 && bytes > memory)
+        return fail(error, size, "%s are needed at least, and this machine has %s of memory; take a smaller model", bytes_text(bytes), bytes_text(memory));
+#else
+    (void)bytes, (void)error, (void)size;
+#endif
+    return true;
 }
 
 static int ascending(const void *a, const void *b)
@@ -41,6 +62,9 @@ double schedule_rate(const Schedule *s, long step)
 StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const Text *text, int B, uint64_t seed, long step,
                          double learning_rate, int *batch)
 {
+    const Adapter *adapter = model->active;
+    check(adapter == NULL || adapter->config.dropout == 0, "training_step: %s was trained with lora_dropout %g, which this engine does not compute; it can be used, "
+          "not trained", adapter->name, adapter->config.dropout);
     double start = seconds_now();
     int T = model->config.block_size, *ids = batch, *targets = batch + B * T;
     text_batch(text, B, T, seed, step, ids, targets);
@@ -55,6 +79,11 @@ StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const
 
     result.seconds = seconds_now() - start;
     return result;
+}
+
+uint64_t text_fingerprint(const Text *text)
+{
+    return hash_bytes(HASH_START, text->tokens, (size_t)text->count * sizeof *text->tokens);
 }
 
 static double window_loss(const Transformer *model, const int *ids, const int *targets, int B, int T)

@@ -39,6 +39,13 @@ double evaluate_quickly(const Transformer *model, const Text *text, int B);
 // The context is the last block_size tokens.
 void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k, uint64_t seed);
 
+// Equal hashes: the same tokens in the same order.
+uint64_t text_fingerprint(const Text *text);
+
+// Whether the machine has that much memory at all; else false, after one line in `error`.
+bool memory_holds(double bytes, char *error, size_t size);
+// The bytes of the base's weights.
+double weight_bytes(const Config *config);
 // The process's peak resident size in bytes, or 0 if the system does not tell.
 long resident_peak(void);
 // The middle one of count > 0 values (of an even number: the upper of the two), which get sorted.

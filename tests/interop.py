@@ -4,12 +4,15 @@
     pip install torch transformers peft safetensors tokenizers      # torch: the CPU build will do
     python3 tests/interop.py [HELPER]
 
-HELPER is tests/interop_helper.c, compiled; without it, make builds one. Everything is made here, small and at random; nothing is downloaded.
+HELPER is tests/interop_helper.c, compiled, with the programs in the directory above; without it, make builds them. Everything is made here, small and at random; nothing is downloaded.
 One line for each check, then `N passed, N failed`; exit status 1 if any failed. Without the packages: one line that says so, and 0.
 """
 import json
 import os
 import pathlib
+import random
+import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -154,11 +157,20 @@ def models_in(d):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn_like(p) * 0.1)
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
         name = str(dtype).removeprefix("torch.")
         model.to(dtype).save_pretrained(d / name)
         same(f"their model in {name}: the same logits here", ours(d / name), theirs(load_base(d / name)[0]))
         model.to(torch.float32)
+    for vocabulary, positions, width, layers, heads in ((7, 3, 8, 1, 1), (301, 65, 48, 5, 3), (50257, 16, 24, 2, 12)):
+        sized = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=vocabulary, n_positions=positions, n_embd=width, n_layer=layers, n_head=heads)).eval()
+        sized.save_pretrained(d / "sized")
+        ids = [(7 * i * i + 3 * i + 5) % vocabulary for i in range(positions)]
+        lines = run("logits", d / "sized", "-", 0, *ids).splitlines()
+        with torch.no_grad():
+            reference = sized(torch.tensor([ids])).logits[0]
+        same(f"their model of {vocabulary} tokens, {positions} positions, width {width}, {layers} layers, {heads} heads: the same logits here",
+             torch.tensor([[float(x) for x in line.split()] for line in lines]), reference)
     model.transformer.save_pretrained(d / "bare")
     same("their GPT2Model, names without prefix: the same logits here", ours(d / "bare"), theirs(load_base(d / "bare")[0]))
     tensors = dict(model.state_dict())
@@ -234,8 +246,140 @@ def adapters_in(d):
     refused("our adapter on another base", "copy-adapter", d / "float32", d / "adapter", d / "x", word="another base")
 
 
+def programs(d):
+    """What train, sample and adapter write and print."""
+    def call(*arguments):
+        result = subprocess.run(list(map(str, arguments)), capture_output=True)
+        if result.returncode:
+            raise RuntimeError(result.stderr.decode().strip())
+        return result.stdout.decode()
+
+    (d / "text").write_text("".join(f"{n} cats sat on {n * n % 7} mats; the caf\u00e9 was \u20ac{n}.\n" for n in range(400)))
+    train, sample, adapter = (binaries / name for name in ("train", "sample", "adapter"))
+    call(train, "--data", d / "text", "--out", d / "trained", "--max-iters", 150, "--n-layer", 2, "--n-head", 2, "--n-embd", 32, "--batch-size", 8, "--warmup-iters", 5,
+         "--learning-rate", 3e-3)
+    model, problems = load_base(d / "trained")
+    check("a trained model: no tensor missing or unexpected in transformers", not problems, problems)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(d / "trained")
+
+    def continues(model, *options):
+        prompt = "7 cats"
+        output = model.generate(**tokenizer(prompt, return_tensors="pt", return_token_type_ids=False), max_new_tokens=50, do_sample=False, pad_token_id=0)
+        return tokenizer.decode(output[0]), call(sample, "--model", d / "trained", "--prompt", prompt, "--temperature", 0, "--length", 50, *options)[:-1]
+
+    here, there = continues(model)
+    check("a trained model: transformers continues a prompt with the same text", here == there and len(set(here)) > 8, f"{here!r} {there!r}")
+    global IDS
+    IDS = tokenizer("12 cats sat on 4 mats; the caf\u00e9 was \u20ac12.\n")["input_ids"]
+
+    for name, options in {"c_attn": [], "q and v": ["--lora-targets", "q,v"], "k and everything else": ["--lora-targets", "k,c_proj,c_fc"]}.items():
+        call(train, "--data", d / "text", "--init", d / "trained", "--out", d / "lora", "--lora-r", 3, "--max-iters", 30, "--batch-size", 8, "--learning-rate", 1e-2,
+             "--warmup-iters", 2, "--seed", 7, *options)
+        adapted, problems = load_adapter(d / "trained", d / "lora")
+        check(f"a trained adapter, {name}: PEFT has no complaint", not problems, problems)
+        same(f"a trained adapter, {name}: the same logits in PEFT", theirs(adapted), ours(d / "trained", d / "lora"))
+        here, there = continues(adapted, "--adapter", d / "lora")
+        check(f"a trained adapter, {name}: PEFT continues a prompt with the same text", here == there, f"{here!r} {there!r}")
+        if options:
+            C = 32
+            layer = adapted.base_model.model.transformer.h[1].attn.c_attn
+            delta = layer.get_delta_weight("default")  # [in, out], as the weight
+            parts = [bool(delta[:, i * C:(i + 1) * C].abs().max() > 0) for i in range(3)]
+            check(f"a trained adapter, {name}: PEFT changes these columns of c_attn and no others", parts == [part in options[1].split(",") for part in "qkv"], parts)
+        call(adapter, "merge", d / "lora", "--out", d / "lora-merged")
+        a, b = adapted.merge_and_unload().state_dict(), load_base(d / "lora-merged")[0].state_dict()
+        check(f"a trained adapter, {name}: adapter merge gives the names of merge_and_unload", a.keys() == b.keys())
+        check(f"a trained adapter, {name}: ... and its weights", all(distance(a[k], b[k]) < 1e-6 or a[k].equal(b[k]) for k in b), max(float((a[k] - b[k]).abs().max()) for k in b))
+
+    torch.manual_seed(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = peft.get_peft_model(load_base(d / "trained")[0], peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules=["c_attn", "c_fc"], task_type="CAUSAL_LM"))
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-2)
+    batch = torch.tensor([IDS])
+    first = last = None
+    for _ in range(20):
+        last = adapted(batch, labels=batch).loss
+        first = first if first is not None else last.item()
+        last.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    adapted.eval().save_pretrained(d / "their-lora")
+    check("an adapter trained by PEFT: it has learned", last.item() < first - 0.1, f"{first} {last.item()}")
+    same("an adapter trained by PEFT: the same logits here", ours(d / "trained", d / "their-lora"), theirs(adapted))
+    here, there = continues(adapted, "--adapter", d / "their-lora")
+    check("an adapter trained by PEFT: the same text here", here == there, f"{here!r} {there!r}")
+
+
+def malformed_files(d):
+    """Files that safetensors refuses, refused here for the same reason; and those that it accepts, accepted."""
+    def tensor(shape, offsets, dtype="I32"):
+        return json.dumps({"test": {"dtype": dtype, "shape": shape, "data_offsets": offsets}})
+
+    def image(header, data=0):
+        return struct.pack("<Q", len(header)) + header.encode() + bytes(data)
+
+    cases = [b"", b"1234567", b"<\0\0\0\0\0\0\0", b"<\0\0\0\0\xff\xff\xff{}", b"\1\0\0\0\0\0\0\0\xff", b"\1\0\0\0\0\0\0\0{", b"\6\0\0\0\0\0\0\0{}\r \t\n",
+             b"\6\0\0\0\0\0\0\0\t\n{}\r ", image(tensor([2, 2], [0, 16]), 16) + b"extra_bogus_data_for_polyglot_file", image("[]"), image("{}x")]
+    cases += [image(tensor(shape, offsets, dtype), data) for shape, offsets, dtype, data in (
+        ([2, 2], [0, 16], "I32", 16), ([2, 2], [0, 16], "I32", 14), ([2, 2], [0, 4], "I32", 0), ([], [0, 4], "I32", 4), ([2, 0], [0, 0], "I32", 0),
+        ([2, 2**64 - 2], [0, 16], "I32", 16), ([2, 2**63 - 1], [0, 16], "I32", 16), ([2, 2], [4, 20], "I32", 20), ([2, 2], [16, 0], "I32", 16), ([1, 3], [0, 2], "F4", 2),
+        ([1, 2], [0, 2], "F4", 2), ([1], [0, 4], "f32", 4), ([1.0], [0, 4], "F32", 4), ([-1], [0, 4], "F32", 4), (["1"], [0, 4], "F32", 4), ([1], [0], "F32", 4), ([1], [0, 4, 4], "F32", 4),
+        ([2**64], [0, 4], "F32", 4), (None, [0, 4], "F32", 4), ([1], [0, 4], None, 4))]
+    cases += [image(json.dumps({f"weight_{i}": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]} for i in range(10)}), 16)]
+    cases += [image(json.dumps({"__metadata__": m})) for m in ({"a": "b"}, {"a": 1}, [], "x", None, {})]
+    good = safetensors.torch.save({"a": torch.arange(6).reshape(2, 3).float(), "b": torch.ones(3, dtype=torch.float16), "c": torch.zeros(0, 2)}, metadata={"format": "pt"})
+    cases += [good[:n] for n in range(0, len(good), 9)]
+    generator = random.Random(1)
+    for _ in range(1500):  # one or two bytes changed, in the header mostly
+        changed = bytearray(good)
+        for _ in range(generator.randint(1, 2)):
+            changed[generator.randrange(8 if generator.random() < 0.9 else 0, len(good) - 24)] = generator.choice(b'{}[]",:0123456789.eE-+ \\xFabct' + bytes([generator.randrange(256)]))
+        cases.append(bytes(changed))
+
+    phrases = ["header too small", "header too large", "invalid header length", "invalid UTF-8 in header", "invalid JSON in header", "invalid offset for tensor",
+               "overflow computing buffer size from shape and/or element type", "not end up at a byte boundary", "invalid shape, data type, or offset for tensor",
+               "incomplete metadata, file not fully covered"]
+    reasons, seen = [], set()
+    for i, case in enumerate(cases):
+        (d / f"case-{i}").write_bytes(case)
+        try:
+            safetensors.deserialize(case)
+            reasons.append("ok")
+        except safetensors.SafetensorError as e:
+            reasons.append(next(phrase for phrase in phrases if phrase in str(e)))
+    wrong, stricter = [], 0
+    for i, (line, reason) in enumerate(zip(run("check", stdin="".join(f"{d}/case-{i}\n" for i in range(len(cases)))).splitlines(), reasons)):
+        seen.add(reason)
+        if reason == "ok" and re.search("duplicate key|must be an object|zero byte inside|illegal escape|expected a value", line):
+            stricter += 1  # what README forbids and the reference lets pass
+        elif reason not in line or (reason == "ok") != (line == "ok"):
+            wrong.append((cases[i], reason, line))
+    check(f"{len(cases)} files, of which {reasons.count('ok')} are good for safetensors: the same verdicts and reasons here", not wrong, wrong[:3])
+    check("every reason occurred", seen == {"ok", *phrases}, set(phrases) - seen)
+    check("hardly any file is good there and refused here, for duplicate keys and the like", stricter < 10, stricter)
+
+
+def regular_expressions(d):
+    """Patterns of target_modules: a match here is one of Python's."""
+    generator = random.Random(2)
+    pieces = ["a", "b", "c", ".", "\\.", "\\d", "\\w", "[ab]", "[^a]", "[a-b.]", "(", "(?:", ")", "|", "*", "+", "?", "^", "$", "1", "]", "{2}", "\\s"]
+    cases = [("".join(generator.choices(pieces, k=generator.randint(1, 9))), "".join(generator.choices("abc.1", k=generator.randint(0, 6)))) for _ in range(20000)]
+    counts = {"yes": 0, "no": 0, "refused": 0}
+    wrong = []
+    for (pattern, name), verdict in zip(cases, run("match", stdin="".join(f"{p}\t{n}\n" for p, n in cases)).splitlines()):
+        counts[verdict] += 1
+        try:
+            reference = "yes" if re.fullmatch(pattern, name) else "no"
+        except re.error:
+            reference = "refused"
+        if verdict not in (reference, "refused"):
+            wrong.append((pattern, name, verdict, reference))
+    check(f"20000 regular expressions: the same verdicts as Python's ({counts})", not wrong and min(counts.values()) > 300, wrong[:5])
+
+
 def main():
-    global helper
+    global helper, binaries
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, safetensors {safetensors.__version__}, "
           f"tokenizers {tokenizers.__version__}")
     torch.set_num_threads(1)
@@ -244,10 +388,11 @@ def main():
         helper = str(pathlib.Path(sys.argv[1]).resolve())
     else:
         helper = str(root / "build/interop/tests/interop_helper")
-        subprocess.run(["make", "-s", "-C", root, "BUILD=build/interop", "build/interop/tests/interop_helper"], check=True)
+        subprocess.run(["make", "-s", "-C", root, "BUILD=build/interop", "build/interop/tests/interop_helper", "programs"], check=True)
+    binaries = pathlib.Path(helper).parent.parent
     with tempfile.TemporaryDirectory() as name:
         d = pathlib.Path(name)
-        for part in (model_out, adapters_out, models_in, adapters_in):
+        for part in (model_out, adapters_out, models_in, adapters_in, malformed_files, regular_expressions, programs):
             try:
                 part(d)
             except Exception as e:  # one broken part must not hide the others

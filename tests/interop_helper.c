@@ -7,8 +7,12 @@
 //     interop_helper copy MODEL OUT                   read and saved again
 //     interop_helper copy-adapter MODEL ADAPTER OUT
 //     interop_helper encode MODEL                     the tokens of the text on stdin
+//     interop_helper match                            for each pattern and name on stdin, a line: yes, no or refused
+//     interop_helper check                            for each path on stdin, a line: ok, or why it is no safetensors file
 
 #include "../io/checkpoint.h"
+#include "../io/peft.h"
+#include "../io/safetensors.h"
 
 #include <stdlib.h>
 
@@ -79,12 +83,37 @@ static void attach(int count, char **a)
     free(ranks);
 }
 
+static void check_files(void)
+{
+    char path[4096];
+    while (fgets(path, sizeof path, stdin) != NULL) {
+        Safetensors *file;
+        path[strcspn(path, "\n")] = '\0';
+        puts(safetensors_open(path, &file, error, sizeof error) ? error : "ok");
+        safetensors_close(file);
+    }
+}
+
+static void match_patterns(void)
+{
+    char line[4096];
+    while (fgets(line, sizeof line, stdin) != NULL) { // pattern, tab, name
+        char *name = strchr(line, '\t');
+        bool matches;
+        name[strcspn(name, "\n")] = '\0';
+        *name++ = '\0';
+        puts(!peft_match(line, false, name, &matches, error, sizeof error) ? "refused" : matches ? "yes" : "no");
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
     char **a = argv + 2;
     int count = argc - 2;
     if (strcmp(command, "make") == 0 && count == 7) make(a);
+    else if (strcmp(command, "check") == 0) check_files();
+    else if (strcmp(command, "match") == 0) match_patterns();
     else if (strcmp(command, "logits") == 0 && count > 3) logits(count, a);
     else if (strcmp(command, "attach") == 0 && count >= 9) attach(count, a);
     else if ((strcmp(command, "merge") == 0 || strcmp(command, "copy-adapter") == 0) && count == 3) {

@@ -841,7 +841,8 @@ TEST(impossible_configurations_are_refused)
         { "rank 0", "x", { .r = 0, .targets = 1, .last_block = -1 } },
         { "rank -3", "x", { .r = -3, .targets = 1, .last_block = -1 } },
         { "no target", "x", { .r = 2, .targets = 0, .last_block = -1 } },
-        { "an unknown target", "x", { .r = 2, .targets = 1u << LINEARS, .last_block = -1 } },
+        { "an unknown target", "x", { .r = 2, .targets = 8u << LINEARS, .last_block = -1 } },
+        { "c_attn and a part of it", "x", { .r = 2, .targets = 1u << C_ATTN | TARGET_V, .last_block = -1 } },
         { "a block that does not exist", "x", { .r = 2, .targets = 1, .first_block = 0, .last_block = 2 } },
         { "a first block that does not exist", "x", { .r = 2, .targets = 1, .first_block = 2, .last_block = -1 } },
         { "an empty range", "x", { .r = 2, .targets = 1, .first_block = 1, .last_block = 0 } },
@@ -870,6 +871,7 @@ TEST(targets_are_parsed)
     static const struct { const char *names; unsigned targets; } good[] = {
         { "c_attn", 1u << C_ATTN }, { "attn.c_attn", 1u << C_ATTN }, { "c_proj", 1u << ATTN_C_PROJ | 1u << MLP_C_PROJ }, { "attn.c_proj", 1u << ATTN_C_PROJ },
         { "mlp.c_proj", 1u << MLP_C_PROJ }, { "c_fc,c_attn", 1u << C_FC | 1u << C_ATTN }, { "c_attn,attn.c_proj,c_fc,mlp.c_proj", ALL_LINEARS }, { "c_fc,c_fc", 1u << C_FC },
+        { "q", TARGET_Q }, { "v,q", TARGET_Q | TARGET_V }, { "k,c_fc", TARGET_K | 1u << C_FC },
     };
     const char *bad = NULL;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -879,7 +881,7 @@ TEST(targets_are_parsed)
                 lora_targets_text(targets_));
     }
     static const struct { const char *names, *word; } wrong[] = { { "", "" }, { "c_attn,", "" }, { ",c_attn", ",c_attn" },
-            { "c_attn,lm_head", "lm_head" }, { "proj", "proj" }, { "attn", "attn" },
+            { "c_attn,lm_head", "lm_head" }, { "proj", "proj" }, { "qv", "qv" }, { "w", "w" }, { "attn", "attn" },
                                                                   { "c_att", "c_att" }, { "c_attnn,c_fc", "c_attnn,c_fc" }, { "x.attn.c_attn", "x.attn.c_attn" }, { "c_attn c_fc", "c_attn c_fc" } };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         bad = NULL;

@@ -37,17 +37,73 @@ runs "sampling" $BIN/sample --model "$dir/base" --length 20 --prompt "The ä"
 runs "sampling with an adapter" $BIN/sample --model "$dir/base" --adapter "$dir/adapter" --length 20
 runs "adapter info" $BIN/adapter info "$dir/adapter"
 prints 'h.1.mlp.c_proj'
+prints 'one more adapter like this on the same base takes [0-9.]* [kM]*B; switching takes [0-9.]* microseconds'
 runs "adapter merge" $BIN/adapter merge "$dir/adapter" --out "$dir/merged"
 runs "sampling from the merged model" $BIN/sample --model "$dir/merged" --length 20
+runs "LoRA on q and v" $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --lora-targets q,v --out "$dir/qv" --max-iters 10 --eval-interval 10 --batch-size 2
+prints 'of which 256 ' # two blocks, of them q and v with A [16,2] and B [2,16] each
+runs "and on" $BIN/train --resume --out "$dir/qv" --max-iters 12 --lora-targets q,v --lora-r 2
+refuses 2 'c_attn is q, k and v in one' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --lora-targets q,c_attn --out "$dir/x"
 runs "adapter diff" $BIN/adapter diff "$dir/adapter" "$dir/adapter"
 prints '1.0000'
 runs "the same run with 1 thread" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 20 --threads 1 $small
 runs "and with 3" $BIN/train --data "$dir/text.txt" --out "$dir/three" --max-iters 20 --threads 3 $small
 runs "gives the same bytes" cmp "$dir/one/model.safetensors" "$dir/three/model.safetensors"
+
+# Going on: whole runs that were stopped, killed and resumed must give the bytes of those that were not.
+runs "a whole run" $BIN/train --data "$dir/text.txt" --out "$dir/whole" --max-iters 60 --dropout 0.1 $small
+runs "a whole run of LoRA" $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --out "$dir/whole-lora" --max-iters 60 --batch-size 2 --eval-interval 10
+# killed OUT COMMAND...: starts a run that saves after every step, kills it several times, lets it go on each time with another number of threads
+killed() {
+    out=$1; shift
+    "$@" --out "$out" --max-iters 60 --eval-interval 1 --threads 2 > "$dir/log" 2>&1 &
+    for seconds in 0.2 0.03 0.1 0.07 0.15 0.05; do
+        child=$!
+        sleep $seconds
+        kill -KILL $child 2> /dev/null
+        wait $child 2> /dev/null
+        if [ -f "$out/training_state.safetensors" ]; then $BIN/train --resume --out "$out" --threads $((1 + turn % 3)) > "$dir/log" 2>&1 &
+        else "$@" --out "$out" --max-iters 60 --eval-interval 1 > "$dir/log" 2>&1 &
+        fi
+        turn=$((turn + 1))
+    done
+    wait $!
+}
+turn=0
+killed "$dir/killed" $BIN/train --data "$dir/text.txt" --dropout 0.1 $small
+prints '^final: '
+killed "$dir/killed-lora" $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --batch-size 2
+prints '^final: '
+runs "its model has the bytes of the whole run's" cmp "$dir/killed/model.safetensors" "$dir/whole/model.safetensors"
+runs "and so has its adapter" cmp "$dir/killed-lora/adapter_model.safetensors" "$dir/whole-lora/adapter_model.safetensors"
+for kind in killed killed-lora; do # a row for each step, once: at eval-interval 1
+    if awk -F, 'NR > 1 && $1 != NR - 1 { bad = 1 } END { exit bad || NR != 61 }' "$dir/$kind/log.csv"; then ok; else fail "$kind/log.csv has rows twice, or lacks some"; fi
+    if [ -z "$(find "$dir/$kind" -name '.meltwater-*')" ]; then ok; else fail "$kind holds temporary files"; fi
+done
 runs "half of it" $BIN/train --data "$dir/text.txt" --out "$dir/half" --max-iters 10 --threads 2 $small --min-lr 1e-3
-runs "then the rest" $BIN/train --data "$dir/text.txt" --out "$dir/half" --resume --max-iters 20 --batch-size 2 --eval-interval 10 --warmup-iters 5 --min-lr 1e-3
-runs "all at once" $BIN/train --data "$dir/text.txt" --out "$dir/whole" --max-iters 20 $small --min-lr 1e-3
-runs "resuming gives the same bytes" cmp "$dir/half/model.safetensors" "$dir/whole/model.safetensors"
+cp "$dir/half/model.safetensors" "$dir/older"
+runs "then the rest, with a larger total" $BIN/train --out "$dir/half" --resume --max-iters 20
+runs "all at once" $BIN/train --data "$dir/text.txt" --out "$dir/full" --max-iters 20 $small --min-lr 1e-3
+runs "gives the same bytes" cmp "$dir/half/model.safetensors" "$dir/full/model.safetensors"
+cp "$dir/older" "$dir/half/model.safetensors" # as if it had been killed between the state and the model
+runs "resuming where nothing is left to do" $BIN/train --out "$dir/half" --resume
+runs "brings an older model to the state's step" cmp "$dir/half/model.safetensors" "$dir/full/model.safetensors"
+runs "options that are what they were" $BIN/train --resume --out "$dir/half" --batch-size 2 --min-lr 0.001 --seed 1337 --n-layer 2
+refuses 2 'batch-size 3: the run in .* has 2' $BIN/train --resume --out "$dir/half" --batch-size 3
+refuses 2 'min-lr 0.0005: the run in .* has 0.001' $BIN/train --resume --out "$dir/half" --min-lr 5e-4
+refuses 2 'n-layer 3: the run in .* has 2' $BIN/train --resume --out "$dir/half" --n-layer 3
+refuses 2 'seed 7: the run in .* has 1337' $BIN/train --resume --out "$dir/half" --seed 7
+refuses 2 'lora-r 4: the run in .* has 0' $BIN/train --resume --out "$dir/half" --lora-r 4
+refuses 2 'lora-targets c_fc: the run in .* has c_attn' $BIN/train --resume --out "$dir/killed-lora" --lora-targets c_fc
+refuses 2 'leave out --init' $BIN/train --resume --out "$dir/half" --init "$dir/base"
+refuses 1 'training_state.safetensors' $BIN/train --resume --out "$dir/nothing.here"
+tr 'T' 't' < "$dir/text.txt" > "$dir/other.txt"
+refuses 1 'not the text of the run' $BIN/train --resume --out "$dir/half" --data "$dir/other.txt"
+cp "$dir/text.txt" "$dir/moved.txt"
+runs "the same text elsewhere" $BIN/train --resume --out "$dir/half" --data "$dir/moved.txt"
+cp -r "$dir/base" "$dir/base-moved"
+runs "the same base elsewhere" $BIN/train --resume --out "$dir/killed-lora" --init "$dir/base-moved"
+refuses 1 'another base: its fingerprint is .*, that of this one is' $BIN/train --resume --out "$dir/killed-lora" --init "$dir/whole"
 runs "the built-in tales" $BIN/train --out "$dir/tales" --max-iters 2 $small
 prints 'no model can beat'
 runs "a large shape" $BIN/demo --shape gpt3-175b
@@ -86,6 +142,7 @@ refuses 2 'max-iters' $BIN/train --max-iters 10x
 refuses 2 'no layer' $BIN/train --lora-targets c_attn,q_proj
 refuses 2 'multiple of n_head' $BIN/train --n-embd 30 --n-head 4 --out "$dir/x"
 refuses 2 'no such option' $BIN/train --learning-rat
+refuses 2 'of memory' $BIN/train --n-layer 4096 --n-embd 65536 --out "$dir/x"
 refuses 2 'shape' $BIN/train --init "$dir/base" --n-layer 3
 refuses 1 'none.d' $BIN/sample --model "$dir/none.d"
 refuses 1 'prompt' $BIN/sample --model "$dir/base" --prompt '@@'

@@ -1,0 +1,394 @@
+// peft.c - see peft.h. Writing first, then PEFT's rules for reading.
+
+#include "peft.h"
+
+#include <stdlib.h>
+
+static void *allocate(size_t count, size_t size)
+{
+    void *memory = calloc(count + (count == 0), size);
+    if (memory == NULL) { fprintf(stderr, "out of memory: no room for an adapter's configuration\n"); exit(1); }
+    return memory;
+}
+
+static void module_name(char name[80], int index) // "transformer.h.2.mlp.c_fc" for [block][kind]
+{
+    snprintf(name, 80, "transformer.h.%d.%s", index / LINEARS, linear_names[index % LINEARS]);
+}
+
+static double scale_of(double alpha, int r, bool rank_stabilized)
+{
+    return alpha / (rank_stabilized ? sqrt((double)r) : (double)r);
+}
+
+// The reverse: the alpha that gives this scale, to the bit if there is one.
+static double alpha_of(double scale, int r, bool rank_stabilized)
+{
+    double product = scale * (rank_stabilized ? sqrt((double)r) : (double)r);
+    double near[] = { product, nextafter(product, 0), nextafter(product, 2 * product) }; // rounding may have led one step aside
+    for (int i = 0; i < 3; i++)
+        if (scale_of(near[i], r, rank_stabilized) == scale) return near[i];
+    return product;
+}
+
+// Whether this alpha gives the layer its scale, as far as `real` can tell.
+static bool has_scale(const LoraLayer *layer, const LoraConfig *l)
+{
+    return (real)scale_of(l->alpha, layer->r, l->rank_stabilized) == (real)layer->scale;
+}
+
+AdapterPlan peft_plan(const Adapter *adapter, const Config *model)
+{
+    int count = model->n_layer * LINEARS;
+    AdapterPlan plan = { .config = adapter->config, .layers = allocate((size_t)count, sizeof *plan.layers) };
+    const LoraLayer *general = NULL; // a layer of the adapter's own rank and alpha, or the next best
+    for (int i = 0; i < count; i++) {
+        const Lora *lora = &adapter->lora[i];
+        LoraLayer *layer = &plan.layers[i];
+        if (lora->A == NULL) continue;
+        *layer = (LoraLayer){ last_dim(lora->A), (double)lora->scale };
+        bool fits = layer->r == adapter->config.r && has_scale(layer, &adapter->config);
+        if (general == NULL || fits) general = layer;
+    }
+    if (general == NULL) return plan;
+    double times = (double)general->r / (plan.config.r > 0 ? plan.config.r : 1); // where q and v share an A, twice
+    plan.config.r = general->r;
+    if (!has_scale(general, &plan.config)) plan.config.alpha *= plan.config.rank_stabilized ? sqrt(times) : times;
+    if (!has_scale(general, &plan.config))
+        plan.config.alpha = alpha_of(general->scale, general->r, plan.config.rank_stabilized);
+    return plan;
+}
+
+// The kinds of layers of a block that have an adapter, one bit each.
+static unsigned kinds_of(const AdapterPlan *plan, int block)
+{
+    unsigned kinds = 0;
+    for (int k = 0; k < LINEARS; k++) kinds |= plan->layers[block * LINEARS + k].r > 0 ? 1u << k : 0;
+    return kinds;
+}
+
+// Which layers have adapters. If `even`, all blocks that have any have them on the same kinds of layers: then kinds and blocks
+// say it all, else full names must.
+typedef struct Coverage { unsigned kinds; int blocks; bool even; } Coverage;
+
+static Coverage coverage_of(const AdapterPlan *plan, const Config *c)
+{
+    Coverage coverage = { .even = true };
+    for (int i = 0; i < c->n_layer; i++) coverage.kinds |= kinds_of(plan, i);
+    for (int i = 0; i < c->n_layer; i++) {
+        unsigned here = kinds_of(plan, i);
+        coverage.blocks += here != 0;
+        coverage.even = coverage.even && (here == 0 || here == coverage.kinds);
+    }
+    return coverage;
+}
+
+static void put_blocks(FILE *out, const Config *c, const AdapterPlan *plan, Coverage coverage)
+{
+    const char *comma = "[";
+    if (!coverage.even || coverage.blocks == c->n_layer) { fputs("null", out); return; }
+    for (int i = 0; i < c->n_layer; i++)
+        if (kinds_of(plan, i)) fprintf(out, "%s%d", comma, i), comma = ", ";
+    fputs("]", out);
+}
+
+static void put_targets(FILE *out, const Config *c, const AdapterPlan *plan, Coverage coverage)
+{
+    char name[80];
+    const char *comma = "[";
+    for (int k = 0; k < LINEARS && coverage.even; k++)
+        if (coverage.kinds & 1u << k) fprintf(out, "%s\"%s\"", comma, lora_targets_text(1u << k)), comma = ", ";
+    for (int i = 0; i < c->n_layer * LINEARS && !coverage.even; i++) {
+        if (plan->layers[i].r == 0) continue;
+        module_name(name, i);
+        fprintf(out, "%s\n    \"%s\"", comma, name);
+        comma = ",";
+    }
+    fputs("]", out);
+}
+
+// What differs from the general rank, or alpha: {"h.0.mlp.c_fc": 4}
+static void put_exceptions(FILE *out, const Config *c, const AdapterPlan *plan, bool ranks)
+{
+    const char *comma = "{";
+    for (int i = 0; i < c->n_layer * LINEARS; i++) {
+        const LoraLayer *layer = &plan->layers[i];
+        if (layer->r == 0 || (ranks ? layer->r == plan->config.r : has_scale(layer, &plan->config))) continue;
+        fprintf(out, "%s\n    \"h.%d.%s\": ", comma, i / LINEARS, linear_names[i % LINEARS]);
+        json_put_number(out, ranks ? layer->r : alpha_of(layer->scale, layer->r, plan->config.rank_stabilized));
+        comma = ",";
+    }
+    fputs(comma[0] == '{' ? "{}" : "}", out);
+}
+
+void peft_put_config(FILE *out, const Config *model, const AdapterPlan *plan, const char *base_dir)
+{
+    Coverage coverage = coverage_of(plan, model);
+    fputs("{\n  \"alpha_pattern\": ", out); // keys in the order of the alphabet
+    put_exceptions(out, model, plan, false);
+    fputs(",\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ", out);
+    json_put_text(out, base_dir);
+    fputs(",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": true,\n  \"inference_mode\": true,\n", out);
+    fputs("  \"init_lora_weights\": true,\n  \"layers_pattern\": null,\n  \"layers_to_transform\": ", out);
+    put_blocks(out, model, plan, coverage);
+    fputs(",\n  \"lora_alpha\": ", out);
+    json_put_number(out, plan->config.alpha);
+    fputs(",\n  \"lora_dropout\": ", out);
+    json_put_number(out, plan->config.dropout);
+    fprintf(out, ",\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n  \"r\": %d,\n", plan->config.r);
+    fputs("  \"rank_pattern\": ", out);
+    put_exceptions(out, model, plan, true);
+    fputs(",\n  \"revision\": null,\n  \"target_modules\": ", out);
+    put_targets(out, model, plan, coverage);
+    fprintf(out, ",\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}\n",
+            plan->config.rank_stabilized ? "true" : "false");
+}
+
+// ------------------------------------------------------------------------------------------------------------------- reading
+
+// PEFT's regular expressions, which are Python's, as far as they are simple: characters, . [a-z] [^a-z] \\. \\d \\w ^ $ (...)
+// (?:...) a|b a* a+ a?. Where others try one way after another, a Matcher goes all ways at once: each function below takes the set of
+// places in the text at which its part of the pattern may begin, and returns those at which it may end. So the time has a bound,
+// whatever the pattern says; what is repeated is read again until no place is new.
+typedef uint64_t Places; // bit i: before text[i]; names are shorter than 64
+
+typedef struct Matcher {
+    const char *at;          // in the pattern
+    const char *text;
+    int  length, depth;      // of the text; parentheses that are open
+    bool bad;                // not one of these expressions
+} Matcher;
+
+enum { DEEPEST = 3, LONGEST_PATTERN = 256 };
+
+static Places match_alternatives(Matcher *m, Places from);
+
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_word(char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+
+// One character of the pattern, or an escape, at m->at, which moves behind it: whether c is one of those that it stands for.
+static bool stands_for(Matcher *m, char c)
+{
+    char p = *m->at++;
+    if (p != '\\') return p == c;
+    p = *m->at;
+    if (p != '\0') m->at++;
+    if (p == 'd') return is_digit(c);
+    if (p == 'w') return is_word(c);
+    if (p == '\0' || is_word(p)) m->bad = true;
+    return p == c;
+}
+
+// The same for a set, behind its '['.
+static bool in_set(Matcher *m, char c)
+{
+    bool negated = *m->at == '^', in = false;
+    if (negated) m->at++;
+    if (*m->at == ']') m->bad = true; // as a first character it would be one of the set
+    while (*m->at != ']' && !m->bad) {
+        char first = *m->at;
+        m->bad = first == '\0' || first == '[';
+        if (m->bad) break; // nothing is read behind the pattern's end
+        in |= stands_for(m, c);
+        if (*m->at != '-' || m->at[1] == ']') continue;
+        char last = m->at[1]; // a range of single characters
+        m->bad |= first == '\\' || last == '\\' || last < first;
+        in |= c >= first && c <= last;
+        if (!m->bad) m->at += 2;
+    }
+    if (!m->bad) m->at++;
+    return in != negated;
+}
+
+static Places match_atom(Matcher *m, Places from)
+{
+    Places to = 0;
+    const char *start = m->at;
+    switch (*start) {
+    case '(':
+        m->at += m->at[1] == '?' && m->at[2] == ':' ? 3 : 1;
+        if (++m->depth > DEEPEST) m->bad = true;
+        else to = match_alternatives(m, from);
+        m->depth--;
+        if (*m->at == ')') m->at++;
+        else m->bad = true;
+        return to;
+    case '^': m->at++; return from & 1;
+    case '$': m->at++; return from & (Places)1 << m->length;
+    case '*': case '+': case '?': case '{': case '}': case ']': m->bad = true; return 0;
+    default: break;
+    }
+    for (int i = 0; i <= m->length && !m->bad; i++) { // at the end of the text there is no character, but the pattern is read
+        char c = m->text[i];
+        m->at = start + (*start == '[');
+        bool fits = *start == '[' ? in_set(m, c) : *start == '.' ? m->at++, true : stands_for(m, c);
+        if (fits && i < m->length) to |= (from >> i & 1) << (i + 1);
+    }
+    return to;
+}
+
+static Places match_repetition(Matcher *m, Places from)
+{
+    const char *start = m->at;
+    Places once = match_atom(m, from), all = from;
+    char how = *m->at;
+    if (m->bad || how == '\0' || !strchr("*+?", how)) return once;
+    const char *end = m->at + 1;
+    if (*start == '^' || *start == '$') m->bad = true;
+    if (how == '?') all |= once;
+    else {
+        for (Places next = once, new = once; new != 0 && !m->bad; next = match_atom(m, new)) {
+            new = next & ~all;
+            all |= new;
+            m->at = start;
+        }
+        if (how == '+') {
+            m->at = start;
+            all = match_atom(m, all);
+        }
+    }
+    m->at = end + (*end == '?'); // a*? tries other ways first, but goes the same ways
+    if (*m->at != '\0' && strchr("*+?", *m->at)) m->bad = true;
+    return all;
+}
+
+static Places match_alternatives(Matcher *m, Places from)
+{
+    Places to = 0;
+    for (;; m->at++) {
+        Places here = from;
+        while (*m->at != '\0' && *m->at != '|' && *m->at != ')' && !m->bad) here = match_repetition(m, here);
+        to |= here;
+        if (*m->at != '|' || m->bad) return to;
+    }
+}
+
+bool peft_match(const char *pattern, bool suffix, const char *name, bool *matches, char *error, size_t size)
+{
+    Matcher m = { .at = pattern, .text = name, .length = (int)strlen(name) };
+    Places from = 1;
+    for (int i = 0; suffix && i < m.length; i++) from |= (Places)(name[i] == '.') << (i + 1);
+    m.bad = m.length >= 64 || strlen(pattern) > LONGEST_PATTERN;
+    Places to = m.bad ? 0 : match_alternatives(&m, from);
+    *matches = to >> m.length & 1;
+    if (!m.bad && *m.at == '\0') return true;
+    char quoted[100];
+    if (json_escape(quoted, sizeof quoted, pattern, strlen(pattern)) >= sizeof quoted) memcpy(quoted + sizeof quoted - 5, "...\"", 5);
+    return fail(error, size, "the regular expression %s is not one of the simple ones that are understood here; name the "
+                "layers instead", quoted);
+}
+
+static bool is_path_end(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return m < n && name[n - m - 1] == '.' && strcmp(name + n - m, end) == 0;
+}
+
+static bool block_chosen(const Json *blocks, int block)
+{
+    if (json_is_empty(blocks)) return true;
+    if (blocks->type != JSON_ARRAY) return blocks->is_int && blocks->int_value == block;
+    for (const Json *item = blocks->child; item != NULL; item = item->next)
+        if (item->is_int && item->int_value == block) return true;
+    return false;
+}
+
+// Marks the layers that PEFT would give an adapter: chosen [n_layer][LINEARS].
+static bool choose_layers(const Json *json, const Config *c, bool *chosen, char *error, size_t size)
+{
+    const Json *targets = json_get(json, "target_modules"), *blocks = json_get(json, "layers_to_transform");
+    const Json *where = json_get(json, "layers_pattern");
+    bool by_default = json_is_empty(targets), all = json_is_string(targets, "all-linear"), any = false;
+    bool by_pattern = !by_default && !all && targets->type == JSON_STRING;
+    if (!by_default && targets->type != JSON_STRING && targets->type != JSON_ARRAY)
+        return fail(error, size, "\"target_modules\" is neither a list nor a string");
+    if (!json_is_empty(where) && !json_is_string(where, "h")
+        && !(where->type == JSON_ARRAY && where->count == 1 && json_is_string(where->child, "h")))
+        return fail(error, size, "\"layers_pattern\" is not \"h\", as the blocks of this model are called");
+    if (!json_is_empty(blocks) && blocks->type != JSON_ARRAY && !blocks->is_int)
+        return fail(error, size, "\"layers_to_transform\" is neither a number nor a list of numbers");
+    for (int i = 0; i < c->n_layer * LINEARS; i++) {
+        char name[80];
+        module_name(name, i);
+        bool here = block_chosen(blocks, i / LINEARS);
+        chosen[i] = (by_default && i % LINEARS == C_ATTN && here) || (all && here);
+        if (by_pattern && !peft_match(targets->string, false, name, &chosen[i], error, size)) return false;
+        for (const Json *item = by_default || all || by_pattern ? NULL : targets->child; item != NULL; item = item->next)
+            if (item->type == JSON_STRING)
+                chosen[i] |= strcmp(name, item->string) == 0 || (is_path_end(name, item->string) && here);
+        any |= chosen[i];
+    }
+    return any || fail(error, size, "\"target_modules\" and \"layers_to_transform\" name no linear layer of this model's "
+                       "%d blocks", c->n_layer);
+}
+
+// Gives each layer the value of the first pattern that its name matches: value[n_layer][LINEARS].
+static bool apply_patterns(const Json *json, const char *key, const Config *c, double *value, char *error, size_t size)
+{
+    const Json *patterns = json_get(json, key);
+    if (json_is_empty(patterns)) return true;
+    if (patterns->type != JSON_OBJECT) return fail(error, size, "\"%s\" is not an object", key);
+    bool *decided = allocate((size_t)c->n_layer * LINEARS, sizeof *decided), good = true;
+    for (const Json *item = patterns->child; item != NULL && good; item = item->next) {
+        good = item->type == JSON_NUMBER || fail(error, size, "a value of \"%s\" is not a number", key);
+        for (int i = 0; i < c->n_layer * LINEARS && good; i++) {
+            char name[80];
+            bool matches;
+            module_name(name, i);
+            good = peft_match(item->key, true, name, &matches, error, size);
+            if (!good || !matches || decided[i]) continue;
+            decided[i] = true;
+            value[i] = item->number;
+        }
+    }
+    free(decided);
+    return good;
+}
+
+bool peft_parse_config(const Json *json, const Config *model, AdapterPlan *plan, char *error, size_t size)
+{
+    static const char *const features[] = { // what changes the computation, or adds tensors
+        "modules_to_save", "exclude_modules", "use_dora", "lora_bias", "layer_replication", "target_parameters",
+        "trainable_token_indices", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config",
+        "velora_config", "monteclora_config", "megatron_config",
+    };
+    size_t count = (size_t)model->n_layer * LINEARS;
+    LoraConfig *l = &plan->config;
+    long r = 8;
+    *plan = (AdapterPlan){ 0 };
+    if (!json_is_string(json_get(json, "peft_type"), "LORA")) return fail(error, size, "\"peft_type\" is not \"LORA\"");
+    if (json_given(json, "bias") && !json_is_string(json_get(json, "bias"), "none"))
+        return fail(error, size, "\"bias\" is not \"none\"; adapters have no biases here");
+    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+        if (!json_is_empty(json_get(json, features[i])))
+            return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
+    if ((json_given(json, "r") && !json_get_int(json, "r", 1, PEFT_LARGEST_RANK, &r, error, size))
+        || !json_optional_number(json, "lora_alpha", 8, &l->alpha, error, size)
+        || !json_optional_number(json, "lora_dropout", 0, &l->dropout, error, size)
+        || !json_optional_bool(json, "use_rslora", false, &l->rank_stabilized, error, size)) return false;
+    l->r = (int)r;
+
+    bool *chosen = allocate(count, sizeof *chosen);
+    double *ranks = allocate(count, sizeof *ranks), *alphas = allocate(count, sizeof *alphas);
+    for (size_t i = 0; i < count; i++) ranks[i] = (double)r, alphas[i] = l->alpha;
+    bool good = choose_layers(json, model, chosen, error, size)
+             && apply_patterns(json, "rank_pattern", model, ranks, error, size)
+             && apply_patterns(json, "alpha_pattern", model, alphas, error, size);
+    l->first_block = model->n_layer;
+    plan->layers = allocate(count, sizeof *plan->layers);
+    for (int i = 0; i < (int)count && good; i++) {
+        if (!chosen[i]) continue;
+        good = (ranks[i] >= 1 && ranks[i] <= PEFT_LARGEST_RANK && ranks[i] == floor(ranks[i]))
+            || fail(error, size, "\"rank_pattern\" has %g; a rank is a whole number from 1 to %d", ranks[i], PEFT_LARGEST_RANK);
+        if (!good) break;
+        plan->layers[i] = (LoraLayer){ (int)ranks[i], scale_of(alphas[i], (int)ranks[i], l->rank_stabilized) };
+        l->targets |= 1u << i % LINEARS;
+        if (i / LINEARS < l->first_block) l->first_block = i / LINEARS;
+        l->last_block = i / LINEARS;
+    }
+    free(chosen);
+    free(ranks);
+    free(alphas);
+    if (!good) free(plan->layers), plan->layers = NULL;
+    return good;
+}
