@@ -119,6 +119,9 @@ int main(int argc, char **argv)
         diff(model, adapter, second);
     } else {
         transformer_merge(model);
+        char where[256];
+        if (find_bad_number(model, where, sizeof where))
+            die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", first, base, where);
         if (!model_save(model, &vocabulary, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
         printf("%s with %s folded in: saved in %s, the same size as the base\n", base, first, out);
     }

@@ -180,18 +180,6 @@ static void clean_up(Tape *tape, int *batch, double *times, Text *text, Training
     memory_release_pool();
 }
 
-// Names the first number that is not finite, for the message that ends a run gone wrong.
-static void find_bad_number(const Transformer *model, char *where, size_t size)
-{
-    snprintf(where, size, "no weight is infinite or NaN; a smaller --learning-rate may help");
-    for (int i = 0; i < model->parameter_count; i++)
-        for (long j = 0; j < model->parameters[i]->size; j++)
-            if (!isfinite((double)model->parameters[i]->data[j])) {
-                snprintf(where, size, "the weight %s[%ld] is %g", model->parameters[i]->name, j, (double)model->parameters[i]->data[j]);
-                return;
-            }
-}
-
 // Whether there is an adapter whose every B is exactly zero, as it was when fresh.
 static bool untrained(const Adapter *adapter, const Config *config)
 {
@@ -255,7 +243,7 @@ int main(int argc, char **argv)
         double rate = schedule_rate(&o.schedule, step);
         StepResult result = training_step(model, tape, state.optimizer, &text, B, state.seed, step, rate, batch);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
-            char where[256];
+            char where[256] = "no weight or gradient is infinite or NaN, only their sum of squares; a smaller --learning-rate may help";
             find_bad_number(model, where, sizeof where);
             die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; the last save in %s is intact", step, result.loss, result.gradient_norm, where, o.out);
         }

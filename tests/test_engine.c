@@ -3,13 +3,9 @@
 
 #include "../adamw.h"
 #include "../transformer.h"
+#include "child.h"
 #include "gradcheck.h"
 #include "test.h"
-
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static long bytes(long count) { return count * (long)sizeof(real); }
 static double number(real x) { return (double)x; }
@@ -40,34 +36,6 @@ static Tensor *vector(const char *name, int size, uint64_t seed, bool trains)
     fill_irregular(t, seed, 1);
     t->requires_grad = trains;
     return t;
-}
-
-// Runs `mistake` in a child. Returns its exit status, or -1 if it aborted; what it wrote to stderr is in `said`.
-static char said[2048];
-static int in_child(void (*mistake)(void))
-{
-    int ends[2];
-    fflush(stdout);
-    if (pipe(ends) != 0) return -2;
-    pid_t child = fork();
-    if (child < 0) return -2;
-    if (child == 0) {
-        setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[0]);
-        parallel_set_threads(1); // the other threads stayed with the parent
-        mistake();
-        _exit(0);
-    }
-    close(ends[1]);
-    size_t length = 0;
-    ssize_t got;
-    while ((got = read(ends[0], said + length, sizeof said - 1 - length)) > 0) length += (size_t)got;
-    said[length] = '\0';
-    close(ends[0]);
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? -1 : -2;
 }
 
 #define EXPECT_ABORT(mistake, text)                                                                                   \
