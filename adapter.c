@@ -92,7 +92,7 @@ int main(int argc, char **argv)
         case MODEL: base = optarg; break;
         case OUT: out = optarg; break;
         case ANY_BASE: any_base = true; break;
-        case HELP: help(); return 0;
+        case HELP: help(); return output_status();
         default: option_unknown(argv, optind - 1);
         }
     const char *command = optind < argc ? argv[optind] : "";
@@ -128,5 +128,5 @@ int main(int argc, char **argv)
     vocabulary_free(&vocabulary);
     transformer_free(model);
     memory_release_pool();
-    return 0;
+    return output_status();
 }

@@ -50,7 +50,7 @@ StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const
     Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
     StepResult result = { .loss = (double)loss->data[0] };
     backward(tape, loss);
-    result.gradient_norm = adamw_step(optimizer, learning_rate);
+    result.gradient_norm = isfinite(result.loss) ? adamw_step(optimizer, learning_rate) : (double)NAN;
     if (isfinite(result.loss) && isfinite(result.gradient_norm)) zero_grads(model);
 
     result.seconds = seconds_now() - start;
