@@ -45,6 +45,15 @@ ifdef SANITIZE
   SUFFIX := $(SUFFIX)-sanitize
 endif
 
+ifdef TSAN
+  OPTIMISE = -O1 -fsanitize=thread
+  SUFFIX := $(SUFFIX)-tsan
+endif
+ifdef COVERAGE
+  OPTIMISE = -O0 --coverage
+  SUFFIX := $(SUFFIX)-coverage
+endif
+
 CFLAGS ?= -g
 FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
 LIBS = -lm -lpthread

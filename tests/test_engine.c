@@ -653,6 +653,23 @@ TEST(kept_bytes_fall_during_backward)
     EXPECT_NOTHING_LIVE();
 }
 
+// A result that a node kept and the caller still holds is kept until that node has run, then live, then gone.
+TEST(what_only_the_caller_holds_is_live_again)
+{
+    Tape *tape = tape_new();
+    Tensor *x = matrix("x", 3, 5, 1, true), *y = op_exp(tape, x); // the gradient of exp reads y
+    Tensor *loss = op_sum(tape, y);
+    EXPECT(y->kind == MEMORY_KEPT_ACTIVATIONS && ledger.live[MEMORY_KEPT_ACTIVATIONS] == bytes(15), "%ld bytes are kept", ledger.live[MEMORY_KEPT_ACTIVATIONS]);
+    backward(tape, loss);
+    EXPECT(y->kind == MEMORY_LIVE_ACTIVATIONS && ledger.live[MEMORY_KEPT_ACTIVATIONS] == 0 && ledger.live[MEMORY_LIVE_ACTIVATIONS] == bytes(15 + 1),
+           "%ld bytes are kept, %ld live", ledger.live[MEMORY_KEPT_ACTIVATIONS], ledger.live[MEMORY_LIVE_ACTIVATIONS]);
+    tensor_drop(y);
+    EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == bytes(1), "%ld bytes are live", ledger.live[MEMORY_LIVE_ACTIVATIONS]);
+    tape_free(tape);
+    tensor_drop(x);
+    EXPECT_NOTHING_LIVE();
+}
+
 TEST(steady_state_asks_the_system_for_nothing)
 {
     for (int form = 0; form < 2 * TRAININGS; form++) {
@@ -1045,6 +1062,7 @@ int main(void)
     RUN(a_tensor_knows_its_shape);
     RUN(random_numbers_have_their_distribution);
     RUN(kept_bytes_fall_during_backward);
+    RUN(what_only_the_caller_holds_is_live_again);
     RUN(steady_state_asks_the_system_for_nothing);
     RUN(the_timeline_and_the_peaks_agree);
     RUN(the_trace_names_what_was_skipped);
