@@ -1,6 +1,9 @@
 # make            the four programs: train, sample, adapter, demo
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
 # make test       all tests that need nothing but a C compiler (under two minutes)
+# make test-all   what goes beyond that: sanitizers, static checks, PyTorch, a tenth of the mutants (under twenty; skips tools that are not there)
+# make test-long  all mutants, 40,000 steps, coverage; writes tests/REPORT.md (under an hour)
+# make mutants    one fault at a time, and which test notices
 # make gdb        a small full-then-LoRA step, stopped at its first gradient kernel (gdb/README.md)
 # make walk       the functions of the book in the order in which a first step meets them
 # make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
@@ -12,6 +15,7 @@
 # Each combination builds in a directory of its own below build/.
 
 CC ?= cc
+PYTHON ?= $(firstword $(wildcard build/venv/bin/python) python3)
 REAL = float
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wdouble-promotion
 # -std=c11 alone would forbid fused multiply-add. Nothing here reads errno after a square root, or traps on a NaN; without the
@@ -66,7 +70,7 @@ IO = $(basename $(wildcard io/*.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 
-.PHONY: all bench demo gdb test clean programs tests walk
+.PHONY: all bench demo gdb test test-all test-long mutants long-run clean programs tests walk
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -120,12 +124,23 @@ walk:
 	@sh gdb/walk.sh
 
 # llm.c's program is compiled with the options of its own Makefile.
-PYTHON ?= $(firstword $(wildcard build/venv/bin/python) python3)
 bench: $(BUILD)/bench/bench
 	$(if $(PLAIN),,@$(MAKE) -s PLAIN=1 $(BUILD)-plain/bench/bench)
 	$(if $(LLMC),$(CC) -Ofast -march=native -fopenmp -DOMP -w -I'$(LLMC)' bench/llmc.c -o $(BUILD)/bench/llmc -lm)
 	@$(BUILD)/bench/bench --python '$(PYTHON)' $(if $(PLAIN),,--plain $(BUILD)-plain/bench/bench) \
 	    $(if $(LLMC),--llmc $(BUILD)/bench/llmc) $(if $(DATA),--data '$(DATA)')
+
+test-all:
+	@PYTHON='$(PYTHON)' bash tests/all.sh
+
+test-long:
+	@PYTHON='$(PYTHON)' bash tests/long.sh
+
+mutants:
+	@$(PYTHON) tests/mutants.py
+
+long-run: $(BUILD)/tests/long_run
+	@$<
 
 clean:
 	rm -rf build $(PROGRAMS)
