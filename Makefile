@@ -1,13 +1,17 @@
 # make            the four programs: train, sample, adapter, demo
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
 # make test       all tests that need nothing but a C compiler (under two minutes)
+# make test-all   what goes beyond that: sanitizers, static checks, PyTorch, a tenth of the mutants (under twenty minutes; skips
+#                 tools that are not there)
+# make test-long  all mutants, 40,000 steps, coverage; writes tests/REPORT.md (under an hour)
+# make mutants    one fault at a time, and which test notices
 # make gdb        a small full-then-LoRA step, stopped at its first gradient kernel (gdb/README.md)
 # make walk       the functions of the book in the order in which a first step meets them
 # make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
 #                 PYTHON=... has it, llm.c (LLMC=DIR) and a training on a text (DATA=FILE)
 # make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
 # make fuzz       libFuzzer on every reader of foreign files (clang), SECONDS=30 each
-# make test-long  the same, 10 million inputs each; the figures go to tests/fuzz/report.txt
+# make fuzz-long  the same, 10 million inputs each; the figures go to tests/fuzz/report.txt
 #
 # REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
@@ -15,6 +19,7 @@
 # Each combination builds in a directory of its own below build/.
 
 CC ?= cc
+PYTHON ?= $(firstword $(wildcard build/venv/bin/python) python3)
 REAL = float
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wdouble-promotion
 # -std=c11 alone would forbid fused multiply-add. Nothing here reads errno after a square root, or traps on a NaN; without the
@@ -52,6 +57,14 @@ ifdef FUZZ # for libFuzzer's targets
   OPTIMISE = -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
   SUFFIX := $(SUFFIX)-fuzz
 endif
+ifdef TSAN
+  OPTIMISE = -O1 -fsanitize=thread
+  SUFFIX := $(SUFFIX)-tsan
+endif
+ifdef COVERAGE
+  OPTIMISE = -O0 --coverage
+  SUFFIX := $(SUFFIX)-coverage
+endif
 
 CFLAGS ?= -g
 FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
@@ -71,7 +84,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
 RUNS = 10000000
 
-.PHONY: all bench clean demo fuzz fuzzers gdb programs questions test test-long tests walk $(NUMBERS)
+.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants programs questions test test-all test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -86,6 +99,10 @@ $(BUILD)/%.o: %.c
 
 $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+
+# The linker sends these calls of the engine's through functions of the test, which let them fail (GNU ld and its like).
+$(BUILD)/test_faults: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=free
+$(BUILD)/test_faults: LIBS += -Wl,--wrap=pthread_create,--wrap=fsync,--wrap=backward,--wrap=transformer_loss
 
 $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
@@ -127,7 +144,6 @@ walk:
 	@sh gdb/walk.sh
 
 # llm.c's program is compiled with the options of its own Makefile.
-PYTHON ?= $(firstword $(wildcard build/venv/bin/python) python3)
 bench: $(BUILD)/bench/bench
 	$(if $(PLAIN),,@$(MAKE) -s PLAIN=1 $(BUILD)-plain/bench/bench)
 	$(if $(LLMC),$(CC) -Ofast -march=native -fopenmp -DOMP -w -I'$(LLMC)' bench/llmc.c -o $(BUILD)/bench/llmc -lm)
@@ -148,9 +164,21 @@ fuzz:
 	@$(MAKE) -s CC=clang FUZZ=1 fuzzers
 	@BIN=build/clang-$(REAL)-fuzz SECONDS_EACH=$(SECONDS) sh tests/fuzz/run.sh
 
-test-long:
+fuzz-long:
 	@$(MAKE) -s CC=clang FUZZ=1 fuzzers
 	@BIN=build/clang-$(REAL)-fuzz RUNS=$(RUNS) REPORT=tests/fuzz/report.txt sh tests/fuzz/run.sh
+
+test-all:
+	@PYTHON='$(PYTHON)' bash tests/all.sh
+
+test-long:
+	@PYTHON='$(PYTHON)' bash tests/long.sh
+
+mutants:
+	@$(PYTHON) tests/mutants.py
+
+long-run: $(BUILD)/tests/long_run
+	@$<
 
 clean:
 	rm -rf build $(PROGRAMS)

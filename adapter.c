@@ -93,7 +93,7 @@ int main(int argc, char **argv)
         case MODEL: base = optarg; break;
         case OUT: out = optarg; break;
         case ANY_BASE: any_base = true; break;
-        case HELP: help(); return 0;
+        case HELP: help(); return output_status();
         default: option_unknown(argv, optind - 1);
         }
     const char *command = optind < argc ? argv[optind] : "";
@@ -120,11 +120,14 @@ int main(int argc, char **argv)
         diff(model, adapter, second);
     } else {
         transformer_merge(model);
+        char where[256];
+        if (find_bad_number(model, where, sizeof where))
+            die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", first, base, where);
         if (!model_save(model, &vocabulary, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
         printf("%s with %s folded in: saved in %s, the same size as the base\n", base, first, out);
     }
     vocabulary_free(&vocabulary);
     transformer_free(model);
     memory_release_pool();
-    return 0;
+    return output_status();
 }

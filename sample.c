@@ -71,7 +71,7 @@ int main(int argc, char **argv)
         case TOP_K: top_k = (int)option_long("top-k", optarg, 0, 1 << 30); break;
         case SEED: seed = option_seed(optarg); break;
         case THREADS: parallel_set_threads((int)option_long("threads", optarg, 1, MAX_THREADS)); break;
-        case HELP: help(); return 0;
+        case HELP: help(); return output_status();
         default: option_unknown(argv, optind - 1);
         }
     if (optind < argc) die(EXIT_USAGE, "%s: sample takes options only; --help lists them", argv[optind]);
@@ -99,5 +99,5 @@ int main(int argc, char **argv)
     vocabulary_free(&vocabulary);
     transformer_free(model);
     memory_release_pool();
-    return 0;
+    return output_status();
 }

@@ -114,7 +114,7 @@ static Options read_options(int argc, char **argv, const Options *start)
         case THREADS: o.threads = (int)option_long(name, optarg, 1, MAX_THREADS); break;
         case RECOMPUTE: o.recompute = true; break;
         case TRACE: o.trace = true; break;
-        case HELP: help(); exit(0);
+        case HELP: help(); exit(output_status());
         default: option_unknown(argv, optind - 1);
         }
     }
@@ -272,18 +272,6 @@ static void clean_up(Tape *tape, int *batch, double *times, Text *text, Training
     memory_release_pool();
 }
 
-// Names the first number that is not finite, for the message that ends a run gone wrong.
-static void find_bad_number(const Transformer *model, char *where, size_t size)
-{
-    snprintf(where, size, "no weight is infinite or NaN; a smaller --learning-rate may help");
-    for (int i = 0; i < model->parameter_count; i++)
-        for (long j = 0; j < model->parameters[i]->size; j++)
-            if (!isfinite((double)model->parameters[i]->data[j])) {
-                snprintf(where, size, "the weight %s[%ld] is %g", model->parameters[i]->name, j, (double)model->parameters[i]->data[j]);
-                return;
-            }
-}
-
 // Whether there is an adapter whose every B is exactly zero, as it was when fresh.
 static bool untrained(const Adapter *adapter, const Config *config)
 {
@@ -354,7 +342,7 @@ int main(int argc, char **argv)
         double rate = schedule_rate(&o.schedule, step);
         StepResult result = training_step(model, tape, state.optimizer, &text, B, state.seed, step, rate, batch);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
-            char where[256];
+            char where[256] = "every weight and gradient is finite; a smaller --learning-rate may help";
             find_bad_number(model, where, sizeof where);
             die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; the last save in %s is intact", step, result.loss, result.gradient_norm, where, o.out);
         }
@@ -379,7 +367,8 @@ int main(int argc, char **argv)
         progress_step(&progress, state.step, result.loss, (long)B * T);
     }
     progress_end(&progress);
-    fclose(log);
+    bool logged = !ferror(log);
+    logged &= fclose(log) == 0;
     long done = state.step - first;
     double tokens_per_second = done > 0 ? (double)(done * B * T) / (seconds_now() - before - evaluating) : 0;
     if (stop_asked) {
@@ -409,6 +398,7 @@ int main(int argc, char **argv)
     for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, "%s\"%s\": %ld", k ? ", " : "", memory_kind_names[k], peaks.own_peak[k]);
     file_printf(file, "}\n}\n");
     if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (!logged) die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o.out, o.out);
 
     if (!isnan(text.val_floor)) printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
     if (validation_leaks(&text, val_loss)) die(EXIT_FAILED, "the validation loss is below what any model can reach: it saw what it should predict; this is a bug");
@@ -421,5 +411,5 @@ int main(int argc, char **argv)
     printf("final: train loss %.4f, val loss %.4f, %.0f tokens/s, peak %ld bytes\n", train_loss, val_loss, tokens_per_second, peaks.peak);
 
     clean_up(tape, batch, times, &text, &state);
-    return 0;
+    return output_status();
 }

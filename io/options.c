@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,6 +21,14 @@ void die(int status, const char *format, ...)
     fputc('\n', stderr);
     va_end(arguments);
     exit(status);
+}
+
+int output_status(void)
+{
+    bool lost = fflush(stdout) != 0;
+    if (!lost && !ferror(stdout)) return 0;
+    fprintf(stderr, "%s: what was printed could not all be written: is the disk full that it goes to?\n", program_name);
+    return EXIT_FAILED;
 }
 
 long option_long(const char *name, const char *value, long least, long most)

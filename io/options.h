@@ -14,6 +14,9 @@ extern const char *program_name;
 // Prints "program: message" on stderr and exits with the status.
 _Noreturn void die(int status, const char *format, ...);
 
+// The status for main to end with: 0 if all that was printed has arrived, else EXIT_FAILED after a line on stderr.
+int output_status(void);
+
 // The value of --NAME as a whole number in [least, most], or as a finite number in it. Anything else, a trailing letter too, is
 // wrong usage: the message names option, value and range.
 long     option_long(const char *name, const char *value, long least, long most);

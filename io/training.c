@@ -74,8 +74,8 @@ StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const
     Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
     StepResult result = { .loss = (double)loss->data[0] };
     backward(tape, loss);
-    result.gradient_norm = adamw_step(optimizer, learning_rate);
-    zero_grads(model);
+    result.gradient_norm = isfinite(result.loss) ? adamw_step(optimizer, learning_rate) : (double)NAN;
+    if (isfinite(result.loss) && isfinite(result.gradient_norm)) zero_grads(model);
 
     result.seconds = seconds_now() - start;
     return result;
@@ -84,6 +84,21 @@ StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const
 uint64_t text_fingerprint(const Text *text)
 {
     return hash_bytes(HASH_START, text->tokens, (size_t)text->count * sizeof *text->tokens);
+}
+
+bool find_bad_number(const Transformer *model, char *where, size_t size)
+{
+    for (int gradient = 0; gradient < 2; gradient++)
+        for (int i = 0; i < model->parameter_count; i++) {
+            const Tensor *t = model->parameters[i];
+            const real *values = gradient ? t->grad : t->data;
+            for (long j = 0; values != NULL && j < t->size; j++)
+                if (!isfinite((double)values[j])) {
+                    snprintf(where, size, "the %s %s[%ld] is %g", gradient ? "gradient of" : "weight", t->name, j, (double)values[j]);
+                    return true;
+                }
+        }
+    return false;
 }
 
 static double window_loss(const Transformer *model, const int *ids, const int *targets, int B, int T)

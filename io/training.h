@@ -18,9 +18,14 @@ double schedule_rate(const Schedule *schedule, long step);
 typedef struct StepResult { double loss, gradient_norm, seconds; } StepResult;
 
 // One step on batch number `step` of the text: forward, backward, AdamW, and the gradients are freed. batch is scratch for
-// 2 * B * T ints, and must not change while the step runs. If loss or norm is not finite, the weights are as before.
+// 2 * B * T ints, and must not change while the step runs. If loss or norm is not finite, the weights are as before and
+// the gradients are still there, for find_bad_number.
 StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const Text *text, int B, uint64_t seed, long step,
                          double learning_rate, int *batch);
+
+// Names the first weight that is NaN or infinite, or if all are finite the first gradient: tensor, index (row-major), value. False, and
+// `where` as it was: there is none.
+bool find_bad_number(const Transformer *model, char *where, size_t size);
 
 // The mean loss in nats per target over tokens[0 .. count-1]: consecutive windows of block_size, the last one shorter; each
 // token but the first is a target once. No tape, so no dropout.

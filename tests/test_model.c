@@ -814,6 +814,25 @@ TEST(adapters_train_as_configured)
     transformer_free(model);
 }
 
+TEST(a_fingerprint_knows_every_number)
+{
+    Transformer *model = model_of(1, 0);
+    make_irregular(model);
+    uint64_t hash = transformer_hash(model);
+    for (int i = 0; i < model->base_count; i++) {
+        Tensor *t = model->parameters[i];
+        for (long j = 0; j < t->size; j += t->size > 1 ? t->size - 1 : 1) { // the first number and the last
+            real before = t->data[j];
+            t->data[j] = -before;
+            EXPECT(transformer_hash(model) != hash, "%s[%ld] has changed, and the hash has not", t->name, j);
+            t->data[j] = before;
+        }
+    }
+    adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+    EXPECT(transformer_hash(model) == hash, "an adapter beside the base changes its hash");
+    transformer_free(model);
+}
+
 TEST(impossible_configurations_are_refused)
 {
     static const Config bad[] = {
@@ -1045,6 +1064,7 @@ int main(void)
     RUN(merged_equals_unmerged);
     RUN(adapters_can_be_switched_and_removed);
     RUN(adapters_train_as_configured);
+    RUN(a_fingerprint_knows_every_number);
     RUN(impossible_configurations_are_refused);
     RUN(targets_are_parsed);
     RUN(bits_do_not_depend_on_the_threads);

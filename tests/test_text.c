@@ -176,6 +176,11 @@ TEST(builtin_texts)
     EXPECT(tales.count >= 300000 && tales.count < 301000 && tales.train_count == tales.count * 9 / 10, "%ld", tales.count);
     EXPECT(tales.train_floor > 0.1 && tales.train_floor < 2 && tales.val_floor > 0.1 && tales.val_floor < 2, "%g %g", tales.train_floor, tales.val_floor);
     EXPECT(fabs(tales.train_floor - tales.val_floor) < 0.05, "%g %g", tales.train_floor, tales.val_floor);
+    Corpus corpus;
+    EXPECT(corpus_write("tales", 1337, 300000, &corpus) && corpus.length == tales.count, "the corpus has another length");
+    EXPECT(tales.train_floor == corpus_floor(&corpus, 0, tales.train_count) && tales.val_floor == corpus_floor(&corpus, tales.train_count, tales.count),
+           "the floors, %g and %g, are not those of the two parts", tales.train_floor, tales.val_floor);
+    corpus_free(&corpus);
     EXPECT(text_read("builtin:tales", 300000, NULL, 64, &again, error, sizeof error), "%s", error);
     EXPECT(again.count == tales.count && memcmp(again.tokens, tales.tokens, (size_t)tales.count * sizeof *tales.tokens) == 0, "a built-in text is always the same");
     text_free(&again);

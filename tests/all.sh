@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# all.sh - what `make test-all` runs: sanitizers, static checks, PyTorch and PEFT, a tenth of the mutants. Ends with `N passed, N failed`.
+# PYTHON is an interpreter that has the packages (requirements are in tests/against_torch.py and tests/interop.py); a tool that is not
+# there is skipped with a line that says so, and with REQUIRE_ALL=1 a failure.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. tests/check.sh
+python=${PYTHON:-python3}
+
+# Threads and what they share: the kernels, the engine, whole models.
+threads_clean() {
+    make -s CC=gcc TSAN=1 tests &&
+        TSAN_OPTIONS='halt_on_error=1' sh tests/run.sh build/gcc-float-tsan/test_ops build/gcc-float-tsan/test_engine build/gcc-float-tsan/test_model build/gcc-float-tsan/test_training
+}
+
+need gcc && check "AddressSanitizer and UndefinedBehaviorSanitizer" make CC=gcc SANITIZE=1 test
+need gcc && check "ThreadSanitizer" threads_clean
+need clang-tidy && check "clang-tidy" sh tests/lint.sh clang-tidy
+need cppcheck && check "cppcheck" sh tests/lint.sh cppcheck
+if need "$python"; then
+    check "against transformers and PEFT" "$python" tests/interop.py
+    check "against PyTorch: every gradient, and fifty steps" "$python" tests/against_torch.py
+    check "a tenth of the mutants" "$python" tests/mutants.py --tenth 0
+fi
+summary

@@ -1,0 +1,31 @@
+#!/bin/sh
+# coverage.sh - which lines of the book do the tests run? At least 95 of 100 in every file; each of the rest must have its reason in
+# tests/uncovered.txt: lines FILE, a part of the line's text, why; separated by tabs. Ends with `N passed, N failed`.
+cd "$(dirname "$0")/.." || exit 1
+book='tensor parallel matmul autograd lora transformer adamw predict'
+passed=0
+failed=0
+dir=build/gcc-float-coverage
+
+rm -rf $dir
+make -s CC=gcc COVERAGE=1 tests || exit 1
+sh tests/run.sh $dir/test_* | tail -n 1 || exit 1
+for file in $book; do
+    ( cd $dir && gcov -r -s ../.. $file.gcda -o . > gcov.log 2>&1 )
+    set -- $(awk -F: -v file=$file.c -v reasons=tests/uncovered.txt '
+        BEGIN { while ((getline line < reasons) > 0) if (split(line, part, "\t") == 3 && part[1] == file) { text[++n] = part[2]; why[n] = part[3] } }
+        $1 ~ /[0-9]/ { run++ }
+        $1 ~ /#####/ {
+            missed++
+            source = $0; sub(/^[^:]*:[^:]*:/, "", source)
+            found = 0
+            for (i = 1; i <= n; i++) if (index(source, text[i])) found = i
+            if (!found) { unexplained++; print file ":" $2 + 0 ": not run, and no reason given: " source > "/dev/stderr" }
+        }
+        END { printf "%d %d %d\n", run, missed, unexplained }' $dir/$file.c.gcov)
+    share=$(awk "BEGIN { printf \"%.1f\", 100 * $1 / ($1 + $2) }")
+    if [ "$3" -eq 0 ] && [ "$(awk "BEGIN { print ($share >= 95) }")" -eq 1 ]; then verdict=ok passed=$((passed + 1)); else verdict=FAIL failed=$((failed + 1)); fi
+    printf '%-4s %-14s %5s %% of %4d lines; %d not run, %d of them without a reason\n' $verdict $file.c "$share" $(($1 + $2)) "$2" "$3"
+done
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]

@@ -1,0 +1,627 @@
+// test_faults.c - what happens when the system says no, or a number goes bad: every allocation failing in turn, threads that cannot be
+// started, a full disk, directories that cannot be written, NaN and infinity in weights, gradients and loss.
+//
+// The linker sends the engine's calls of malloc and its relatives, of pthread_create, fsync, backward and transformer_loss
+// through the functions named __wrap_ below (-Wl,--wrap, in the Makefile), so the engine itself has no hook. Each fault happens in a child of its own.
+
+#define main train_main // the program itself
+#include "../train.c"
+#undef main
+
+#include "child.h"
+#include "gradcheck.h"
+#include "test.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+static char root[300], message[1024];
+
+// -------------------------------------------------------------------------------------------------- allocations that fail
+
+// Blocks that were asked for since `watching` and not freed, with the number of the request; and which request shall fail.
+typedef struct Piece { void *at; size_t size; long number; } Piece;
+enum { PIECES = 1 << 14 };
+static Piece pieces[PIECES];
+static bool watching;
+static long requests, fail_at; // fail_at 0: none
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+char *__real_strdup(const char *text);
+void  __real_free(void *block);
+int   __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+void  __real_backward(Tape *tape, Tensor *loss);
+Tensor *__real_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+char *__wrap_strdup(const char *text);
+void  __wrap_free(void *block);
+int   __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+void  __wrap_backward(Tape *tape, Tensor *loss);
+Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
+
+static bool refuse(void)
+{
+    if (!watching || ++requests != fail_at) return false;
+    errno = ENOMEM;
+    return true;
+}
+
+static size_t slot_of(const void *block)
+{
+    size_t slot = (size_t)random_bits(0, (uint64_t)(uintptr_t)block) % PIECES;
+    while (pieces[slot].at != NULL && pieces[slot].at != block) slot = (slot + 1) % PIECES;
+    return slot;
+}
+
+static void *note(void *block, size_t size)
+{
+    if (watching && block != NULL) pieces[slot_of(block)] = (Piece){ block, size, requests };
+    return block;
+}
+
+// What was freed stays in its slot with size 0, so that later ones are still found.
+static void forget(void *block)
+{
+    if (watching && block != NULL) pieces[slot_of(block)].size = 0, pieces[slot_of(block)].number = 0;
+}
+
+void *__wrap_malloc(size_t size) { return refuse() ? NULL : note(__real_malloc(size), size); }
+void *__wrap_calloc(size_t count, size_t size) { return refuse() ? NULL : note(__real_calloc(count, size), count * size); }
+void *__wrap_aligned_alloc(size_t alignment, size_t size) { return refuse() ? NULL : note(__real_aligned_alloc(alignment, size), size); }
+char *__wrap_strdup(const char *text) { return refuse() ? NULL : note(__real_strdup(text), strlen(text) + 1); }
+void *__wrap_realloc(void *old, size_t size)
+{
+    if (refuse()) return NULL;
+    forget(old);
+    return note(__real_realloc(old, size), size);
+}
+void __wrap_free(void *block)
+{
+    forget(block);
+    __real_free(block);
+}
+
+int __wrap_fsync(int file);
+int __wrap_fsync(int file) { (void)file; return 0; } // nothing here outlives the test, and waiting for the disk takes minutes
+
+static bool no_threads;
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
+{
+    return no_threads ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
+}
+
+// --------------------------------------------------------------------------------------------------------------- numbers that go bad
+
+static long poison_step = -1, steps_seen; // the step whose gradient or loss goes bad
+static const char *poison_tensor;         // the end of its name; NULL: the loss
+static long poison_index;
+static real poison_value;
+static Transformer *poisoned_model;
+
+Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T)
+{
+    Tensor *loss = __real_transformer_loss(model, tape, ids, targets, B, T);
+    if (tape == NULL) return loss; // an evaluation
+    poisoned_model = (Transformer *)(uintptr_t)model;
+    if (steps_seen == poison_step && poison_tensor == NULL) loss->data[0] = poison_value;
+    return loss;
+}
+
+void __wrap_backward(Tape *tape, Tensor *loss)
+{
+    __real_backward(tape, loss);
+    if (steps_seen++ != poison_step || poison_tensor == NULL) return;
+    for (int i = 0; i < poisoned_model->parameter_count; i++) {
+        Tensor *t = poisoned_model->parameters[i];
+        size_t length = strlen(t->name), end = strlen(poison_tensor);
+        if (length >= end && strcmp(t->name + length - end, poison_tensor) == 0) t->grad[poison_index] = poison_value;
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------------------------- helpers
+
+static const char *in_root(const char *name) // one of sixteen buffers, used in turn
+{
+    static char paths[16][600];
+    static int turn;
+    char *path = paths[turn = (turn + 1) % 16];
+    snprintf(path, sizeof paths[0], "%s/%s", root, name);
+    return path;
+}
+
+static void remove_all(const char *path)
+{
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d)); ) {
+        char inside[1200];
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        snprintf(inside, sizeof inside, "%s/%s", path, e->d_name);
+        remove_all(inside);
+    }
+    if (d) closedir(d);
+    remove(path);
+}
+
+static void must(bool good)
+{
+    if (good) return;
+    printf("%s\n", message);
+    exit(1);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char *bytes;
+    size_t size;
+    must(file_read(from, 1 << 24, &bytes, &size, message, sizeof message));
+    FILE *out = fopen(to, "wb");
+    if (out == NULL || fwrite(bytes, 1, size, out) != size || fclose(out) != 0) perror(to), exit(1);
+    free(bytes);
+}
+
+static void copy_directory(const char *from, const char *to) // of plain files
+{
+    remove_all(to);
+    must(file_make_directories(to, message, sizeof message));
+    DIR *d = opendir(from);
+    for (struct dirent *e; d && (e = readdir(d)); ) {
+        char a[900], b[900];
+        if (e->d_name[0] == '.') continue;
+        snprintf(a, sizeof a, "%s/%s", from, e->d_name);
+        snprintf(b, sizeof b, "%s/%s", to, e->d_name);
+        copy_file(a, b);
+    }
+    if (d) closedir(d);
+}
+
+// Whether the two hold the same files with the same bytes; log.csv, which grows, apart. Names the first that differs in `message`.
+static bool same_directory(const char *from, const char *to)
+{
+    long files = 0;
+    bool same = true;
+    DIR *d = opendir(from);
+    for (struct dirent *e; d && same && (e = readdir(d)); ) {
+        char a[900], b[900], *x = NULL, *y = NULL;
+        size_t n = 0, m = 0;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        files++;
+        if (strcmp(e->d_name, "log.csv") == 0) continue;
+        snprintf(a, sizeof a, "%s/%s", from, e->d_name);
+        snprintf(b, sizeof b, "%s/%s", to, e->d_name);
+        same = file_read(a, 1 << 24, &x, &n, message, sizeof message) && file_read(b, 1 << 24, &y, &m, message, sizeof message) && n == m && memcmp(x, y, n) == 0;
+        if (!same) snprintf(message, sizeof message, "%.200s differs", e->d_name);
+        free(x), free(y);
+    }
+    if (d) closedir(d);
+    d = opendir(to);
+    while (d && readdir(d)) files--;
+    if (d) closedir(d);
+    if (same && files != -2) snprintf(message, sizeof message, "%ld files more", -2 - files);
+    return same && files == -2;
+}
+
+static bool one_line(const char *text) { return text[0] != '\0' && strchr(text, '\n') == text + strlen(text) - 1; }
+
+static char arguments[24][600];
+static char *vector[25];
+static void arguments_are(const char *line) // words; @ at a word's start stands for the directory of this test
+{
+    int count = 0;
+    vector[count] = strcpy(arguments[count], "train"), count++;
+    for (const char *word = line; *word; ) {
+        size_t length = strcspn(word, " ");
+        if (word[0] == '@') snprintf(arguments[count], sizeof arguments[0], "%s/%.*s", root, (int)length - 1, word + 1);
+        else snprintf(arguments[count], sizeof arguments[0], "%.*s", (int)length, word);
+        vector[count] = arguments[count], count++;
+        word += length + strspn(word + length, " ");
+    }
+    vector[count] = NULL;
+}
+
+static void quietly(void)
+{
+    int nothing = open("/dev/null", O_WRONLY);
+    dup2(nothing, STDOUT_FILENO);
+}
+
+static void train_deed(void)
+{
+    int count = 0;
+    while (vector[count] != NULL) count++;
+    optind = 1;
+    quietly();
+    exit(train_main(count, vector));
+}
+
+static int train(const char *line)
+{
+    arguments_are(line);
+    return in_child(train_deed);
+}
+
+// -------------------------------------------------------------------------------------------------------- every allocation in turn
+
+enum { V = 7, T = 5, L = 2, H = 2, C = 8, B = 2 };
+static const int tokens[B * T + 1] = { 3, 1, 4, 1, 5, 6, 2, 6, 5, 3, 5 };
+
+static char error[1024];
+
+// The deeds return what they could do, or after `error` says why not; all that they took is given back. A child reports with 10 (done)
+// or 11 (refused with a clear line); the engine itself ends it with 1.
+enum { STRIDE = IN_DOUBLE ? 5 : EVERY }; // the fast float build takes every single one
+typedef bool (*Deed)(void);
+static Deed deed;
+
+static Transformer *new_model(void)
+{
+    return transformer_new((Config){ V, T, L, H, C, 0.1 }, 5, error, sizeof error);
+}
+
+static const LoraConfig lora = { .r = 2, .alpha = 3, .targets = (1 << LINEARS) - 1, .last_block = -1 };
+
+static bool step_deed(void) // full, and LoRA with recomputation; two steps each
+{
+    for (int form = 0; form < 2; form++) {
+        Transformer *model = new_model();
+        if (model == NULL) return false;
+        if (form == 1) {
+            transformer_train_base(model, false);
+            if (transformer_add_adapter(model, "a", lora, 3, error, sizeof error) == NULL) { transformer_free(model); return false; }
+            model->recompute = true;
+        }
+        AdamW *optimizer = adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0.1, 1 });
+        Tape *tape = tape_new();
+        for (int step = 0; step < 2; step++) {
+            backward(tape, transformer_loss(model, tape, tokens, tokens + 1, B, T));
+            tape_clear(tape);
+            adamw_step(optimizer, 0.01);
+            zero_grads(model);
+        }
+        adamw_free(optimizer);
+        tape_free(tape);
+        transformer_merge(model);
+        transformer_free(model);
+    }
+    return true;
+}
+
+static bool text_deed(void)
+{
+    Text text = { 0 };
+    if (!text_read(in_root("text.txt"), 0, NULL, T, &text, error, sizeof error)) return false;
+    int batch[2 * B * T];
+    text_batch(&text, B, T, 1, 1, batch, batch + B * T);
+    Vocabulary copy;
+    bool good = vocabulary_copy(&text.vocabulary, &copy);
+    if (good) vocabulary_free(&copy);
+    else snprintf(error, sizeof error, "out of memory"); // whose caller says so
+    text_free(&text);
+    return good;
+}
+
+static bool builtin_deed(void)
+{
+    Text text = { 0 };
+    bool good = text_read("builtin:robot", 1000, NULL, T, &text, error, sizeof error);
+    if (good) text_free(&text);
+    return good;
+}
+
+static bool model_deed(void)
+{
+    Vocabulary vocabulary = { 0 };
+    Transformer *model = model_load(in_root("full"), &vocabulary, error, sizeof error);
+    if (model == NULL) return false;
+    // model_load says only that there is no vocabulary; vocabulary_load says why, and here it would succeed: one request fails, no more
+    bool whole = vocabulary.size > 0;
+    if (!whole) snprintf(error, sizeof error, "out of memory for the vocabulary");
+    bool good = whole && model_save(model, &vocabulary, in_root("saved"), error, sizeof error);
+    vocabulary_free(&vocabulary);
+    transformer_free(model);
+    return good;
+}
+
+static bool adapter_deed(void)
+{
+    Transformer *model = model_load(in_root("full"), NULL, error, sizeof error);
+    if (model == NULL) return false;
+    uint64_t hash = transformer_hash(model);
+    char base[300];
+    Adapter *adapter = NULL;
+    bool good = adapter_base(in_root("lora"), base, sizeof base, error, sizeof error) &&
+                (adapter = adapter_load(model, in_root("lora"), "a", false, error, sizeof error)) != NULL &&
+                adapter_save(model, adapter, base, in_root("saved"), error, sizeof error);
+    check(adapter != NULL || (model->adapters == NULL && model->parameter_count == model->base_count), "a refused adapter is half there");
+    check(transformer_hash(model) == hash, "the base has changed");
+    transformer_free(model);
+    return good;
+}
+
+static bool state_deed(void)
+{
+    TrainingState state;
+    for (int form = 0; form < 2; form++) {
+        if (!state_load(in_root(form ? "lora" : "full"), NULL, &state, error, sizeof error)) {
+            check(state.model == NULL && state.optimizer == NULL, "a refused state is half there");
+            return false;
+        }
+        bool good = state_save(in_root("saved"), &state, error, sizeof error);
+        state_free(&state);
+        if (!good) return false;
+    }
+    return true;
+}
+
+// Ends the child with what came of it. Tensor headers that wait to be used again are no leak.
+static void counted_deed(void)
+{
+    quietly();
+    watching = true;
+    bool done = deed();
+    memory_release_pool();
+    watching = false;
+    for (int i = 0; i < PIECES; i++)
+        if (pieces[i].size > 0 && pieces[i].size != sizeof(Tensor)) {
+            fprintf(stderr, "the block of %zu bytes of request %ld was never freed\n", pieces[i].size, pieces[i].number);
+            _exit(12);
+        }
+    if (!done) fprintf(stderr, "%s\n", error);
+    _exit(done ? 10 : 11);
+}
+
+// Lets request after request fail until the deed meets none that does. `what` is the deed's name in messages.
+static void each_allocation_fails(const char *what, Deed which)
+{
+    deed = which;
+    fail_at = 0;
+    int status = in_child(counted_deed);
+    EXPECT(status == 10, "%s, without a fault: status %d, said: %s", what, status, said);
+    long refused = 0;
+    for (fail_at = 1; fail_at < 20000; fail_at += STRIDE) {
+        status = in_child(counted_deed);
+        if (status == 10) break;
+        refused++;
+        EXPECT(status == 1 || status == 11, "%s, request %ld fails: %s, said: %s", what, fail_at, status < 0 ? "it crashed" : status == 12 ? "a leak" : "an unexpected status", said);
+        EXPECT(one_line(said) && strstr(said, "memory"), "%s, request %ld fails: not one line that speaks of memory: %s", what, fail_at, said);
+    }
+    EXPECT(status == 10 && refused >= 5 / STRIDE, "%s: %ld requests failed, the last status is %d", what, refused, status);
+    fail_at = 0;
+}
+
+TEST(every_allocation_of_a_step_fails_in_turn) { each_allocation_fails("two training steps", step_deed); }
+TEST(every_allocation_of_reading_a_text_fails_in_turn) { each_allocation_fails("reading a text", text_deed); each_allocation_fails("making a text", builtin_deed); }
+TEST(every_allocation_of_a_model_file_fails_in_turn) { each_allocation_fails("loading and saving a model", model_deed); }
+TEST(every_allocation_of_an_adapter_file_fails_in_turn) { each_allocation_fails("loading and saving an adapter", adapter_deed); }
+TEST(every_allocation_of_a_state_file_fails_in_turn) { each_allocation_fails("loading and saving a state", state_deed); }
+
+static void watched_train(void)
+{
+    watching = true;
+    train_deed();
+}
+
+// Training itself, going on from a checkpoint: whichever request fails, the checkpoint is the old one or the new one.
+TEST(every_allocation_of_a_resumed_run_fails_in_turn)
+{
+    static const char *const starts[] = { "full", "lora" };
+    for (int i = 0; i < 2; i++) {
+        char line[300];
+        snprintf(line, sizeof line, "--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 2 --threads 1");
+        long refused = 0;
+        int status = -3;
+        for (fail_at = 1; fail_at < 20000; fail_at += 7 * STRIDE) {
+            copy_directory(in_root(starts[i]), in_root("run"));
+            arguments_are(line);
+            status = in_child(watched_train);
+            if (status == 0) break;
+            refused++;
+            EXPECT(status == 1 && one_line(said) && strstr(said, "memory"), "%s, request %ld fails: status %d, said: %s", starts[i], fail_at, status, said);
+            TrainingState state;
+            bool good = state_load(in_root("run"), NULL, &state, error, sizeof error);
+            EXPECT(good && (state.step == 2 || state.step == 4), "%s, request %ld failed, and the state is lost: %s", starts[i], fail_at, error);
+            if (good) state_free(&state);
+        }
+        EXPECT(status == 0 && refused > 20 / STRIDE, "%s: %ld requests failed, the last status is %d", starts[i], refused, status);
+        fail_at = 0;
+    }
+}
+
+static void without_threads(void)
+{
+    no_threads = true;
+    train_deed();
+}
+
+TEST(threads_that_cannot_be_started)
+{
+    copy_directory(in_root("full"), in_root("run"));
+    arguments_are("--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 64 --threads 3");
+    int status = in_child(without_threads);
+    EXPECT(status == 1 && one_line(said) && strstr(said, "cannot start thread 2 of 3; try fewer --threads"), "status %d, said: %s", status, said);
+    EXPECT(same_directory(in_root("full"), in_root("run")), "%s", message);
+}
+
+// ---------------------------------------------------------------------------------------------- disks and directories that say no
+
+static long room; // bytes that a file may have
+static void on_a_full_disk(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){ (rlim_t)room, (rlim_t)room });
+    train_deed();
+}
+
+TEST(a_full_disk_while_saving_leaves_the_last_checkpoint)
+{
+    static const char *const starts[] = { "full", "lora" };
+    static const long rooms[] = { 0, 100, 1000, 3000, 6000, 9000 };
+    for (int i = 0; i < 2; i++)
+        for (int r = 0; r < 6; r++) {
+            copy_directory(in_root(starts[i]), in_root("run"));
+            room = rooms[r];
+            arguments_are("--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 2");
+            int status = in_child(on_a_full_disk);
+            if (i == 1 && status == 0 && r > 2) continue; // an adapter is small
+            EXPECT(status == 1 && one_line(said) && strstr(said, "File too large") && strstr(said, "free some space"), "%s, room for %ld bytes: status %d, said: %s", starts[i], room, status, said);
+            TrainingState state;
+            bool good = state_load(in_root("run"), NULL, &state, error, sizeof error);
+            EXPECT(good && state.step == 2, "%s, room for %ld bytes: the state is lost: %s", starts[i], room, good ? "another step" : error);
+            if (good) state_free(&state);
+            EXPECT(same_directory(in_root(starts[i]), in_root("run")), "%s, room for %ld bytes: %s", starts[i], room, message);
+        }
+}
+
+static void as_nobody(void) // root may write everywhere
+{
+    if (geteuid() == 0 && seteuid(65534) != 0) _exit(99);
+    train_deed();
+}
+
+TEST(directories_that_cannot_be_written)
+{
+    static const char *const more = "--data @text.txt --n-layer 1 --n-head 1 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 2 --eval-interval 2 --out";
+    static const struct { const char *out, *word; } cases[] = {
+        { "@closed/below", "Permission denied" }, { "@closed", "Permission denied" }, { "@text.txt/below", "Not a directory" }, { "/proc/nowhere", "cannot make the directory" },
+    };
+    must(file_make_directories(in_root("closed"), message, sizeof message));
+    chmod(in_root("closed"), 0555);
+    chmod(root, 0755);
+    for (int i = 0; i < 4; i++) {
+        char line[400];
+        snprintf(line, sizeof line, "%s %s", more, cases[i].out);
+        arguments_are(line);
+        int status = in_child(as_nobody);
+        EXPECT(status == 1 && one_line(said) && strstr(said, cases[i].word), "%s: status %d, said: %s", cases[i].out, status, said);
+    }
+    // a directory that can be read but not written, with a checkpoint in it
+    copy_directory(in_root("full"), in_root("run"));
+    chmod(in_root("run"), 0555);
+    arguments_are("--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 2");
+    int status = in_child(as_nobody);
+    chmod(in_root("run"), 0755);
+    EXPECT(status == 1 && one_line(said) && strstr(said, "Permission denied"), "status %d, said: %s", status, said);
+    EXPECT(same_directory(in_root("full"), in_root("run")), "%s", message);
+}
+
+static void output_is_lost(void)
+{
+    int full = open("/dev/full", O_WRONLY), count = 0;
+    while (vector[count] != NULL) count++;
+    optind = 1;
+    if (full < 0) _exit(77);
+    dup2(full, STDOUT_FILENO);
+    exit(train_main(count, vector));
+}
+
+TEST(output_that_cannot_be_written_is_a_failure)
+{
+    copy_directory(in_root("full"), in_root("run"));
+    arguments_are("--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 2");
+    int status = in_child(output_is_lost);
+    EXPECT((status == 1 && one_line(said) && strstr(said, "could not all be written")) || status == 77, "status %d, said: %s", status, said);
+}
+
+// ------------------------------------------------------------------------------------------------------------------- NaN and infinity
+
+static void save_with(const char *name, const char *tensor, long index, double value)
+{
+    copy_directory(in_root("full"), in_root(name));
+    Vocabulary vocabulary;
+    Transformer *model = model_load(in_root(name), &vocabulary, message, sizeof message);
+    must(model != NULL);
+    for (int i = 0; i < model->base_count; i++)
+        if (strcmp(model->parameters[i]->name, tensor) == 0) model->parameters[i]->data[index] = (real)value;
+    must(model_save(model, &vocabulary, in_root(name), message, sizeof message));
+    vocabulary_free(&vocabulary);
+    transformer_free(model);
+}
+
+TEST(a_weight_that_is_not_finite_stops_training)
+{
+    static const struct { const char *tensor; long index; double value; const char *said; } cases[] = {
+        { "transformer.h.1.mlp.c_fc.weight", 7, (double)NAN, "the weight transformer.h.1.mlp.c_fc.weight[7] is nan" },
+        { "transformer.h.0.ln_1.bias", 3, (double)INFINITY, "the weight transformer.h.0.ln_1.bias[3] is inf" },
+        { "transformer.wpe.weight", 0, -(double)INFINITY, "the weight transformer.wpe.weight[0] is -inf" },
+    };
+    for (int i = 0; i < 3; i++)
+        for (int adapter = 0; adapter < 2; adapter++) {
+            save_with("bad", cases[i].tensor, cases[i].index, cases[i].value);
+            copy_directory(in_root(adapter ? "lora" : "full"), in_root("run"));
+            int status = train(adapter ? "--data @text.txt --init @bad --lora-r 2 --out @run --max-iters 4 --eval-interval 2 --batch-size 2"
+                                       : "--data @text.txt --init @bad --out @run --max-iters 4 --eval-interval 2 --batch-size 2");
+            EXPECT(status == 1 && one_line(said) && strstr(said, "step 0") && strstr(said, cases[i].said), "status %d, said: %s", status, said);
+            EXPECT(same_directory(in_root(adapter ? "lora" : "full"), in_root("run")), "the older checkpoint: %s", message);
+        }
+}
+
+static bool finite(const char *directory)
+{
+    TrainingState state;
+    must(state_load(directory, NULL, &state, message, sizeof message));
+    bool bad = find_bad_number(state.model, message, sizeof message) || state.step != 4;
+    for (int i = 0; i < state.optimizer->count; i++)
+        for (long j = 0; state.optimizer->m[i] && j < state.optimizer->parameters[i]->size; j++)
+            bad |= !isfinite((double)state.optimizer->m[i][j]) || !isfinite((double)state.optimizer->v[i][j]);
+    state_free(&state);
+    return !bad;
+}
+
+TEST(a_gradient_that_is_not_finite_stops_training)
+{
+    static const struct { const char *start, *tensor; long index; double value; const char *said; } cases[] = {
+        { "full", "h.1.attn.c_attn.weight", 5, (double)NAN, "step 5: the loss is %, the gradient of transformer.h.1.attn.c_attn.weight[5] is nan" },
+        { "full", "transformer.wte.weight", 9, (double)INFINITY, "the gradient of transformer.wte.weight[9] is inf" },
+        { "full", "ln_f.bias", 2, -(double)INFINITY, "the gradient of transformer.ln_f.bias[2] is -inf" },
+        { "lora", "h.0.attn.c_attn.A", 1, (double)NAN, "h.0.attn.c_attn.A[1] is nan" },
+        { "lora", "h.1.attn.c_attn.B", 8, (double)INFINITY, "h.1.attn.c_attn.B[8] is inf" },
+        { "full", NULL, 0, (double)NAN, "step 5: the loss is nan" },
+        { "lora", NULL, 0, (double)INFINITY, "step 5: the loss is inf" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        copy_directory(in_root(cases[i].start), in_root("run"));
+        poison_step = 3, poison_tensor = cases[i].tensor, poison_index = cases[i].index, poison_value = (real)cases[i].value; // the fourth after resuming at 2
+        int status = train("--data @text.txt --resume --out @run --max-iters 8 --eval-interval 2 --batch-size 2");
+        poison_step = -1;
+        const char *percent = strchr(cases[i].said, '%'); // two pieces, if the loss stands between them
+        bool good = percent ? strncmp(said, "train: step 5: the loss is ", 27) == 0 && strstr(said, percent + 3) : strstr(said, cases[i].said) != NULL;
+        EXPECT(status == 1 && one_line(said) && good && strstr(said, "step 5:"), "case %d: status %d, said: %s", (int)i, status, said);
+        EXPECT(finite(in_root("run")), "case %d: the last checkpoint is not that of step 4, all finite: %s", (int)i, message);
+    }
+}
+
+int main(void)
+{
+    parallel_set_threads(1); // so that children may start threads of their own
+    const char *base = getenv("TMPDIR"); // else memory, where there is such a file system: disks take their time to replace a file
+    snprintf(root, sizeof root, "%s/meltwater-faults-XXXXXX", base ? base : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (mkdtemp(root) == NULL) { perror(root); return 1; }
+    FILE *text = fopen(in_root("text.txt"), "w");
+    for (int i = 0; text && i < 40; i++) fprintf(text, "The %d cats sat on \xc3\xa4 mat.\n", i * i % 97);
+    if (text == NULL || fclose(text) != 0) { perror(root); return 1; }
+    int status = train("--data @text.txt --out @full --n-layer 2 --n-head 2 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 2 --eval-interval 2 --warmup-iters 1");
+    if (status == 0) status = train("--data @text.txt --init @full --lora-r 2 --out @lora --batch-size 2 --max-iters 2 --eval-interval 2 --warmup-iters 1");
+    if (status != 0) { printf("nothing to start from: %s", said); return 1; }
+
+    RUN(every_allocation_of_a_step_fails_in_turn);
+    RUN(every_allocation_of_reading_a_text_fails_in_turn);
+    RUN(every_allocation_of_a_model_file_fails_in_turn);
+    RUN(every_allocation_of_an_adapter_file_fails_in_turn);
+    RUN(every_allocation_of_a_state_file_fails_in_turn);
+    RUN(every_allocation_of_a_resumed_run_fails_in_turn);
+    RUN(threads_that_cannot_be_started);
+    RUN(a_full_disk_while_saving_leaves_the_last_checkpoint);
+    RUN(directories_that_cannot_be_written);
+    RUN(output_that_cannot_be_written_is_a_failure);
+    RUN(a_weight_that_is_not_finite_stops_training);
+    RUN(a_gradient_that_is_not_finite_stops_training);
+    remove_all(root);
+    return test_summary();
+}
