@@ -927,9 +927,9 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
     const char *text = safetensors_metadata(file, STATE);
     Json *json = text == NULL ? NULL : json_parse(text, strlen(text), why, sizeof why);
     Slots slots = { 0 };
-    AdamWConfig adamw;
-    long optimizer_step;
-    double dropout;
+    AdamWConfig adamw = { 0 };
+    long optimizer_step = 0;
+    double dropout = 0;
     bool good = json != NULL || fail(error, size, "%s is no training state: %s", file->path,
                                      text == NULL ? "its metadata lacks " STATE : why);
     for (size_t e = 0; e < file->count && good; e++)
