@@ -62,7 +62,7 @@ ifdef TSAN
   SUFFIX := $(SUFFIX)-tsan
 endif
 ifdef COVERAGE
-  OPTIMISE = -O0 --coverage
+  OPTIMISE = -O1
   SUFFIX := $(SUFFIX)-coverage
 endif
 
@@ -92,6 +92,11 @@ all: programs
 	@for p in $(PROGRAMS); do cmp -s $(BUILD)/$$p $$p || cp $(BUILD)/$$p $$p; done
 
 programs: $(addprefix $(BUILD)/,$(PROGRAMS))
+
+ifdef COVERAGE # of the book alone
+$(patsubst %,$(BUILD)/%.o,$(BOOK)): OPTIMISE = -O0 --coverage -fprofile-update=atomic
+LIBS += --coverage
+endif
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

@@ -561,6 +561,49 @@ TEST(a_tensor_knows_its_shape)
     EXPECT_NOTHING_LIVE();
 }
 
+// What tensor_print says, into a buffer of 2,000 characters.
+static const char *printed(const Tensor *t)
+{
+    static char text[2000];
+    FILE *file = tmpfile();
+    int before = dup(STDOUT_FILENO);
+    fflush(stdout);
+    if (file == NULL || before < 0 || dup2(fileno(file), STDOUT_FILENO) < 0) return "";
+    tensor_print(t);
+    fflush(stdout);
+    dup2(before, STDOUT_FILENO);
+    close(before);
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+TEST(a_tensor_can_be_printed)
+{
+    Tensor *t = tensor_from("small", (real[]){ 1, 2.5, -3, 4e6, 0, 7 }, SHAPE(2, 3));
+    const char *text = printed(t);
+    EXPECT(strcmp(text, "small [2,3]  grad: not computed\n          1        2.5         -3\n      4e+06          0          7\n") == 0, "it says: %s", text);
+    t->requires_grad = true;
+    Tape *tape = tape_new();
+    Tensor *y = op_scale(tape, t, 3);
+    backward(tape, op_sum(tape, y));
+    text = printed(t);
+    EXPECT(strstr(text, "small [2,3] requires_grad  |grad| = 7.34847\n") == text, "it says: %s", text);
+    tensor_drop(y);
+    text = printed(y);
+    EXPECT(strstr(text, "its data is gone"), "it says: %s", text);
+    tape_free(tape);
+    tensor_drop(t);
+    t = tensor_new("large", MEMORY_WEIGHTS, SHAPE(3, 4, 9)); // its corners
+    text = printed(t);
+    int lines = 0, dots = 0;
+    for (const char *c = text; *c; c++) lines += *c == '\n', dots += strncmp(c, " ...\n", 5) == 0;
+    EXPECT(lines == 1 + 8 + 1 && dots == 9, "%d lines, %d of them go on: %s", lines, dots, text);
+    tensor_drop(t);
+    EXPECT_NOTHING_LIVE();
+}
+
 TEST(random_numbers_have_their_distribution)
 {
     Tensor *t = tensor_new("t", MEMORY_WEIGHTS, SHAPE(100, 201));
@@ -1067,6 +1110,7 @@ int main(void)
     RUN(buffers_are_aligned_counted_and_reused);
     RUN(a_first_gradient_does_not_depend_on_what_its_buffer_held);
     RUN(a_tensor_knows_its_shape);
+    RUN(a_tensor_can_be_printed);
     RUN(random_numbers_have_their_distribution);
     RUN(kept_bytes_fall_during_backward);
     RUN(what_only_the_caller_holds_is_live_again);

@@ -4,7 +4,6 @@
 //  - init "gaussian" and init_lora_weights False (1): there is one initialisation, A uniform and B zero
 //  - merging several adapters in one call, and their output while both are active (5, 14): one adapter at most is in use; two merged one after
 //    the other stand for it
-//  - a batch whose rows use different adapters (15): one adapter at most is in use; that a row's bits do not depend on the other rows is tested
 //  - after the active adapter is deleted another one takes over (16): here the base runs alone until one is chosen. Deleting an unknown name
 //    (16) cannot be written: adapters are given as pointers
 //  - add_weighted_adapter (17): adapters are not combined
@@ -479,14 +478,28 @@ TEST(p14_switching_back_and_forth)
     transformer_free(model);
 }
 
-TEST(p15_rows_of_a_batch_do_not_depend_on_each_other)
+TEST(p15_rows_of_a_batch_may_use_different_adapters)
 {
     Transformer *model = new_model();
-    fill_B(attach(model, "a", ALL, 3), 20);
+    Adapter *b = attach(model, "b", 1u << C_FC, 4), *a = attach(model, "a", ALL, 3);
+    fill_B(a, 20), fill_B(b, 70);
     real *together = logits_of(model);
-    for (int b = 0; b < B; b++) {
-        Tensor *alone = transformer_logits(model, NULL, ids + b * T, 1, T);
-        EXPECT(same_bits(alone->data, together + b * T * V, T * V), "row %d has other bits when it is alone", b);
+    const Adapter *const pairs[][B] = { { a, b }, { b, a }, { NULL, a }, { b, NULL }, { a, a }, { NULL, NULL } };
+    for (int i = 0; i < 6; i++) {
+        Tensor *mixed = transformer_logits_mixed(model, pairs[i], ids, B, T);
+        EXPECT(model->active == a, "another adapter is in use now");
+        for (int row = 0; row < B; row++) {
+            transformer_use_adapter(model, pairs[i][row] == a ? a : pairs[i][row] == b ? b : NULL);
+            Tensor *alone = transformer_logits(model, NULL, ids + row * T, 1, T);
+            EXPECT(same_bits(alone->data, mixed->data + row * T * V, T * V), "pair %d, row %d has other bits than with its adapter alone", i, row);
+            tensor_drop(alone);
+        }
+        transformer_use_adapter(model, a);
+        tensor_drop(mixed);
+    }
+    for (int row = 0; row < B; row++) {
+        Tensor *alone = transformer_logits(model, NULL, ids + row * T, 1, T);
+        EXPECT(same_bits(alone->data, together + row * T * V, T * V), "row %d has other bits when it is alone", row);
         tensor_drop(alone);
     }
     free(together);
@@ -584,6 +597,8 @@ TEST(p20_no_rank_and_no_such_layer)
         write_adapter("ranks", json, ranks);
         expect_refused(model, adapter_load(model, in_root("ranks"), "b", false, error, sizeof error), "r");
     }
+    LoraLayer layers[L * LINEARS] = { { 2, 1 }, { 2, (double)INFINITY } };
+    expect_refused(model, transformer_add_layers(model, "b", (LoraConfig){ .targets = ALL }, layers, 3, error, sizeof error), "a finite number is needed");
     const char *bad = "";
     EXPECT(lora_targets("c_attn,q_proj", &bad) == 0 && strcmp(bad, "q_proj") == 0, "the word at fault is %s", bad);
     write_adapter("nowhere", "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":[\"q_proj\",\"v_proj\"]}", ranks);
@@ -610,7 +625,7 @@ int main(void)
     RUN(p12_a_saved_adapter_comes_back_alone);
     RUN(p13_one_of_several_is_saved_and_names_do_not_matter);
     RUN(p14_switching_back_and_forth);
-    RUN(p15_rows_of_a_batch_do_not_depend_on_each_other);
+    RUN(p15_rows_of_a_batch_may_use_different_adapters);
     RUN(p16_removing_adapters);
     RUN(p18_unloading_gives_the_base_back);
     RUN(p19_what_is_refused_leaves_nothing_behind);
