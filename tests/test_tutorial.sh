@@ -4,7 +4,7 @@
 # A block in a text, and what becomes of it here:
 #   ```c            a program: saved as lesson.c, built and run as the text says
 #   ```sh           commands: run with `sh -e`
-#   ```python       run where $PYTHON (that of build/venv, else python3) has transformers and PEFT, else skipped with a line that says so
+#   ```python       run where $PYTHON (that of build/venv, else python3) has transformers and PEFT; else skipped, with a line
 #   ```             the whole output of the program or the commands before it; a line `...` stands for lines left out
 # Spaces and blank lines at the end do not count. All else must be equal, but for what a mark, an HTML comment which no reader
 # sees, allows or changes. Marks stand before the block that they are about:
@@ -12,11 +12,11 @@
 #   instead: COMMANDS        a shortened run: these are run in place of the block's
 #   not run: REASON          not run, and nothing is compared with it
 #   output of: COMMANDS      what the next ``` block shows
-#   varies: REGEX by BOUND   numbers that may differ: by 0.1, by a factor (3x), or by one in their last digit (`last digit`: other
+#   varies: REGEX by BOUND   numbers that may differ: by 0.1, by a factor (3x), or by one in their last digit (`last digit`:
 #                            compilers and processors round sums differently). The line must match, with the number in question
 #                            between < and >: `loss <` is what follows "loss", `naive` all numbers of a line with "naive"
-#   answer: SED => REGEX => WORDS   the answer to an exercise: the last program, changed so, prints a line that matches REGEX, and
-#                            the answers at the text's end say WORDS (without: something that matches REGEX)
+#   answer: SED => REGEX => WORDS   the answer to an exercise: the last program, changed so, prints a line that matches REGEX,
+#                            and the answers at the text's end say WORDS (without: something that matches REGEX)
 # A link [`name`](file) must lead to a file in which that name is defined: a function, a table, or for a header any word.
 #
 # All runs in a copy of the tree made of links, so out/ and the programs of this directory stay as they are. What takes long in
@@ -48,12 +48,15 @@ awk 'BEGIN { for (i = 0; i < 400; i++) printf "%d mats sat on a cat.\n", i * i %
 # texts, which measures the same bytes, counts and work.
 few='--max-iters 4 --eval-interval 4 --batch-size 2'
 small='--n-layer 1 --n-head 2 --n-embd 16 --block-size 16'
-short_demo='sed "s/BASE_STEPS = [0-9]*, TUNE_STEPS = [0-9]*/BASE_STEPS = 2, TUNE_STEPS = 2/; s/SAMPLE = 240/SAMPLE = 8/; s/\", [14]00000)/\", 4000)/g" demo.c > short_demo.c
+short_demo='sed "s/BASE_STEPS = [0-9]*, TUNE_STEPS = [0-9]*/BASE_STEPS = 2, TUNE_STEPS = 2/; s/SAMPLE = 240/SAMPLE = 8/
+                 s/\", [14]00000)/\", 4000)/g" demo.c > short_demo.c
 cmp -s demo.c short_demo.c && echo "the demo has no such steps any more"
 make -s build/cc-float/short_demo && build/cc-float/short_demo --threads 2'
 readme_instead() {
-    sed "s| *#.*||; s|^make .*|& -n > make.txt|; s|^\./train --data book.txt.*|& $few $small|; s|--learning-rate [^ ]* --out out/other|& $few|
-         s|^\(\./train --resume.*\)--max-iters.*|\1 --max-iters 6 --eval-interval 6|; s|--length 300||; s|^\./sample .*|& --length 9|"
+    sed "s| *#.*||; s|^make .*|& -n > make.txt|
+         s|^\./train --data book.txt.*|& $few $small|; s|--learning-rate [^ ]* --out out/other|& $few|
+         s|^\(\./train --resume.*\)--max-iters.*|\1 --max-iters 6 --eval-interval 6|
+         s|--length 300||; s|^\./sample .*|& --length 9|"
 }
 
 # Cuts a text into blocks: N.c, N.sh, N.python or N.text, and N.marks, N.line. Lists them in order.
@@ -71,14 +74,18 @@ cut_blocks() {
         }
         /^ *```$/ { close(fence); fence = ""; next }
         fence != "" { print > fence; next }
-        /^[^ ]/ && marks ~ /^answer: / { n++; printf "%s", marks > (dir n ".marks"); print NR > (dir n ".line"); print n, "answer"; marks = "" }
+        /^[^ ]/ && marks ~ /^answer: / {
+            n++
+            printf "%s", marks > (dir n ".marks"); print NR > (dir n ".line"); print n, "answer"
+            marks = ""
+        }
     ' "$1"
 }
 
 # mark N NAME: the values of the block's marks of that name, one a line.
 mark() { sed -n "s/^$2: *//p" "$dir/blocks/$1.marks"; }
 
-# compare WHERE EXPECTED GOT MARKS LOOSE: says where they differ. Loose: an excerpt, in which a blank line may stand for any lines.
+# compare WHERE EXPECTED GOT MARKS LOOSE: says where they differ. Loose: an excerpt; a blank line in it may stand for any lines.
 compare() {
     awk -v where="$1" -v marks="$4" -v loose="$5" '
         function squeeze(s) { gsub(/[ \t]+/, " ", s); sub(/^ /, "", s); sub(/ $/, "", s); return s }
@@ -137,7 +144,8 @@ compare() {
                 if (gap) while (at <= m && !same(expected[i], got[at])) at++
                 if (at > m || !same(expected[i], got[at])) {
                     print where ": it says  " expected[i]
-                    print "     and the run printed  " (gap ? "no such line after line " from - 1 : at > m ? "nothing more" : got[at])
+                    printed = gap ? "no such line after line " from - 1 : at > m ? "nothing more" : got[at]
+                    print "     and the run printed  " printed
                     exit 1
                 }
                 at++; gap = 0
@@ -166,12 +174,14 @@ check_blocks() {
         c)
             file=$(mark "$n" from)
             if [ -n "$file" ]; then
-                if awk 'NR == FNR { want = want $0 "\n"; next } { all = all $0 "\n" } END { exit !index(all, want) }' "$block" "$file"; then ok
+                if awk 'NR == FNR { want = want $0 "\n"; next } { all = all $0 "\n" } END { exit !index(all, want) }' \
+                    "$block" "$file"; then ok
                 else fail "$where: these lines are not in $file"; fi
                 continue
             fi
             cp "$block" "$dir/tree/lesson.c"; cp "$block" "$dir/lesson.c"
-            if in_tree "$lesson"; then comparable=yes; else comparable=; fail "$where: the program fails:"; tail -n 5 "$dir/out"; fi ;;
+            if in_tree "$lesson"; then comparable=yes
+            else comparable=; fail "$where: the program fails:"; tail -n 5 "$dir/out"; fi ;;
         sh)
             comparable=yes
             [ -n "$not_run" ] && { comparable=; continue; }
@@ -201,15 +211,17 @@ check_blocks() {
                 else
                     [ -n "$demo_out" ] || { in_tree "$short_demo"; cp "$dir/out" "$dir/demo_out"; demo_out=yes; }
                     cp "$dir/demo_out" "$dir/out"
-                    sed '/^validation loss/,$d; /What was learned/,$d; /^pirate/,$d' "$block" > "$dir/part" # few steps learn nothing
+                    # few steps learn nothing
+                    sed '/^validation loss/,$d; /What was learned/,$d; /^pirate/,$d' "$block" > "$dir/part"
                     mv "$dir/part" "$block"
                 fi ;;
             '') ;;
             *) comparable=yes not_run=; in_tree "make -s; $of" || fail "$where: fails: $of" ;;
             esac
             if [ -n "$not_run" ]; then :
-            elif [ -z "$comparable" ]; then [ "$kind" = text ] && [ -n "$skipping" ] || fail "$where: nothing that ran printed this block"
-            elif compare "$where" "$block" "$dir/out" "$(mark "$n" varies; [ "$text" = README.md ] && readme_varies)" $loose > "$dir/why"; then ok
+            elif [ -z "$comparable" ]; then [ -n "$skipping" ] || fail "$where: nothing that ran printed this block"
+            elif rules=$(mark "$n" varies; [ "$text" != README.md ] || readme_varies)
+                compare "$where" "$block" "$dir/out" "$rules" $loose > "$dir/why"; then ok
             else fail "$(cat "$dir/why")"; fi ;;
         answer)
             mark "$n" answer > "$dir/wanted"
@@ -219,7 +231,8 @@ check_blocks() {
                 sed "$script" "$dir/lesson.c" > "$dir/tree/lesson.c"
                 if cmp -s "$dir/lesson.c" "$dir/tree/lesson.c"; then fail "$where: this changes nothing: $script"; continue; fi
                 in_tree "$lesson"
-                if ! grep -q -e "$pattern" "$dir/out"; then fail "$where: the exercise prints no $pattern, but"; tail -n 3 "$dir/out"
+                if ! grep -q -e "$pattern" "$dir/out"; then
+                    fail "$where: the exercise prints no $pattern, but"; tail -n 3 "$dir/out"
                 elif ! grep -q -e "$words" "$dir/answers"; then fail "$where: the answers do not say $words"
                 else ok; fi
             done < "$dir/wanted" ;;
@@ -259,7 +272,7 @@ check_links() {
         case $to in
         http*) continue ;;
         '#'*)
-            if grep '^#' "$1" | sed 's/^#* //' | tr 'A-Z' 'a-z' | tr -cd 'a-z0-9 \n-' | tr ' ' '-' | grep -qx -e "${to#?}"; then ok
+            if sed -n 's/^##* //p' "$1" | tr 'A-Z' 'a-z' | tr -cd 'a-z0-9 \n-' | tr ' ' '-' | grep -qx -e "${to#?}"; then ok
             else fail "$1: no heading for the link $to"; fi
             continue ;;
         esac
