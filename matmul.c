@@ -44,8 +44,8 @@ enum { DEPTH = 256, WIDTH = 256 };
 #define KEEP_LOOP
 #endif
 
-// c[rows,columns] = start + a[rows,k] panel[k,columns], the one place where products are summed, in two forms of the same
-// size. They must not be inlined, so that every tile of a product runs the same instructions.
+// c[rows,columns] = start + a[rows,k] panel[k,columns], the one place where products are summed. It comes in two forms of the
+// same size, wide_tile and narrow_tile: functions of their own, so that every tile of a product runs the same instructions.
 static inline void sum_tile(int rows, int columns, int k, Matrix a, const real *restrict panel, const real *start,
                             long start_row, real *c, long c_row)
 {

@@ -5,6 +5,7 @@
 #include "../io/file.h"
 #include "../io/peft.h"
 #include "../io/safetensors.h"
+#include "directory.h"
 #include "test.h"
 
 #include <dirent.h>
@@ -63,19 +64,6 @@ static bool same_bytes(const char *a, const char *b)
     bool same = n == m && memcmp(x, y, n) == 0;
     free(x), free(y);
     return same;
-}
-
-static void remove_all(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d)); ) {
-        char inside[1200];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        snprintf(inside, sizeof inside, "%s/%s", path, e->d_name);
-        remove_all(inside);
-    }
-    if (d) closedir(d);
-    remove(path);
 }
 
 static int files_in(const char *path)

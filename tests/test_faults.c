@@ -10,6 +10,7 @@
 
 #include "child.h"
 #include "gradcheck.h"
+#include "directory.h"
 #include "test.h"
 
 #include <dirent.h>
@@ -135,19 +136,6 @@ static const char *in_root(const char *name) // one of sixteen buffers, used in 
     char *path = paths[turn = (turn + 1) % 16];
     snprintf(path, sizeof paths[0], "%s/%s", root, name);
     return path;
-}
-
-static void remove_all(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d)); ) {
-        char inside[1200];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        snprintf(inside, sizeof inside, "%s/%s", path, e->d_name);
-        remove_all(inside);
-    }
-    if (d) closedir(d);
-    remove(path);
 }
 
 static void must(bool good)

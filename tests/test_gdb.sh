@@ -4,13 +4,7 @@
 
 # Whatever `make test` was called with: gdb has a build of its own.
 unset MAKEFLAGS MFLAGS MAKELEVEL REAL DEBUG PLAIN PORTABLE SANITIZE
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-passed=0
-failed=0
-ok() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAIL $1"; }
-finish() { echo "$passed passed, $failed failed"; [ $failed -eq 0 ]; exit; }
+. tests/ok.sh
 
 breakpoints=$(sed -n 's/^ *t*break  *\([a-z_A-Z0-9]*\).*/\1/p' gdb/*.gdb)
 [ -n "$breakpoints" ] || fail "no breakpoint in gdb/*.gdb"

@@ -17,9 +17,9 @@
 #include "../io/safetensors.h"
 #include "child.h"
 #include "gradcheck.h"
+#include "directory.h"
 #include "test.h"
 
-#include <dirent.h>
 #include <sys/stat.h>
 
 enum { V = 11, T = 9, L = 3, H = 2, C = 12, B = 2, N = B * T, ALL = (1 << LINEARS) - 1 };
@@ -40,19 +40,6 @@ static const char *in_root(const char *name) // one of eight buffers, used in tu
     char *path = paths[turn = (turn + 1) % 8];
     snprintf(path, sizeof paths[0], "%s/%s", root, name);
     return path;
-}
-
-static void remove_all(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d)); ) {
-        char inside[1000];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        snprintf(inside, sizeof inside, "%s/%s", path, e->d_name);
-        remove_all(inside);
-    }
-    if (d) closedir(d);
-    remove(path);
 }
 
 static bool exists(const char *name) { struct stat s; return stat(in_root(name), &s) == 0; }

@@ -3,11 +3,7 @@
 # status, and without touching what is there.
 
 BIN=${BIN:-.} # where the programs are
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-passed=0
-failed=0
-ok() { passed=$((passed + 1)); }
+. tests/ok.sh
 fail() { failed=$((failed + 1)); echo "FAIL $1"; [ -f "$dir/log" ] && sed 's/^/     /' "$dir/log" | tail -5; }
 
 # runs WHAT COMMAND...: it must succeed
@@ -152,5 +148,4 @@ runs "another base" $BIN/train --data "$dir/text.txt" --out "$dir/other" --max-i
 refuses 1 'its fingerprint is' $BIN/sample --model "$dir/other" --adapter "$dir/adapter" --adapter "$dir/adapter"
 if [ -e "$dir/x" ]; then fail "a refused run left $dir/x"; else ok; fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -24,14 +24,9 @@
 # README.md shows are compared too.
 
 root=$(pwd)
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
+. tests/ok.sh
 unset CC MAKELEVEL MFLAGS # the texts say cc and make
 export MAKEFLAGS=-j2
-passed=0
-failed=0
-ok() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAIL $*"; }
 
 # A tree of links to the sources and to the objects that are built already.
 mkdir "$dir/tree" "$dir/blocks" || exit 1
@@ -300,5 +295,4 @@ for text in TUTORIAL.md README.md; do
     check_links "$text"
 done
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ] && [ $passed -gt 0 ]
+finish

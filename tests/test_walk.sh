@@ -3,13 +3,7 @@
 # function that it enters. Each op and each kernel that it meets must be named.
 
 unset MAKEFLAGS MFLAGS MAKELEVEL REAL DEBUG PLAIN PORTABLE SANITIZE
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-passed=0
-failed=0
-ok() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAIL $1"; }
-finish() { echo "$passed passed, $failed failed"; [ $failed -eq 0 ]; exit; }
+. tests/ok.sh
 
 if make -s walk > "$dir/walk" 2> "$dir/errors"; then ok; else fail "make walk: $(cat "$dir/errors")"; fi
 awk '/^ *[0-9]+  / { print $2 }' "$dir/walk" > "$dir/named"
