@@ -110,10 +110,9 @@ static inline void pack(int width, real *restrict panels, Matrix b, int k, int c
     }
 }
 
-// strip[p][i] = A(i,p), padded with zeros below `rows`.
+// strip[p][i] = A(i,p) for i < rows. What else is in the strip makes rows of the tile that edge_tile throws away.
 static inline void copy_strip(int height, real *restrict strip, Matrix a, int k, int rows)
 {
-    if (rows < height) memset(strip, 0, (size_t)(k * height) * sizeof *strip);
     if (rows == height && a.row == 1)
         for (int p = 0; p < k; p++) memcpy(strip + p * height, a.at + p * a.column, (size_t)height * sizeof *strip);
     else

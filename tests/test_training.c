@@ -99,7 +99,7 @@ TEST(nothing_honest_comes_below_the_floor)
     double honest = trained_loss(&text, false, 300), shown = trained_loss(&text, true, 300);
     EXPECT(honest > text.val_floor && honest < 1.5 && !validation_leaks(&text, honest), "honest %.3f, floor %.3f", honest, text.val_floor);
     EXPECT(validation_leaks(&text, shown), "shown the answers %.3f, floor %.3f", shown, text.val_floor);
-    text.val_floor = NAN;
+    text.val_floor = (double)NAN;
     EXPECT(!validation_leaks(&text, 0), "a file has no floor");
     text_free(&text);
 }
