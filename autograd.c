@@ -843,10 +843,10 @@ Tensor *op_lm_head(Tape *tape, Tensor *x, Tensor *wte)
 //          S = scale q k^T [T,T];   P[t,j] = e^(S[t,j] - max_t) / sum_t for j <= t, else 0;   y = P v
 //      dv = P^T dy;   dP = dy v^T;   dS[t,j] = P[t,j] (dP[t,j] - sum_k dP[t,k] P[t,k]);   dq = scale dS k;   dk = scale dS^T q
 //
-// A part owns whole heads and takes QUERIES rows of S at a time, so no T x T matrix exists. saved: max_t and 1 / sum_t of each
-// row, from which the gradient makes P again: 2 numbers a row instead of T.
+// A part owns whole heads and takes QUERIES rows of S at a time, so no T x T matrix exists; the products leave out the tiles
+// above the diagonal. saved: max_t and 1 / sum_t of each row, from which the gradient makes P again: 2 numbers a row, not T.
 
-enum { QUERIES = 48 }; // a multiple of the rows of matmul's tiles; fewer waste less above the diagonal, more use a panel longer
+enum { QUERIES = 64 }; // more use a packed key longer; fewer take less room
 
 typedef struct Head { int T, C, D; long row; const real *q, *k, *v, *stats; } Head; // q, k, v [T,D] with rows `row` apart
 
@@ -859,11 +859,24 @@ static Head head_of(const Node *n, long index)
 
 static const Part whole = { 0, 1 };
 
-// S[rows,keys] = scale q k^T for `rows` queries from t0 on
-static void scores(const Head *h, int t0, int rows, int keys, real *S, real *work)
+static int whole_lanes(int count) { return (count + LANES - 1) / LANES * LANES; }
+
+// A block of queries, from t0 on: rows x keys scores, each row in whole lanes, so that loops over it need no rest
+typedef struct Block { int t0, rows, keys, row; } Block;
+
+static Block block_at(const Head *h, int t0)
 {
-    matmul((Matmul){ .m = rows, .n = keys, .k = h->D, .a = matrix(h->q + t0 * h->row, h->row),
-                     .b = transposed(h->k, h->row), .scale = 1 / (real)sqrt((double)h->D), .c = S, .c_row = keys, .work = work }, whole);
+    int rows = h->T - t0 < QUERIES ? h->T - t0 : QUERIES;
+    return (Block){ t0, rows, t0 + rows, whole_lanes(t0 + rows) };
+}
+
+static int last_block(const Head *h) { return (h->T - 1) / QUERIES * QUERIES; }
+
+// S[rows,keys] = scale q k^T, where a query sees the key
+static void scores(const Head *h, Block b, Matrix q, Matrix k, real scale, real *S, real *work)
+{
+    matmul((Matmul){ .m = b.rows, .n = b.keys, .k = h->D, .a = q, .b = k, .scale = scale, .c = S, .c_row = b.row,
+                     .triangle = LOWER_C, .diagonal = b.t0, .work = work }, whole);
 }
 
 static void attention_forward(const Node *n, real *y, Part part)
@@ -871,24 +884,27 @@ static void attention_forward(const Node *n, real *y, Part part)
     Share s = share(part, (long)n->out->shape[0] * n->heads, 1);
     for (long index = s.begin; index < s.end; index++) {
         Head h = head_of(n, index);
-        real *S = work_of(n, part), *work = S + 2l * QUERIES * h.T;
+        real *S = work_of(n, part), *work = S + 2l * QUERIES * whole_lanes(h.T);
         for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
-            int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
-            scores(&h, t0, rows, keys, S, work);
-            for (int i = 0; i < rows; i++) {
-                real *row = S + (long)i * keys;
-                int seen = t0 + i + 1; // a position sees itself and what came before
-                real max = max_of(row, seen), scale = 1 / exponentials(row, row, seen, max);
-                for (int j = 0; j < seen; j++) row[j] *= scale;
-                for (int j = seen; j < keys; j++) row[j] = 0;
+            Block b = block_at(&h, t0);
+            scores(&h, b, matrix(h.q + t0 * h.row, h.row), transposed(h.k, h.row), 1 / (real)sqrt((double)h.D), S, work);
+            for (int i = 0; i < b.rows; i++) {
+                real *row = S + (long)i * b.row;
+                int seen = t0 + i + 1, lanes = whole_lanes(seen); // a position sees itself and what came before
+                for (int j = seen; j < lanes; j++) row[j] = -(real)INFINITY;
+                real max = max_of(row, lanes);
+                for (int j = 0; j < lanes; j++) row[j] = fast_exp(row[j] - max);
+                for (int j = seen; j < b.row; j++) row[j] = 0;
+                real scale = 1 / sum_of(row, lanes);
+                for (int j = 0; j < lanes; j++) row[j] *= scale;
                 if (n->saved) {
                     n->saved[2 * (index * h.T + t0 + i)] = max;
                     n->saved[2 * (index * h.T + t0 + i) + 1] = scale;
                 }
             }
-            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = matrix(S, keys), .b = matrix(h.v, h.row),
+            matmul((Matmul){ .m = b.rows, .n = h.D, .k = b.keys, .a = matrix(S, b.row), .b = matrix(h.v, h.row),
                              .scale = 1, .c = y + ((index / n->heads * h.T + t0) * h.C + index % n->heads * h.D),
-                             .c_row = h.C, .work = work }, whole);
+                             .c_row = h.C, .triangle = LOWER_A, .diagonal = t0, .work = work }, whole);
         }
     }
 }
@@ -900,34 +916,32 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
         Head h = head_of(n, index);
         real scale = 1 / (real)sqrt((double)h.D);
         real *dq = dqkv + (h.q - n->in[0]->data), *dk = dq + h.C, *dv = dq + 2 * h.C;
-        real *P = work_of(n, part), *dS = P + (long)QUERIES * h.T, *work = dS + (long)QUERIES * h.T;
-        for (long t = 0; t < h.T * h.row; t += h.row) {
-            begin(n, dq + t, h.D);
-            begin(n, dk + t, h.D);
-            begin(n, dv + t, h.D);
-        }
-        for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
-            int rows = h.T - t0 < QUERIES ? h.T - t0 : QUERIES, keys = t0 + rows;
+        real *P = work_of(n, part), *dS = P + (long)QUERIES * whole_lanes(h.T), *work = dS + (long)QUERIES * whole_lanes(h.T);
+        for (int t0 = last_block(&h); t0 >= 0; t0 -= QUERIES) { // the last one, which sees all keys, may store dk and dv
+            Block b = block_at(&h, t0);
+            bool first = n->first, last = b.keys == h.T;
             const real *g = dy + (index / n->heads * h.T + t0) * h.C + index % n->heads * h.D; // dy of this head, rows C apart
-            scores(&h, t0, rows, keys, P, work);
-            matmul((Matmul){ .m = rows, .n = keys, .k = h.D, .a = matrix(g, h.C), .b = transposed(h.v, h.row),
-                             .scale = 1, .c = dS, .c_row = keys, .work = work }, whole); // dP
-            for (int i = 0; i < rows; i++) {
-                real *p = P + (long)i * keys, *ds = dS + (long)i * keys;
+            Matrix q = matrix(h.q + t0 * h.row, h.row), dY = matrix(g, h.C);
+            scores(&h, b, q, transposed(h.k, h.row), scale, P, work);
+            scores(&h, b, dY, transposed(h.v, h.row), 1, dS, work); // dP = dy v^T
+            for (int i = 0; i < b.rows; i++) {
+                real *p = P + (long)i * b.row, *ds = dS + (long)i * b.row;
                 real max = h.stats[2 * (t0 + i)], inverse = h.stats[2 * (t0 + i) + 1];
-                int seen = t0 + i + 1;
-                for (int j = 0; j < seen; j++) p[j] = fast_exp(p[j] - max) * inverse;
-                real mean = dot(ds, p, seen);
-                for (int j = 0; j < seen; j++) ds[j] = p[j] * (ds[j] - mean);
-                for (int j = seen; j < keys; j++) p[j] = ds[j] = 0;
+                int seen = t0 + i + 1, lanes = whole_lanes(seen);
+                for (int j = 0; j < lanes; j++) p[j] = fast_exp(p[j] - max) * inverse;
+                for (int j = seen; j < b.row; j++) p[j] = ds[j] = 0;
+                real mean = dot(ds, p, lanes);
+                for (int j = 0; j < lanes; j++) ds[j] = p[j] * (ds[j] - mean);
             }
-            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = transposed(P, keys), .b = matrix(g, h.C),
-                             .scale = 1, .start = dv, .start_row = h.row, .c = dv, .c_row = h.row, .work = work }, whole);
-            matmul((Matmul){ .m = rows, .n = h.D, .k = keys, .a = matrix(dS, keys), .b = matrix(h.k, h.row),
-                             .scale = scale, .start = dq + t0 * h.row, .start_row = h.row, .c = dq + t0 * h.row,
-                             .c_row = h.row, .work = work }, whole);
-            matmul((Matmul){ .m = keys, .n = h.D, .k = rows, .a = transposed(dS, keys), .b = matrix(h.q + t0 * h.row, h.row),
-                             .scale = scale, .start = dk, .start_row = h.row, .c = dk, .c_row = h.row, .work = work }, whole);
+            matmul((Matmul){ .m = b.keys, .n = h.D, .k = b.rows, .a = transposed(P, b.row), .b = dY,
+                             .scale = 1, .start = first && last ? NULL : dv, .start_row = h.row, .c = dv, .c_row = h.row,
+                             .triangle = UPPER_A, .diagonal = t0, .work = work }, whole);
+            matmul((Matmul){ .m = b.rows, .n = h.D, .k = b.keys, .a = matrix(dS, b.row), .b = matrix(h.k, h.row),
+                             .scale = scale, .start = first ? NULL : dq + t0 * h.row, .start_row = h.row, .c = dq + t0 * h.row,
+                             .c_row = h.row, .triangle = LOWER_A, .diagonal = t0, .work = work }, whole);
+            matmul((Matmul){ .m = b.keys, .n = h.D, .k = b.rows, .a = transposed(dS, b.row), .b = q,
+                             .scale = scale, .start = first && last ? NULL : dk, .start_row = h.row, .c = dk, .c_row = h.row,
+                             .triangle = UPPER_A, .diagonal = t0, .work = work }, whole);
         }
     }
 }
@@ -943,7 +957,7 @@ static long attention_saved(const Node *n) { return 2l * n->out->shape[0] * n->h
 static long attention_workspace(const Node *n) // two blocks of QUERIES rows, and what the products need
 {
     int T = n->out->shape[1], D = last_dim(n->out) / n->heads;
-    return 2l * QUERIES * T + larger(matmul_scratch(T, D), matmul_scratch(D, T));
+    return 2l * QUERIES * whole_lanes(T) + larger(matmul_scratch(T, D), matmul_scratch(D, T));
 }
 
 Tensor *op_attention(Tape *tape, Tensor *qkv, int heads)

@@ -14,6 +14,7 @@ void matmul(Matmul p, Part part)
     Share rows = share(part, p.m, 1);
     for (long i = rows.begin; i < rows.end; i++)
         for (int j = 0; j < p.n; j++) {
+            if (p.triangle == LOWER_C && j > i + p.diagonal) break;
             real sum = p.start ? p.start[i * p.start_row + j] : 0;
             for (int l = 0; l < p.k; l++) sum += p.scale * element(p.b, l, j) * element(p.a, i, l);
             p.c[i * p.c_row + j] = sum;
@@ -89,6 +90,7 @@ static void edge_tile(Tile *tile, int width, int k, Matrix a, const real *panel,
 static Matrix from(Matrix m, long i, long j) { return (Matrix){ m.at + i * m.row + j * m.column, m.row, m.column }; }
 
 static int smaller(long a, long b) { return (int)(a < b ? a : b); }
+static int between(long low, long x, long high) { return (int)(x < low ? low : x > high ? high : x); }
 
 // The same on every machine: panels of whole tiles, up to 32 columns each, and a strip of up to 16 rows.
 long matmul_scratch(int n, int k) { return smaller(k, DEPTH) * (smaller((n + 31) / 32 * 32, WIDTH) + 16l); }
@@ -96,18 +98,19 @@ long matmul_scratch(int n, int k) { return smaller(k, DEPTH) * (smaller((n + 31)
 // panels[j / width][p][j % width] = scale * B(p,j), in the order in which tile reads it; the last one is padded with zeros.
 static inline void pack(int width, real *restrict panels, Matrix b, int k, int columns, real scale)
 {
-    for (int j0 = 0; j0 < columns; j0 += width, b.at += width * b.column, panels += (long)k * width) {
-        int wide = smaller(width, columns - j0);
-        if (wide < width) // one column after the other
-            for (int j = 0; j < width; j++)
-                for (int p = 0; p < k; p++) panels[p * width + j] = j < wide ? scale * b.at[p * b.row + j * b.column] : 0;
-        else if (b.column == 1) // the same as the last, but known to be contiguous: whole vectors
+    int whole = columns / width * width;
+    if (b.column == 1) // row after row, as they lie in memory
+        for (int p = 0; p < k; p++)
+            for (int j0 = 0; j0 < whole; j0 += width)
+                for (int j = 0; j < width; j++) panels[(long)j0 * k + p * width + j] = scale * b.at[p * b.row + j0 + j];
+    else
+        for (int j0 = 0; j0 < whole; j0 += width)
             for (int p = 0; p < k; p++)
-                for (int j = 0; j < width; j++) panels[p * width + j] = scale * b.at[p * b.row + j];
-        else
-            for (int p = 0; p < k; p++)
-                for (int j = 0; j < width; j++) panels[p * width + j] = scale * b.at[p * b.row + j * b.column];
-    }
+                for (int j = 0; j < width; j++)
+                    panels[(long)j0 * k + p * width + j] = scale * b.at[p * b.row + (j0 + j) * b.column];
+    for (int j = whole; j < columns || j % width > 0; j++)
+        for (int p = 0; p < k; p++)
+            panels[(long)whole * k + p * width + j - whole] = j < columns ? scale * b.at[p * b.row + j * b.column] : 0;
 }
 
 // strip[p][i] = A(i,p) for i < rows. What else is in the strip makes rows of the tile that edge_tile throws away.
@@ -123,13 +126,14 @@ static inline void copy_strip(int height, real *restrict strip, Matrix a, int k,
 // The product in tiles of height x width, which are constants where this is called.
 static inline void product(int height, int width, Tile *tile, Matmul q, Part part)
 {
-    // This part's share of C: the tile grid is cut where the larger piece comes out smaller; if equal, between columns, so
-    // that each part copies only those of B that it alone needs.
+    // This part's share of C: the tile grid is cut where the larger piece comes out smaller; if equal, where what must be
+    // copied is not copied by each part: between columns of B, unless A is copied too.
     long tile_rows = (q.m + height - 1) / height, tile_columns = (q.n + width - 1) / width;
+    long by_rows = (tile_rows + part.count - 1) / part.count * tile_columns;
+    long by_columns = (tile_columns + part.count - 1) / part.count * tile_rows;
     Share rows = { 0, q.m }, columns = { 0, q.n };
-    if ((tile_columns + part.count - 1) / part.count * tile_rows <= (tile_rows + part.count - 1) / part.count * tile_columns)
-        columns = share(part, q.n, width);
-    else rows = share(part, q.m, height);
+    if (by_rows < by_columns || (by_rows == by_columns && q.a.column != 1)) rows = share(part, q.m, height);
+    else columns = share(part, q.n, width);
 
     static const real zeros[COLUMNS];         // one row serves for all, with row stride 0
     real *strip = q.work;                     // [k][height]
@@ -142,19 +146,23 @@ static inline void product(int height, int width, Tile *tile, Matmul q, Part par
             pack(width, panels, from(q.b, p0, j0), k, (int)(j1 - j0), q.scale);
             for (long i = rows.begin; i < rows.end; i += height) {
                 int high = smaller(height, rows.end - i);
-                Matrix a = from(q.a, i, p0);
+                // Of a triangle, what its rows i .. i + height - 1 need
+                int first = q.triangle == UPPER_A ? between(0, i - q.diagonal - p0, k) : 0;
+                int terms = (q.triangle == LOWER_A ? between(first, i + height + q.diagonal - p0, k) : k) - first;
+                long j_end = q.triangle == LOWER_C ? smaller(i + height + q.diagonal, j1) : j1;
+                Matrix a = from(q.a, i, p0 + first);
                 if (high < height || a.column != 1) { // else its rows are contiguous, and read in place
-                    copy_strip(height, strip, a, k, high);
+                    copy_strip(height, strip, a, terms, high);
                     a = transposed(strip, height);
                 }
-                for (long j = j0; j < j1; j += width) {
+                for (long j = j0; j < j_end; j += width) {
                     int wide = smaller(width, j1 - j);
-                    const real *panel = panels + (j - j0) * k;
+                    const real *panel = panels + (j - j0) * k + (long)first * width;
                     real *c = q.c + i * q.c_row + j;
                     const real *start = p0 > 0 ? c : q.start ? q.start + i * q.start_row + j : zeros;
                     long start_row = p0 > 0 ? q.c_row : q.start ? q.start_row : 0;
-                    if (high == height && wide == width) tile(k, a, panel, start, start_row, c, q.c_row);
-                    else edge_tile(tile, width, k, a, panel, start, start_row, c, q.c_row, high, wide);
+                    if (high == height && wide == width) tile(terms, a, panel, start, start_row, c, q.c_row);
+                    else edge_tile(tile, width, terms, a, panel, start, start_row, c, q.c_row, high, wide);
                 }
             }
         }

@@ -17,6 +17,14 @@ typedef struct Matrix { const real *at; long row, column; } Matrix; // element (
 static inline Matrix matrix(const real *at, long row) { return (Matrix){ at, row, 1 }; }
 static inline Matrix transposed(const real *at, long row) { return (Matrix){ at, 1, row }; }
 
+// What a product may leave out: the triangles of causal attention, where query i sees the keys up to i + diagonal.
+typedef enum Triangle {
+    WHOLE,                                  // nothing
+    LOWER_C,                                // c(i,j) for j > i + diagonal: not asked for, may come out as anything
+    LOWER_A,                                // terms with p > i + diagonal, where a(i,p) = 0
+    UPPER_A,                                // terms with p < i - diagonal, where a(i,p) = 0
+} Triangle;
+
 // C[m,n] = start[m,n] + scale * A[m,k] B[k,n]
 typedef struct Matmul {
     int m, n, k;
@@ -25,6 +33,7 @@ typedef struct Matmul {
     const real *start; long start_row;      // start(i,j) = start[i * start_row + j]: C itself to add to it, a bias with
                                             // start_row 0 for every row, NULL for zeros
     real *c; long c_row;                    // C(i,j) = c[i * c_row + j]; overlaps neither A nor B
+    Triangle triangle; int diagonal;        // what to leave out; WHOLE unless set
     real *work;                             // scratch of this part's own, matmul_scratch(n, k) numbers
 } Matmul;
 

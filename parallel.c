@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-// How often a waiting thread looks before it sleeps: about ten microseconds, longer than most gaps between two kernels. To
+// How often a waiting thread looks before it sleeps: about thirty microseconds, longer than most gaps between two kernels. To
 // yield instead would hand the core to any process in the background for a whole time slice.
-enum { LOOKS = 10000 };
+enum { LOOKS = 30000 };
 
 static int threads;                         // parts per kernel; 0: not chosen yet
 static int workers;                         // threads started so far, beside the caller; worker w computes part w + 1

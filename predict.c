@@ -3,7 +3,7 @@
 
 #include "predict.h"
 
-enum { QUERIES = 48 }; // rows of scores that attention holds at a time
+enum { QUERIES = 64 }; // rows of scores that attention holds at a time
 
 // What a product of n columns and k terms copies, in each thread: at most 256 x 256 numbers of its second operand, in whole tiles,
 // and 16 x 256 of its first.
@@ -70,7 +70,7 @@ static void head(Paper *p) // the same with w = wte^T, but that dwte = dy^T x co
 static void attention(Paper *p) // scores and their gradients, and what the products of a head need
 {
     long D = p->C / p->config->n_head;
-    scratch(p, 2 * QUERIES * p->T + larger(product(p->T, D), product(D, p->T)));
+    scratch(p, 2 * QUERIES * ((p->T + 15) / 16 * 16) + larger(product(p->T, D), product(D, p->T)));
 }
 
 static int rank(const Config *config, const LoraConfig *lora, int block, int kind)

@@ -910,6 +910,37 @@ TEST(matmul_bits_depend_on_row_and_column_alone)
         }
 }
 
+// What a triangle leaves out is not asked for, or zero: the rest has the bits of the whole product.
+TEST(matmul_of_a_triangle_equals_the_whole)
+{
+    static const int shapes[][3] = { { 64, 64, 32 }, { 37, 53, 300 }, { 300, 21, 290 }, { 50, 290, 40 }, { 5, 3, 7 } };
+    static const int diagonals[] = { 0, 1, 5, 64, 250 };
+    for (int s = 0; s < 5; s++)
+        for (int form = 0; form < 60; form++) {
+            int m = shapes[s][0], n = shapes[s][1], k = shapes[s][2], diagonal = diagonals[form / 12];
+            Triangle triangle = (Triangle)(LOWER_C + form / 4 % 3);
+            Product whole = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
+            Product part = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
+            for (int i = 0; i < m; i++)
+                for (int l = 0; l < k; l++)
+                    if ((triangle == LOWER_A && l > i + diagonal) || (triangle == UPPER_A && l < i - diagonal)) {
+                        whole.a[GUARD + i * whole.p.a.row + l * whole.p.a.column] = 0;
+                        part.a[GUARD + i * part.p.a.row + l * part.p.a.column] = 0;
+                    }
+            part.p.triangle = triangle, part.p.diagonal = diagonal;
+            run_parts(whole.p, 1);
+            run_parts(part.p, 1 + form % 3);
+            long wrong = 0;
+            for (int i = 0; i < m; i++)
+                for (int j = 0; j < n; j++)
+                    if (triangle != LOWER_C || j <= i + diagonal)
+                        wrong += !same_bits(&part.p.c[i * part.p.c_row + j], &whole.p.c[i * whole.p.c_row + j], 1);
+            for (long w = 0; w < part.c_size + 2 * GUARD; w++) wrong += whole.c[w] == CANARY && part.c[w] != CANARY;
+            EXPECT(wrong == 0, "%d x %d x %d, triangle %d, diagonal %d: %ld elements differ", m, n, k, triangle, diagonal, wrong);
+            product_free(&whole), product_free(&part);
+        }
+}
+
 TEST(matmul_parts_write_each_element_once)
 {
     static const int shapes[][2] = { { 37, 53 }, { 3, 200 }, { 200, 3 }, { 1, 1 }, { 64, 64 } };
@@ -1031,6 +1062,7 @@ int main(void)
     RUN(matmul_equals_the_triple_loop);
     RUN(matmul_across_its_blocks);
     RUN(matmul_bits_depend_on_row_and_column_alone);
+    RUN(matmul_of_a_triangle_equals_the_whole);
     RUN(matmul_parts_write_each_element_once);
     RUN(parts_of_an_embedding_gradient_run_in_any_order);
     RUN(shares_cover_all_and_are_even);
