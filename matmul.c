@@ -98,19 +98,18 @@ long matmul_scratch(int n, int k) { return smaller(k, DEPTH) * (smaller((n + 31)
 // panels[j / width][p][j % width] = scale * B(p,j), in the order in which tile reads it; the last one is padded with zeros.
 static inline void pack(int width, real *restrict panels, Matrix b, int k, int columns, real scale)
 {
-    int whole = columns / width * width;
-    if (b.column == 1) // row after row, as they lie in memory
-        for (int p = 0; p < k; p++)
-            for (int j0 = 0; j0 < whole; j0 += width)
-                for (int j = 0; j < width; j++) panels[(long)j0 * k + p * width + j] = scale * b.at[p * b.row + j0 + j];
-    else
-        for (int j0 = 0; j0 < whole; j0 += width)
+    for (int j0 = 0; j0 < columns; j0 += width, b.at += width * b.column, panels += (long)k * width) {
+        int wide = smaller(width, columns - j0);
+        if (wide < width) // one column after the other
+            for (int j = 0; j < width; j++)
+                for (int p = 0; p < k; p++) panels[p * width + j] = j < wide ? scale * b.at[p * b.row + j * b.column] : 0;
+        else if (b.column == 1) // the same as the last, but known to be contiguous: whole vectors
             for (int p = 0; p < k; p++)
-                for (int j = 0; j < width; j++)
-                    panels[(long)j0 * k + p * width + j] = scale * b.at[p * b.row + (j0 + j) * b.column];
-    for (int j = whole; j < columns || j % width > 0; j++)
-        for (int p = 0; p < k; p++)
-            panels[(long)whole * k + p * width + j - whole] = j < columns ? scale * b.at[p * b.row + j * b.column] : 0;
+                for (int j = 0; j < width; j++) panels[p * width + j] = scale * b.at[p * b.row + j];
+        else
+            for (int p = 0; p < k; p++)
+                for (int j = 0; j < width; j++) panels[p * width + j] = scale * b.at[p * b.row + j * b.column];
+    }
 }
 
 // strip[p][i] = A(i,p) for i < rows. What else is in the strip makes rows of the tile that edge_tile throws away.
@@ -126,14 +125,13 @@ static inline void copy_strip(int height, real *restrict strip, Matrix a, int k,
 // The product in tiles of height x width, which are constants where this is called.
 static inline void product(int height, int width, Tile *tile, Matmul q, Part part)
 {
-    // This part's share of C: the tile grid is cut where the larger piece comes out smaller; if equal, where what must be
-    // copied is not copied by each part: between columns of B, unless A is copied too.
+    // This part's share of C: the tile grid is cut where the larger piece comes out smaller; if equal, between columns, so
+    // that each part copies only those of B that it alone needs.
     long tile_rows = (q.m + height - 1) / height, tile_columns = (q.n + width - 1) / width;
-    long by_rows = (tile_rows + part.count - 1) / part.count * tile_columns;
-    long by_columns = (tile_columns + part.count - 1) / part.count * tile_rows;
     Share rows = { 0, q.m }, columns = { 0, q.n };
-    if (by_rows < by_columns || (by_rows == by_columns && q.a.column != 1)) rows = share(part, q.m, height);
-    else columns = share(part, q.n, width);
+    if ((tile_columns + part.count - 1) / part.count * tile_rows <= (tile_rows + part.count - 1) / part.count * tile_columns)
+        columns = share(part, q.n, width);
+    else rows = share(part, q.m, height);
 
     static const real zeros[COLUMNS];         // one row serves for all, with row stride 0
     real *strip = q.work;                     // [k][height]
