@@ -192,7 +192,7 @@ static bool in_set(Matcher *m, char c)
         in |= stands_for(m, c);
         if (*m->at != '-' || m->at[1] == ']') continue;
         char last = m->at[1]; // a range of single characters
-        m->bad |= first == '\\' || last == '\\' || last < first;
+        m->bad |= last == '\0' || first == '\\' || last == '\\' || last < first;
         in |= c >= first && c <= last;
         if (!m->bad) m->at += 2;
     }
@@ -269,6 +269,7 @@ bool peft_match(const char *pattern, bool suffix, const char *name, bool *matche
     Places from = 1;
     for (int i = 0; suffix && i < m.length; i++) from |= (Places)(name[i] == '.') << (i + 1);
     m.bad = m.length >= 64 || strlen(pattern) > LONGEST_PATTERN;
+    for (const char *p = pattern; *p != '\0'; p++) m.bad |= (unsigned char)*p >= 128; // one character of several bytes
     Places to = m.bad ? 0 : match_alternatives(&m, from);
     *matches = to >> m.length & 1;
     if (!m.bad && *m.at == '\0') return true;

@@ -12,7 +12,7 @@ mkdir -p "$WORK/found" || exit 1
 sh "$here/seeds.sh" "$WORK/seeds" || { echo 'the seeds could not be made'; exit 1; }
 if [ -n "$REPORT" ]; then
     {
-        echo 'Fuzzing, by make test-long: libFuzzer with AddressSanitizer (leaks, too) and UndefinedBehaviorSanitizer,'
+        echo 'Fuzzing, by make fuzz-long: libFuzzer with AddressSanitizer (leaks, too) and UndefinedBehaviorSanitizer,'
         echo "$(clang --version | head -n 1). A hang is 60 s for one input; inputs are those that reached something new."
         printf '%-12s %7s %12s %9s %9s %7s %7s %8s  %s\n' target longest executions seconds 'a second' edges inputs 'peak MB' result
     } > "$REPORT.new"
