@@ -33,8 +33,9 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
 {
     const Config *c = &model->config;
     long base = transformer_base_size(model), size = adapter_size(adapter, c);
-    printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n\n", directory, thousands(size), bytes_text((double)(size * (long)sizeof(real))), thousands(base),
-           bytes_text((double)(base * (long)sizeof(real))), 100.0 * (double)size / (double)base);
+    printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n\n", directory, thousands(size),
+           bytes_text((double)(size * (long)sizeof(real))), thousands(base), bytes_text((double)(base * (long)sizeof(real))),
+           100.0 * (double)size / (double)base);
     printf("%-24s%6s%9s%11s%11s%13s%10s\n", "layer", "r", "scale", "|A|", "|B|", "|s A B|", "/ |W|");
     bool untrained = true;
     for (int i = 0; i < c->n_layer; i++)
@@ -43,19 +44,24 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
             Tensor *delta = change(adapter, i, k);
             if (delta == NULL) continue;
             const Tensor *W = model->blocks[i].linear[k].weight;
-            double b = norm_of(lora->B->data, lora->B->size), d = norm_of(delta->data, delta->size), w = norm_of(W->data, W->size);
+            double b = norm_of(lora->B->data, lora->B->size), d = norm_of(delta->data, delta->size),
+                   w = norm_of(W->data, W->size);
             untrained &= b == 0;
             char name[32];
             snprintf(name, sizeof name, "h.%d.%s", i, linear_names[k]);
-            printf("%-24s%6d%9.4g%11.4g%11.4g%13.4g%9.2f%%\n", name, lora->A->shape[1], (double)lora->scale, norm_of(lora->A->data, lora->A->size), b, d, 100 * d / w);
+            printf("%-24s%6d%9.4g%11.4g%11.4g%13.4g%9.2f%%\n", name, lora->A->shape[1], (double)lora->scale,
+                   norm_of(lora->A->data, lora->A->size), b, d, 100 * d / w);
             tensor_drop(delta);
         }
-    if (adapter->config.dropout > 0) printf("it was trained with lora_dropout %g, which use passes over; it cannot be trained here\n", adapter->config.dropout);
+    if (adapter->config.dropout > 0)
+        printf("it was trained with lora_dropout %g, which use passes over; it cannot be trained here\n",
+               adapter->config.dropout);
     if (untrained) printf("every B is exactly 0: this adapter has not been trained, and changes nothing\n");
     enum { SWITCHES = 1000 };
     double start = seconds_now();
     for (int i = 0; i < SWITCHES; i++) transformer_use_adapter(model, i % 2 ? adapter : NULL);
-    printf("\none more adapter like this on the same base takes %s; switching takes %.1f microseconds\n", bytes_text((double)(size * (long)sizeof(real))), 1e6 * (seconds_now() - start) / SWITCHES);
+    printf("\none more adapter like this on the same base takes %s; switching takes %.1f microseconds\n",
+           bytes_text((double)(size * (long)sizeof(real))), 1e6 * (seconds_now() - start) / SWITCHES);
 }
 
 static void diff(Transformer *model, const Adapter *a, const Adapter *b)
@@ -74,7 +80,8 @@ static void diff(Transformer *model, const Adapter *a, const Adapter *b)
                 xx += u * u, yy += v * v, xy += u * v;
             }
             double apart = xx + yy - 2 * xy;
-            printf("%-24s%12.4g%12.4g%12.4g%12.4f\n", name, sqrt(xx), sqrt(yy), sqrt(apart > 0 ? apart : 0), xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : 0);
+            printf("%-24s%12.4g%12.4g%12.4g%12.4f\n", name, sqrt(xx), sqrt(yy), sqrt(apart > 0 ? apart : 0),
+                   xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : 0);
             tensor_drop(x);
             tensor_drop(y);
         }
@@ -84,7 +91,11 @@ int main(int argc, char **argv)
 {
     program_name = "adapter";
     enum { MODEL = 1, OUT, ANY_BASE, HELP };
-    static const struct option options[] = { { "model", 1, NULL, MODEL }, { "out", 1, NULL, OUT }, { "any-base", 0, NULL, ANY_BASE }, { "help", 0, NULL, HELP }, { 0 } };
+    static const struct option options[] = { { "model", 1, NULL, MODEL },
+                                             { "out", 1, NULL, OUT },
+                                             { "any-base", 0, NULL, ANY_BASE },
+                                             { "help", 0, NULL, HELP },
+                                             { 0 } };
     const char *base = NULL, *out = NULL;
     bool any_base = false;
     opterr = 0;
@@ -100,7 +111,9 @@ int main(int argc, char **argv)
     int wanted = strcmp(command, "diff") == 0 ? 2 : 1, given = argc - optind - 1;
     if (strcmp(command, "info") != 0 && strcmp(command, "merge") != 0 && strcmp(command, "diff") != 0)
         die(EXIT_USAGE, "\"%s\": the first word is info, merge or diff; --help shows how", command);
-    if (given != wanted) die(EXIT_USAGE, "%s takes %d adapter director%s, not %d; --help shows how", command, wanted, wanted == 1 ? "y" : "ies", given);
+    if (given != wanted)
+        die(EXIT_USAGE, "%s takes %d adapter director%s, not %d; --help shows how", command, wanted, wanted == 1 ? "y" : "ies",
+            given);
     if (strcmp(command, "merge") == 0 && out == NULL) die(EXIT_USAGE, "merge needs --out DIR for the merged model");
 
     char error[1024], named[4096];

@@ -30,7 +30,8 @@ static int count_parts(unsigned parts) { return (int)((parts & 1) + (parts >> 1 
 void lora_restrict(Lora *lora, unsigned parts)
 {
     int R = lora->B->shape[0], O = lora->B->shape[1], C = O / 3, count = count_parts(parts);
-    check(count > 0 && parts <= 7 && O % 3 == 0 && R % count == 0, "lora_restrict: parts %u of B %s", parts, shape_text(lora->B));
+    check(count > 0 && parts <= 7 && O % 3 == 0 && R % count == 0, "lora_restrict: parts %u of B %s", parts,
+          shape_text(lora->B));
     lora->mask = tensor_new("mask", MEMORY_ADAPTERS, SHAPE(R, O));
     for (int part = 0, first = 0; part < 3; part++) {
         if (!(parts >> part & 1)) continue;

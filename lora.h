@@ -30,8 +30,9 @@ typedef struct Linear {
 Lora lora_new(const char *name, int I, int O, int R, double scale, uint64_t seed);
 void lora_free(Lora *lora);
 
-// For the fused layer of attention, y = q | k | v: adapts some of the three only (bits 1, 2, 4), each with rank R / how many, as
-// if each were a layer of its own. A's columns are those of the parts side by side, and B is zero but for a block of each part:
+// For the fused layer of attention, y = q | k | v: adapts some of the three only (bits 1, 2, 4), each with rank R / how many,
+// as if each were a layer of its own. A's columns are those of the parts side by side, and B is zero but for a block of each
+// part:
 //
 //     q and v, R = 4:   B = | q q 0 0 0 0 |        rows: the ranks of q, then of v
 //                           | q q 0 0 0 0 |        columns: q, k, v

@@ -25,7 +25,8 @@ static void help(void)
            "Example: ./sample --model out --adapter out/pirate --prompt \"Arr\" --length 200\n");
 }
 
-static void write_sample(const Transformer *model, const Vocabulary *vocabulary, const int *prompt, int prompt_length, int length, double temperature, int top_k, uint64_t seed)
+static void write_sample(const Transformer *model, const Vocabulary *vocabulary, const int *prompt, int prompt_length,
+                         int length, double temperature, int top_k, uint64_t seed)
 {
     int *tokens = malloc((size_t)(prompt_length + length) * sizeof *tokens);
     if (tokens == NULL) die(EXIT_FAILED, "out of memory: no room for %d characters", length);
@@ -48,9 +49,17 @@ int main(int argc, char **argv)
 {
     program_name = "sample";
     enum { MODEL = 1, ADAPTER, ANY_BASE, PROMPT, LENGTH, TEMPERATURE, TOP_K, SEED, THREADS, HELP };
-    static const struct option options[] = { { "model", 1, NULL, MODEL }, { "adapter", 1, NULL, ADAPTER }, { "any-base", 0, NULL, ANY_BASE }, { "prompt", 1, NULL, PROMPT },
-                                             { "length", 1, NULL, LENGTH }, { "temperature", 1, NULL, TEMPERATURE }, { "top-k", 1, NULL, TOP_K },
-                                             { "seed", 1, NULL, SEED }, { "threads", 1, NULL, THREADS }, { "help", 0, NULL, HELP }, { 0 } };
+    static const struct option options[] = { { "model", 1, NULL, MODEL },
+                                             { "adapter", 1, NULL, ADAPTER },
+                                             { "any-base", 0, NULL, ANY_BASE },
+                                             { "prompt", 1, NULL, PROMPT },
+                                             { "length", 1, NULL, LENGTH },
+                                             { "temperature", 1, NULL, TEMPERATURE },
+                                             { "top-k", 1, NULL, TOP_K },
+                                             { "seed", 1, NULL, SEED },
+                                             { "threads", 1, NULL, THREADS },
+                                             { "help", 0, NULL, HELP },
+                                             { 0 } };
     const char *directory = "out", *prompt = "\n", *adapters[MOST_ADAPTERS];
     int adapter_count = 0, length = 500, top_k = 0;
     double temperature = 0.8;
@@ -75,13 +84,15 @@ int main(int argc, char **argv)
         default: option_unknown(argv, optind - 1);
         }
     if (optind < argc) die(EXIT_USAGE, "%s: sample takes options only; --help lists them", argv[optind]);
-    if (prompt[0] == '\0') die(EXIT_USAGE, "--prompt is empty: there must be something to continue; leave it out for a new line");
+    if (prompt[0] == '\0')
+        die(EXIT_USAGE, "--prompt is empty: there must be something to continue; leave it out for a new line");
 
     char error[1024];
     Vocabulary vocabulary = { 0 };
     Transformer *model = model_load(directory, &vocabulary, error, sizeof error);
     if (model == NULL) die(EXIT_FAILED, "%s", error);
-    if (vocabulary.size == 0 && !vocabulary_load(directory, model->config.vocab_size, &vocabulary, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (vocabulary.size == 0 && !vocabulary_load(directory, model->config.vocab_size, &vocabulary, error, sizeof error))
+        die(EXIT_FAILED, "%s", error);
     int *ids = malloc(strlen(prompt) * sizeof *ids);
     if (ids == NULL) die(EXIT_FAILED, "out of memory: no room for the prompt");
     long n = vocabulary_encode(&vocabulary, prompt, strlen(prompt), ids, error, sizeof error);

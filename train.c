@@ -43,14 +43,14 @@ static void help(void)
            "  --data FILE|builtin:NAME  the text (builtin:tales); built in: tales and the tasks pirate, robot, ghost\n"
            "  --out DIR                 where the model, or the adapter, and the logs go (out)\n"
            "  --init DIR                start from this model instead of random weights\n"
-           "  --resume                  go on from the last save in --out, with its text and settings, to the bit as if it had\n"
-           "                            never stopped. --max-iters, --eval-interval and --threads may be others; with another\n"
-           "                            total the learning rate follows the new curve from there on. --data and --init say where\n"
-           "                            the text and an adapter's base are now, if they have moved\n"
+           "  --resume                  go on from the last save in --out, with its text and settings, to the bit as if it\n"
+           "                            had never stopped. --max-iters, --eval-interval and --threads may be others; with\n"
+           "                            another total the learning rate follows the new curve from there on. --data and\n"
+           "                            --init say where the text and an adapter's base are now, if they have moved\n"
            "  --lora-r N                0: train everything (0); N > 0: freeze --init and train adapters of rank N\n"
            "  --lora-alpha X            the adapters' scale is alpha / r (twice r)\n"
-           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both; in the place of c_attn some of\n"
-           "                            its parts q, k, v, each of rank N (c_attn)\n"
+           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both; in the place of c_attn\n"
+           "                            some of its parts q, k, v, each of rank N (c_attn)\n"
            "  --n-layer 4  --n-head 4  --n-embd 128  --block-size 64  --batch-size 12  --dropout 0\n"
            "  --max-iters 2000          steps in all, those before a --resume included\n"
            "  --learning-rate 1e-3  --min-lr 1e-4  --warmup-iters 100\n"
@@ -61,22 +61,29 @@ static void help(void)
            "  --recompute               keep only the blocks' inputs, and run each block again in backward\n"
            "  --trace                   print the first step's backward pass, node by node\n\n"
            "Example: ./train --data book.txt --out out/book && ./sample --model out/book --prompt \"Once \"\n"
-           "         ./train --data builtin:pirate --init out/book --lora-r 8 --learning-rate 3e-3 --out out/pirate\n", parallel_threads());
+           "         ./train --data builtin:pirate --init out/book --lora-r 8 --learning-rate 3e-3 --out out/pirate\n",
+           parallel_threads());
 }
 
 // The command line's options, in place of those of `start`.
 static Options read_options(int argc, char **argv, const Options *start)
 {
-    enum { DATA = 1, OUT, INIT, RESUME, LORA_R, LORA_ALPHA, LORA_TARGETS, N_LAYER, N_HEAD, N_EMBD, BLOCK_SIZE, BATCH_SIZE, MAX_ITERS, LEARNING_RATE, MIN_LR,
-           WARMUP_ITERS, WEIGHT_DECAY, BETA1, BETA2, GRAD_CLIP, DROPOUT, EVAL_INTERVAL, SEED, THREADS, RECOMPUTE, TRACE, HELP };
+    enum {
+        DATA = 1, OUT, INIT, RESUME, LORA_R, LORA_ALPHA, LORA_TARGETS, N_LAYER, N_HEAD, N_EMBD, BLOCK_SIZE, BATCH_SIZE,
+        MAX_ITERS, LEARNING_RATE, MIN_LR, WARMUP_ITERS, WEIGHT_DECAY, BETA1, BETA2, GRAD_CLIP, DROPOUT, EVAL_INTERVAL, SEED,
+        THREADS, RECOMPUTE, TRACE, HELP
+    };
     static const struct option table[] = {
-        { "data", 1, NULL, DATA }, { "out", 1, NULL, OUT }, { "init", 1, NULL, INIT }, { "resume", 0, NULL, RESUME }, { "lora-r", 1, NULL, LORA_R },
-        { "lora-alpha", 1, NULL, LORA_ALPHA }, { "lora-targets", 1, NULL, LORA_TARGETS }, { "n-layer", 1, NULL, N_LAYER }, { "n-head", 1, NULL, N_HEAD },
-        { "n-embd", 1, NULL, N_EMBD }, { "block-size", 1, NULL, BLOCK_SIZE }, { "batch-size", 1, NULL, BATCH_SIZE }, { "max-iters", 1, NULL, MAX_ITERS },
+        { "data", 1, NULL, DATA }, { "out", 1, NULL, OUT }, { "init", 1, NULL, INIT }, { "resume", 0, NULL, RESUME },
+        { "lora-r", 1, NULL, LORA_R }, { "lora-alpha", 1, NULL, LORA_ALPHA }, { "lora-targets", 1, NULL, LORA_TARGETS },
+        { "n-layer", 1, NULL, N_LAYER }, { "n-head", 1, NULL, N_HEAD }, { "n-embd", 1, NULL, N_EMBD },
+        { "block-size", 1, NULL, BLOCK_SIZE }, { "batch-size", 1, NULL, BATCH_SIZE }, { "max-iters", 1, NULL, MAX_ITERS },
         { "learning-rate", 1, NULL, LEARNING_RATE }, { "min-lr", 1, NULL, MIN_LR }, { "warmup-iters", 1, NULL, WARMUP_ITERS },
-        { "weight-decay", 1, NULL, WEIGHT_DECAY }, { "beta1", 1, NULL, BETA1 }, { "beta2", 1, NULL, BETA2 }, { "grad-clip", 1, NULL, GRAD_CLIP },
-        { "dropout", 1, NULL, DROPOUT }, { "eval-interval", 1, NULL, EVAL_INTERVAL }, { "seed", 1, NULL, SEED }, { "threads", 1, NULL, THREADS },
-        { "recompute", 0, NULL, RECOMPUTE }, { "trace", 0, NULL, TRACE }, { "help", 0, NULL, HELP }, { 0 } };
+        { "weight-decay", 1, NULL, WEIGHT_DECAY }, { "beta1", 1, NULL, BETA1 }, { "beta2", 1, NULL, BETA2 },
+        { "grad-clip", 1, NULL, GRAD_CLIP }, { "dropout", 1, NULL, DROPOUT }, { "eval-interval", 1, NULL, EVAL_INTERVAL },
+        { "seed", 1, NULL, SEED }, { "threads", 1, NULL, THREADS }, { "recompute", 0, NULL, RECOMPUTE },
+        { "trace", 0, NULL, TRACE }, { "help", 0, NULL, HELP }, { 0 }
+    };
     Options o = *start;
     opterr = 0;
     optind = 1;
@@ -92,7 +99,9 @@ static Options read_options(int argc, char **argv, const Options *start)
         case LORA_TARGETS: {
             const char *bad = NULL;
             o.lora.targets = lora_targets(optarg, &bad);
-            if (o.lora.targets == 0) die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj for both projections, and q, k, v", optarg, bad);
+            if (o.lora.targets == 0)
+                die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj "
+                    "for both projections, and q, k, v", optarg, bad);
             break;
         }
         case N_LAYER: o.config.n_layer = (int)option_long(name, optarg, 1, 4096); o.shape_given = true; break;
@@ -128,9 +137,12 @@ static void complete(Options *o)
     if (!o->alpha_given) o->lora.alpha = 2.0 * o->lora.r;
     if (!o->min_lr_given && o->schedule.min_lr > o->schedule.learning_rate) o->schedule.min_lr = o->schedule.learning_rate;
     if (o->schedule.min_lr > o->schedule.learning_rate)
-        die(EXIT_USAGE, "--min-lr %g is above --learning-rate %g; the rate only falls", o->schedule.min_lr, o->schedule.learning_rate);
+        die(EXIT_USAGE, "--min-lr %g is above --learning-rate %g; the rate only falls", o->schedule.min_lr,
+            o->schedule.learning_rate);
     if (o->lora.r > 0 && o->init == NULL)
-        die(EXIT_USAGE, "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, without --lora-r", o->lora.r);
+        die(EXIT_USAGE,
+            "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, without --lora-r",
+            o->lora.r);
     if (o->shape_given && o->init != NULL)
         die(EXIT_USAGE, "the shape comes from %s; leave out --n-layer, --n-head, --n-embd and --block-size", o->init);
 }
@@ -157,22 +169,26 @@ static void check_agreement(const Options *saved, const Options *given)
     const char *was = lora_targets_text(saved->lora.targets), *is = lora_targets_text(given->lora.targets);
     const struct { const char *name; double was, is; } numbers[] = {
         { "n-layer", saved->config.n_layer, given->config.n_layer }, { "n-head", saved->config.n_head, given->config.n_head },
-        { "n-embd", saved->config.n_embd, given->config.n_embd }, { "block-size", saved->config.block_size, given->config.block_size },
+        { "n-embd", saved->config.n_embd, given->config.n_embd },
+        { "block-size", saved->config.block_size, given->config.block_size },
         { "dropout", saved->config.dropout, given->config.dropout }, { "lora-r", saved->lora.r, given->lora.r },
         { "lora-alpha", saved->lora.alpha, given->lora.alpha }, { "batch-size", saved->batch_size, given->batch_size },
         { "learning-rate", saved->schedule.learning_rate, given->schedule.learning_rate },
         { "min-lr", saved->schedule.min_lr, given->schedule.min_lr },
         { "warmup-iters", (double)saved->schedule.warmup_iters, (double)given->schedule.warmup_iters },
-        { "weight-decay", saved->adamw.weight_decay, given->adamw.weight_decay }, { "beta1", saved->adamw.beta1, given->adamw.beta1 },
+        { "weight-decay", saved->adamw.weight_decay, given->adamw.weight_decay },
+        { "beta1", saved->adamw.beta1, given->adamw.beta1 },
         { "beta2", saved->adamw.beta2, given->adamw.beta2 }, { "grad-clip", saved->adamw.grad_clip, given->adamw.grad_clip },
     };
     static const char hint[] = "leave it out to go on as before, or start a new run with --init and another --out";
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].was != numbers[i].is)
-            die(EXIT_USAGE, "--%s %.10g: the run in %s has %.10g; %s", numbers[i].name, numbers[i].is, given->out, numbers[i].was, hint);
+            die(EXIT_USAGE, "--%s %.10g: the run in %s has %.10g; %s", numbers[i].name, numbers[i].is, given->out,
+                numbers[i].was, hint);
     if (strcmp(was, is) != 0) die(EXIT_USAGE, "--lora-targets %s: the run in %s has %s; %s", is, given->out, was, hint);
     if (saved->seed != given->seed)
-        die(EXIT_USAGE, "--seed %llu: the run in %s has %llu; %s", (unsigned long long)given->seed, given->out, (unsigned long long)saved->seed, hint);
+        die(EXIT_USAGE, "--seed %llu: the run in %s has %llu; %s", (unsigned long long)given->seed, given->out,
+            (unsigned long long)saved->seed, hint);
 }
 
 // The last save of a run, and its options.
@@ -182,7 +198,8 @@ static TrainingState resume(int argc, char **argv, Options *o)
     TrainingState state;
     if (!state_load(o->out, o->init, &state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
     if (o->init != NULL && state.base_dir == NULL)
-        die(EXIT_USAGE, "--init %s: the run in %s trains a whole model, which comes from there; leave out --init", o->init, o->out);
+        die(EXIT_USAGE, "--init %s: the run in %s trains a whole model, which comes from there; leave out --init", o->init,
+            o->out);
     Options saved = saved_options(o, &state);
     *o = read_options(argc, argv, &saved);
     check_agreement(&saved, o);
@@ -198,23 +215,27 @@ static TrainingState begin(const Options *o, Text *text)
     if (o->init != NULL) {
         state.model = model_load(o->init, &state.vocabulary, error, sizeof error);
         if (state.model == NULL) die(EXIT_FAILED, "%s", error);
-        if (state.vocabulary.size == 0) die(EXIT_FAILED, "%s has no character-level tokenizer.json, so no text can be read for it", o->init);
+        if (state.vocabulary.size == 0)
+            die(EXIT_FAILED, "%s has no character-level tokenizer.json, so no text can be read for it", o->init);
         state.model->config.dropout = o->config.dropout;
     }
     int block_size = state.model ? state.model->config.block_size : o->config.block_size;
-    if (!text_read(o->data, BUILTIN_CHARACTERS, state.model ? &state.vocabulary : NULL, block_size, text, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (!text_read(o->data, BUILTIN_CHARACTERS, state.model ? &state.vocabulary : NULL, block_size, text, error, sizeof error))
+        die(EXIT_FAILED, "%s", error);
 
     if (state.model == NULL) {
         Config config = o->config;
         config.vocab_size = text->vocabulary.size;
-        if (!memory_holds(4 * weight_bytes(&config), error, sizeof error)) die(EXIT_USAGE, "%s", error); // weights, gradients, two moments
+        if (!memory_holds(4 * weight_bytes(&config), error, sizeof error))
+            die(EXIT_USAGE, "%s", error); // weights, gradients, two moments
         state.model = transformer_new(config, o->seed, error, sizeof error);
         if (state.model == NULL) die(EXIT_USAGE, "%s", error);
         if (!vocabulary_copy(&text->vocabulary, &state.vocabulary)) die(EXIT_FAILED, "out of memory");
     }
     if (o->lora.r > 0) {
         transformer_train_base(state.model, false);
-        if (transformer_add_adapter(state.model, "default", o->lora, o->seed, error, sizeof error) == NULL) die(EXIT_USAGE, "%s", error);
+        if (transformer_add_adapter(state.model, "default", o->lora, o->seed, error, sizeof error) == NULL)
+            die(EXIT_USAGE, "%s", error);
         state.base_dir = strdup(o->init);
     }
     state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, o->adamw);
@@ -240,8 +261,8 @@ static void save(const Options *o, const TrainingState *state)
     if (!state_save(o->out, state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
 }
 
-// Opens DIR/log.csv for more rows. A run that was killed may have got further than its last save: who resumes from `step` writes
-// the rows after it anew.
+// Opens DIR/log.csv for more rows. A run that was killed may have got further than its last save: who resumes from `step`
+// writes the rows after it anew.
 static FILE *open_log(const char *dir, bool resuming, long step)
 {
     char path[4096], error[1024], *old = NULL;
@@ -249,7 +270,8 @@ static FILE *open_log(const char *dir, bool resuming, long step)
     snprintf(path, sizeof path, "%s/log.csv", dir);
     if (resuming && file_read(path, (size_t)1 << 30, &old, &n, error, sizeof error)) {
         char *end = strchr(old, '\n'); // of the heading, then of each row that stays
-        while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && atol(end + 1) <= step) end = strchr(end + 1, '\n');
+        while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && atol(end + 1) <= step)
+            end = strchr(end + 1, '\n');
         if (!file_write_all(path, old, end ? (size_t)(end + 1 - old) : 0, error, sizeof error)) die(EXIT_FAILED, "%s", error);
         free(old);
     }
@@ -295,19 +317,24 @@ int main(int argc, char **argv)
     const Config *c = &model->config;
     model->recompute = o.recompute;
     if (o.resume) {
-        if (!text_read(o.data, BUILTIN_CHARACTERS, &state.vocabulary, c->block_size, &text, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+        if (!text_read(o.data, BUILTIN_CHARACTERS, &state.vocabulary, c->block_size, &text, error, sizeof error))
+            die(EXIT_FAILED, "%s", error);
         uint64_t hash = text_fingerprint(&text);
         if (hash != state.text_hash)
-            die(EXIT_FAILED, "%s is not the text of the run in %s: its hash is %016llx, not %016llx; say with --data where that text is now, or start a "
-                "new run with --init and another --out", o.data, o.out, (unsigned long long)hash, (unsigned long long)state.text_hash);
+            die(EXIT_FAILED,
+                "%s is not the text of the run in %s: its hash is %016llx, not %016llx; say with --data where that text is "
+                "now, or start a "
+                "new run with --init and another --out",
+                o.data, o.out, (unsigned long long)hash, (unsigned long long)state.text_hash);
     }
     describe(&state, &o);
-    long trainable = transformer_trainable_size(model), all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
+    long trainable = transformer_trainable_size(model),
+         all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
     printf("%s: %s characters, vocabulary %d; ", o.data, thousands(text.count), c->vocab_size);
     if (!isnan(text.val_floor)) printf("no model can beat %.3f nats a character\n", text.val_floor);
     else printf("guessing gives %.3f nats a character\n", log(c->vocab_size));
-    printf("model: %d layers, %d heads, width %d, context %d: %s numbers, of which %s (%.2f %%) train\n", c->n_layer, c->n_head, c->n_embd, c->block_size,
-           thousands(all), thousands(trainable), 100.0 * (double)trainable / (double)all);
+    printf("model: %d layers, %d heads, width %d, context %d: %s numbers, of which %s (%.2f %%) train\n", c->n_layer, c->n_head,
+           c->n_embd, c->block_size, thousands(all), thousands(trainable), 100.0 * (double)trainable / (double)all);
 
     int B = o.batch_size, T = c->block_size;
     int *batch = malloc(2 * (size_t)B * (size_t)T * sizeof *batch);
@@ -316,8 +343,8 @@ int main(int argc, char **argv)
     if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory: no room for a batch");
     if (todo <= 0) printf("all %ld steps are done already; --max-iters is the total\n", o.schedule.max_iters);
 
-    // A directory that cannot be written to is found before the work. What a resumed run left is brought to the state's step; a new
-    // run replaces an older model only when it has trained one.
+    // A directory that cannot be written to is found before the work. What a resumed run left is brought to the state's step; a
+    // new run replaces an older model only when it has trained one.
     if (o.resume) save(&o, &state);
     else if (!file_make_directories(o.out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
     FILE *log = open_log(o.out, o.resume, state.step);
@@ -344,19 +371,24 @@ int main(int argc, char **argv)
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
             char where[256] = "every weight and gradient is finite; a smaller --learning-rate may help";
             find_bad_number(model, where, sizeof where);
-            die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; the last save in %s is intact", step, result.loss, result.gradient_norm, where, o.out);
+            die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; the last save in %s is intact", step,
+                result.loss, result.gradient_norm, where, o.out);
         }
         times[step - first] = result.seconds;
         state.step++;
         if (state.step == 2 && first == 0 && untrained(model->active, c))
-            fprintf(stderr, "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g what you meant?\n", o.schedule.learning_rate);
+            fprintf(stderr,
+                    "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g what "
+                    "you meant?\n",
+                    o.schedule.learning_rate);
         bool evaluate = state.step % o.eval_interval == 0 || state.step == o.schedule.max_iters;
         double val = (double)NAN, start = seconds_now();
         if (evaluate) {
             val = evaluate_quickly(model, &text, B);
             progress_validation(&progress, val);
         }
-        if (evaluate || step % 10 == 0) { // before the save: --resume takes away rows that are too many, and cannot add what lacks
+        if (evaluate
+            || step % 10 == 0) { // before the save: --resume takes away rows that are too many, and cannot add what lacks
             fprintf(log, "%ld,%.6f,", state.step, result.loss);
             if (evaluate) fprintf(log, "%.6f", val);
             fprintf(log, ",%.8g,%.6g,%.3f\n", rate, result.gradient_norm, 1e3 * result.seconds);
@@ -386,29 +418,40 @@ int main(int argc, char **argv)
     if (file == NULL) die(EXIT_FAILED, "%s", error);
     file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", val_loss, train_loss);
     if (!isnan(text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", text.val_floor);
-    file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n  \"trainable_parameters\": %ld,\n  \"all_parameters\": %ld,\n",
-                done > 0 ? 1e3 * median(times, done) : 0.0, tokens_per_second, trainable, all);
-    file_printf(file, "  \"dgrad\": %ld,\n  \"wgrad\": %ld,\n  \"wgrad_skipped\": %ld,\n  \"wgrad_never_recorded\": %ld,\n  \"adapter_gradients\": %ld,\n", tape->counts.dgrad / measured,
-                tape->counts.wgrad / measured, tape->counts.wgrad_skipped / measured, tape->counts.wgrad_never_recorded / measured, tape->counts.adapter_gradients / measured);
+    double step_ms = done > 0 ? 1e3 * median(times, done) : 0.0;
+    file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", step_ms, tokens_per_second);
+    file_printf(file, "  \"trainable_parameters\": %ld,\n  \"all_parameters\": %ld,\n", trainable, all);
+    const Counts *counts = &tape->counts;
+    const struct { const char *key; long count; } gradients[] = {
+        { "dgrad", counts->dgrad }, { "wgrad", counts->wgrad }, { "wgrad_skipped", counts->wgrad_skipped },
+        { "wgrad_never_recorded", counts->wgrad_never_recorded }, { "adapter_gradients", counts->adapter_gradients },
+    };
+    for (size_t i = 0; i < sizeof gradients / sizeof *gradients; i++)
+        file_printf(file, "  \"%s\": %ld,\n", gradients[i].key, gradients[i].count / measured);
     file_printf(file, "  \"flops\": {");
-    for (int p = 0; p < PHASES; p++) file_printf(file, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], counts_phase(&tape->counts, (Phase)p).flops / measured);
+    for (int p = 0; p < PHASES; p++)
+        file_printf(file, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], counts_phase(counts, (Phase)p).flops / measured);
     file_printf(file, "},\n  \"pool_bytes\": %ld,\n  \"peak_bytes\": {\"total\": %ld", peaks.pool, peaks.peak);
     for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, ", \"%s\": %ld", memory_kind_names[k], peaks.at_peak[k]);
     file_printf(file, "},\n  \"own_peak_bytes\": {");
-    for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, "%s\"%s\": %ld", k ? ", " : "", memory_kind_names[k], peaks.own_peak[k]);
+    for (int k = 0; k < MEMORY_KINDS; k++)
+        file_printf(file, "%s\"%s\": %ld", k ? ", " : "", memory_kind_names[k], peaks.own_peak[k]);
     file_printf(file, "}\n}\n");
     if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
     if (!logged) die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o.out, o.out);
 
-    if (!isnan(text.val_floor)) printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
-    if (validation_leaks(&text, val_loss)) die(EXIT_FAILED, "the validation loss is below what any model can reach: it saw what it should predict; this is a bug");
+    if (!isnan(text.val_floor))
+        printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
+    if (validation_leaks(&text, val_loss))
+        die(EXIT_FAILED, "the validation loss is below what any model can reach: it saw what it should predict; this is a bug");
     if (model->active != NULL) {
         uint64_t now = transformer_hash(model);
         printf("base: hash %016llx before and %016llx after\n", (unsigned long long)hash, (unsigned long long)now);
         if (now != hash) die(EXIT_FAILED, "the frozen base has changed: this is a bug");
     }
     printf("saved in %s\n", o.out);
-    printf("final: train loss %.4f, val loss %.4f, %.0f tokens/s, peak %ld bytes\n", train_loss, val_loss, tokens_per_second, peaks.peak);
+    printf("final: train loss %.4f, val loss %.4f, %.0f tokens/s, peak %ld bytes\n", train_loss, val_loss, tokens_per_second,
+           peaks.peak);
 
     clean_up(tape, batch, times, &text, &state);
     return output_status();

@@ -33,7 +33,8 @@ static bool possible(const Config *c, char *error, size_t size)
     if (!(c->dropout >= 0 && (real)c->dropout < 1)) return fail(error, size, "dropout %g is not in [0, 1)", c->dropout);
     long largest = c->vocab_size > c->block_size ? c->vocab_size : c->block_size;
     if (c->n_embd > 1 << 16 || c->n_layer > 1 << 12 || largest * c->n_embd > 1l << 40)
-        return fail(error, size, "n_layer %d, n_embd %d, vocab_size %d, block_size %d: larger than anything this engine was made for",
+        return fail(error, size,
+                    "n_layer %d, n_embd %d, vocab_size %d, block_size %d: larger than anything this engine was made for",
                     c->n_layer, c->n_embd, c->vocab_size, c->block_size);
     return true;
 }

@@ -7,7 +7,8 @@
 // x = wte[ids] + wpe; for each block: x += c_proj(attention(c_attn(ln_1(x)))), x += c_proj(gelu(c_fc(ln_2(x))));
 // logits = ln_f(x) wte^T. Names, shapes and orientation are those of GPT-2 in Hugging Face transformers.
 //
-// model->parameters is the ONE list of tensors: base first, adapters after. Counting, freezing, saving and the optimizer use it.
+// model->parameters is the ONE list of tensors: base first, adapters after. Counting, freezing, saving and the optimizer use
+// it.
 //
 // Read next: block_forward in transformer.c, then adamw.h.
 
@@ -84,8 +85,9 @@ void         transformer_free(Transformer *model);
 Tensor *transformer_logits(const Transformer *model, Tape *tape, const int *ids, int B, int T);
 Tensor *transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
 // Each row b with an adapter of its own, adapters[b] (NULL: the base alone), whatever is in use: ids [B*T] -> logits [B,T,V],
-// without a tape. The rows that share an adapter run together, in one pass of the ordinary forward for each adapter: so a row gets
-// the bits that it would get alone, and nothing has to be known about adapters anywhere else. Nothing may be merged (check()).
+// without a tape. The rows that share an adapter run together, in one pass of the ordinary forward for each adapter: so a row
+// gets the bits that it would get alone, and nothing has to be known about adapters anywhere else. Nothing may be merged
+// (check()).
 Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapters, const int *ids, int B, int T);
 // The logits of what follows ids[0..T-1], written to logits[V].
 void    transformer_next(const Transformer *model, const int *ids, int T, real *logits);
@@ -98,7 +100,8 @@ void transformer_train_base(Transformer *model, bool requires_grad);
 
 // Attaches a fresh adapter and makes it the one in use. The base is left as it is: freeze it with transformer_train_base.
 // A name that exists, a rank below 1 or a range without block returns NULL, after one line in `error`.
-Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error, size_t size);
+Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfig config, uint64_t seed, char *error,
+                                 size_t size);
 // The same with any rank and scale for each layer, layers[n_layer][LINEARS]; r, alpha and r_by_block of `config` do not count.
 Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig config, const LoraLayer *layers, uint64_t seed,
                                 char *error, size_t size);
@@ -106,11 +109,12 @@ Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig
 void transformer_use_adapter(Transformer *model, Adapter *adapter);
 // Detaches and frees; if it was in use, the base runs alone afterwards.
 void transformer_remove_adapter(Transformer *model, Adapter *adapter);
-// The adapter in use, folded into the weights and out again (lora.h). Use and remove change nothing while it is merged: unmerge first.
+// The adapter in use, folded into the weights and out again (lora.h). Use and remove change nothing while it is merged: unmerge
+// first.
 void transformer_merge(Transformer *model);
 void transformer_unmerge(Transformer *model);
-// While merged: frees the original weights, so that the merged ones are the base from now on, and removes the adapter, which would
-// otherwise be applied twice. Not merged: does nothing.
+// While merged: frees the original weights, so that the merged ones are the base from now on, and removes the adapter, which
+// would otherwise be applied twice. Not merged: does nothing.
 void transformer_forget_original(Transformer *model);
 
 // Over the base's bytes, in the order of the list: two models with equal hashes have equal weights.

@@ -127,9 +127,9 @@ static bool save_document(Save *save, const char *name, Document *d)
     return good;
 }
 
-// Old tensors must not stand beside a new configuration or vocabulary, not even for the time between two renames: if one of these
-// changes, the tensors are removed first. save_mark keeps the place for that, before the documents are added; save_replace, after
-// them, knows whether there were any.
+// Old tensors must not stand beside a new configuration or vocabulary, not even for the time between two renames: if one of
+// these changes, the tensors are removed first. save_mark keeps the place for that, before the documents are added;
+// save_replace, after them, knows whether there were any.
 static int save_mark(Save *save)
 {
     save->files[save->count] = NULL;
@@ -156,7 +156,7 @@ static Json *read_json(const char *dir, const char *name, size_t limit, char *er
     return json;
 }
 
-// ------------------------------------------------------------------------------------------------------------------------ slots
+// ---------------------------------------------------------------------------------------------------------------------- slots
 
 typedef struct Slot {
     char    name[80];              // in the file, without prefix: "h.0.attn.c_attn.weight"
@@ -212,7 +212,8 @@ static void point_at_base(Slots *slots, const Transformer *model)
 {
     for (int i = 0; i < model->base_count; i++) {
         Tensor *t = model->parameters[i];
-        check(strcmp(t->name + strlen(MODEL_PREFIX), slots->list[i].name) == 0, "checkpoint: %s is saved as %s", t->name, slots->list[i].name);
+        check(strcmp(t->name + strlen(MODEL_PREFIX), slots->list[i].name) == 0, "checkpoint: %s is saved as %s", t->name,
+              slots->list[i].name);
         slots->list[i].tensor = t;
         slots->list[i].data = t->data;
     }
@@ -295,7 +296,8 @@ static bool save_slots(Save *save, const char *file, const char *prefix, const S
         snprintf(names[i].text, sizeof names[i].text, "%s%s", prefix, slot->name);
         if (slot->transposed)
             transpose(slot->data, turned[i] = allocate(slot_size(slot), sizeof(real)), slot->shape[0], slot->shape[1]);
-        tensors[i] = (SafetensorsTensor){ names[i].text, REAL_DTYPE, slot->ndim, slot->shape, turned[i] ? turned[i] : slot->data };
+        tensors[i] =
+            (SafetensorsTensor){ names[i].text, REAL_DTYPE, slot->ndim, slot->shape, turned[i] ? turned[i] : slot->data };
     }
     char path[PATH];
     FileWriter *writer = NULL;
@@ -401,12 +403,15 @@ static bool match(const Safetensors *file, Slots *slots, bool model_file, char *
 
     snprintf(error, size, "%s does not fit its configuration", file->path);
     const char *mark = ":";
-    const struct { const Names *names; const char *what; } lists[] = { { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" } };
+    const struct { const Names *names; const char *what; } lists[] = {
+        { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" },
+    };
     for (int i = 0; i < 3; i++) {
         size_t used = strlen(error);
         const Names *names = lists[i].names;
         if (names->count == 0) continue;
-        snprintf(error + used, size - used, "%s %d tensor%s %s (%s)", mark, names->count, names->count == 1 ? "" : "s", lists[i].what, names->text);
+        snprintf(error + used, size - used, "%s %d tensor%s %s (%s)", mark, names->count, names->count == 1 ? "" : "s",
+                 lists[i].what, names->text);
         mark = ";";
     }
     return false;
@@ -430,44 +435,56 @@ static bool is_merged(const Transformer *model)
 
 static void put_config(FILE *out, const Config *c)
 {
-    fprintf(out, "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n  \"vocab_size\": %d,\n  \"n_positions\": %d,\n"
-            "  \"n_ctx\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n", c->vocab_size, c->block_size, c->block_size, c->n_embd,
-            c->n_layer, c->n_head);
+    fputs("{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n", out);
+    fprintf(out, "  \"vocab_size\": %d,\n  \"n_positions\": %d,\n", c->vocab_size, c->block_size);
+    fprintf(out, "  \"n_ctx\": %d,\n", c->block_size);
+    fprintf(out, "  \"n_embd\": %d,\n  \"n_layer\": %d,\n  \"n_head\": %d,\n", c->n_embd, c->n_layer, c->n_head);
+    fputs("  \"n_inner\": null,\n  \"activation_function\": \"gelu_new\",\n", out);
+    fputs("  \"resid_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"attn_pdrop\": 0.0,\n", out);
+    fputs("  \"layer_norm_epsilon\": 1e-05,\n  \"initializer_range\": 0.02,\n  \"scale_attn_weights\": true,\n", out);
+    fputs("  \"scale_attn_by_inverse_layer_idx\": false,\n  \"reorder_and_upcast_attn\": false,\n", out);
     // no token begins or ends a text: GPT-2's own, 50256, would lie outside of a vocabulary of characters
-    fprintf(out, "  \"n_inner\": null,\n  \"activation_function\": \"gelu_new\",\n  \"resid_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n"
-            "  \"attn_pdrop\": 0.0,\n  \"layer_norm_epsilon\": 1e-05,\n  \"initializer_range\": 0.02,\n  \"scale_attn_weights\": true,\n"
-            "  \"scale_attn_by_inverse_layer_idx\": false,\n  \"reorder_and_upcast_attn\": false,\n  \"use_cache\": true,\n"
-            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n  \"eos_token_id\": null,\n  \"torch_dtype\": \"%s\"\n}\n",
-            REAL_DTYPE == SAFETENSORS_F64 ? "float64" : "float32");
+    fputs("  \"use_cache\": true,\n  \"tie_word_embeddings\": true,\n", out);
+    fputs("  \"bos_token_id\": null,\n  \"eos_token_id\": null,\n", out);
+    fprintf(out, "  \"torch_dtype\": \"%s\"\n}\n", REAL_DTYPE == SAFETENSORS_F64 ? "float64" : "float32");
 }
 
 static bool parse_config(const Json *json, Config *config, char *error, size_t size)
 {
-    static const struct { const char *key; bool value; } flags[] = { // what the engine computes; also what GPT-2 does when nothing is said
-        { "scale_attn_weights", true }, { "scale_attn_by_inverse_layer_idx", false }, { "reorder_and_upcast_attn", false },
-        { "tie_word_embeddings", true }, { "add_cross_attention", false },
+    static const struct { const char *key; bool value; } flags[] = {
+        // what the engine computes; also what GPT-2 does when nothing is said
+        { "scale_attn_weights", true },       { "scale_attn_by_inverse_layer_idx", false },
+        { "reorder_and_upcast_attn", false }, { "tie_word_embeddings", true },
+        { "add_cross_attention", false },
     };
     static const char *const features[] = { "pruned_heads", "quantization_config" };
     long V, T, C, L, H, inner;
     double epsilon;
-    if (!json_is_string(json_get(json, "model_type"), "gpt2")) return fail(error, size, "\"model_type\" is not \"gpt2\", the one kind of model that this engine computes");
-    if (!json_get_int(json, "vocab_size", 1, LARGEST_TABLE, &V, error, size) || !json_get_int(json, "n_positions", 1, LARGEST_TABLE, &T, error, size)
-        || !json_get_int(json, "n_embd", 1, LARGEST_WIDTH, &C, error, size) || !json_get_int(json, "n_layer", 1, LARGEST_DEPTH, &L, error, size)
-        || !json_get_int(json, "n_head", 1, C, &H, error, size)) return false;
+    if (!json_is_string(json_get(json, "model_type"), "gpt2"))
+        return fail(error, size, "\"model_type\" is not \"gpt2\", the one kind of model that this engine computes");
+    if (!json_get_int(json, "vocab_size", 1, LARGEST_TABLE, &V, error, size)
+        || !json_get_int(json, "n_positions", 1, LARGEST_TABLE, &T, error, size)
+        || !json_get_int(json, "n_embd", 1, LARGEST_WIDTH, &C, error, size)
+        || !json_get_int(json, "n_layer", 1, LARGEST_DEPTH, &L, error, size)
+        || !json_get_int(json, "n_head", 1, C, &H, error, size))
+        return false;
     if (C % H != 0) return fail(error, size, "\"n_embd\" %ld is not a multiple of \"n_head\" %ld", C, H);
     if (json_given(json, "n_inner") && !json_get_int(json, "n_inner", 4 * C, 4 * C, &inner, error, size)) return false;
     if (json_given(json, "activation_function") && !json_is_string(json_get(json, "activation_function"), "gelu_new"))
         return fail(error, size, "\"activation_function\" is not \"gelu_new\", the one that this engine computes");
     if (!json_optional_number(json, "layer_norm_epsilon", 1e-5, &epsilon, error, size)) return false;
-    if (fabs(epsilon - 1e-5) > 1e-12) return fail(error, size, "\"layer_norm_epsilon\" is %g; this engine computes with 1e-05 only", epsilon);
+    if (fabs(epsilon - 1e-5) > 1e-12)
+        return fail(error, size, "\"layer_norm_epsilon\" is %g; this engine computes with 1e-05 only", epsilon);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool value;
         if (!json_optional_bool(json, flags[i].key, flags[i].value, &value, error, size)) return false;
         if (value != flags[i].value)
-            return fail(error, size, "\"%s\" is %s; this engine computes the opposite only", flags[i].key, value ? "true" : "false");
+            return fail(error, size, "\"%s\" is %s; this engine computes the opposite only", flags[i].key,
+                        value ? "true" : "false");
     }
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        if (!json_is_empty(json_get(json, features[i]))) return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
+        if (!json_is_empty(json_get(json, features[i])))
+            return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
     *config = (Config){ .vocab_size = (int)V, .block_size = (int)T, .n_layer = (int)L, .n_head = (int)H, .n_embd = (int)C };
     return true;
 }
@@ -476,8 +493,10 @@ static bool parse_config(const Json *json, Config *config, char *error, size_t s
 static void put_tokenizer(FILE *out, const Vocabulary *vocabulary)
 {
     fputs("{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\"normalizer\":null,\n"
-          " \"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\\\\s\\\\S]\"},\"behavior\":\"Isolated\",\"invert\":false},\n"
-          " \"post_processor\":null,\"decoder\":{\"type\":\"Fuse\"},\n \"model\":{\"type\":\"WordLevel\",\"vocab\":{", out);
+          " \"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\\\\s\\\\S]\"},\"behavior\":\"Isolated\","
+          "\"invert\":false},\n"
+          " \"post_processor\":null,\"decoder\":{\"type\":\"Fuse\"},\n \"model\":{\"type\":\"WordLevel\",\"vocab\":{",
+          out);
     for (int token = 0; token < vocabulary->size; token++) {
         char character[5];
         int length = vocabulary_decode(vocabulary, token, character);
@@ -492,14 +511,18 @@ static bool parse_tokenizer(const Json *json, int vocab_size, Vocabulary *vocabu
 {
     const Json *model = json_get(json, "model"), *vocab = json_get(model, "vocab"), *split = json_get(json, "pre_tokenizer");
     const Json *pattern = json_get(split, "pattern"), *after = json_get(json, "post_processor");
-    bool by_character = json_is_string(json_get(split, "type"), "Split") && json_is_string(json_get(split, "behavior"), "Isolated")
-                     && (json_is_string(json_get(pattern, "Regex"), "[\\s\\S]") || json_is_string(json_get(pattern, "String"), ""));
-    bool adds_nothing = json_is_empty(after) || (json_is_string(json_get(after, "type"), "TemplateProcessing") && json_is_empty(json_get(after, "special_tokens")));
+    bool by_character =
+        json_is_string(json_get(split, "type"), "Split") && json_is_string(json_get(split, "behavior"), "Isolated")
+        && (json_is_string(json_get(pattern, "Regex"), "[\\s\\S]") || json_is_string(json_get(pattern, "String"), ""));
+    bool adds_nothing =
+        json_is_empty(after)
+        || (json_is_string(json_get(after, "type"), "TemplateProcessing") && json_is_empty(json_get(after, "special_tokens")));
     if (!json_is_string(json_get(model, "type"), "WordLevel") || vocab == NULL || vocab->type != JSON_OBJECT || !by_character
         || !json_is_string(json_get(json_get(json, "decoder"), "type"), "Fuse") || !json_is_empty(json_get(json, "normalizer"))
         || !json_is_empty(json_get(json, "added_tokens")) || !adds_nothing)
         return fail(error, size, "not a tokenizer whose tokens are single characters, the only kind that this program knows");
-    if (vocab->count != (size_t)vocab_size) return fail(error, size, "it has %zu tokens, but the model %d", vocab->count, vocab_size);
+    if (vocab->count != (size_t)vocab_size)
+        return fail(error, size, "it has %zu tokens, but the model %d", vocab->count, vocab_size);
     uint32_t *list = allocate((size_t)vocab_size, sizeof *list);
     bool *taken = allocate((size_t)vocab_size, sizeof *taken), good = true;
     for (const Json *item = vocab->child; item != NULL && good; item = item->next) {
@@ -582,7 +605,8 @@ static bool tied_head(const Safetensors *file, const Transformer *model, char *e
         same = same && good && memcmp(head, model->wte->data, entry->elements * sizeof *head) == 0;
         free(head);
         if (!good) return false;
-        if (!same) return fail(error, size, "%s: lm_head.weight is not the same as wte.weight; this engine ties the two", file->path);
+        if (!same)
+            return fail(error, size, "%s: lm_head.weight is not the same as wte.weight; this engine ties the two", file->path);
     }
     return true;
 }
@@ -634,7 +658,8 @@ static bool save_adapter(Save *save, const Transformer *model, const Adapter *ad
     Slots slots = { 0 };
     list_adapter(&slots, c, &plan);
     point_at_adapter(&slots, adapter, c);
-    bool good = slots.count > 0 || fail(save->error, save->size, "adapter %s has no layer: there is nothing to save", adapter->name);
+    bool good =
+        slots.count > 0 || fail(save->error, save->size, "adapter %s has no layer: there is nothing to save", adapter->name);
     int mark = save_mark(save);
     if (good) {
         Document d;
@@ -652,19 +677,22 @@ static bool save_adapter(Save *save, const Transformer *model, const Adapter *ad
     return good;
 }
 
-bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error, size_t size)
+bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error,
+                  size_t size)
 {
     Save save;
     return save_begin(&save, dir, error, size) && save_end(&save, save_adapter(&save, model, adapter, base_dir));
 }
 
-static bool same_base(const Transformer *model, const char *fingerprint, const char *path, const char *hint, char *error, size_t size)
+static bool same_base(const Transformer *model, const char *fingerprint, const char *path, const char *hint, char *error,
+                      size_t size)
 {
     char own[20];
     if (fingerprint == NULL) return true;
     hash_text(own, transformer_hash(model));
     if (strcmp(own, fingerprint) == 0) return true;
-    return fail(error, size, "%s was trained on another base: its fingerprint is %.32s, that of this one is %s; %s", path, fingerprint, own, hint);
+    return fail(error, size, "%s was trained on another base: its fingerprint is %.32s, that of this one is %s; %s", path,
+                fingerprint, own, hint);
 }
 
 Adapter *adapter_load(Transformer *model, const char *dir, const char *name, bool any_base, char *error, size_t size)
@@ -707,7 +735,9 @@ bool adapter_base(const char *dir, char *base, size_t base_size, char *error, si
     Json *json = read_json(dir, "adapter_config.json", SMALL_FILE, error, size);
     if (json == NULL) return false;
     bool good = json_get_string(json, "base_model_name_or_path", &text, why, sizeof why);
-    good = good && ((size_t)snprintf(base, base_size, "%s", text) < base_size || fail(why, sizeof why, "the path of the base is too long"));
+    good = good
+           && ((size_t)snprintf(base, base_size, "%s", text) < base_size
+               || fail(why, sizeof why, "the path of the base is too long"));
     json_free(json);
     return good || fail(error, size, "%s/adapter_config.json: %s", dir, why);
 }
@@ -749,8 +779,8 @@ static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *
         const LoraConfig *l = &model->active->config;
         fprintf(out, ",\"lora_r\":%d,\"lora_alpha\":", l->r);
         json_put_number(out, l->alpha);
-        fprintf(out, ",\"lora_targets\":\"%s\",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":", lora_targets_text(l->targets),
-                l->freeze_A ? "true" : "false", fingerprint);
+        fprintf(out, ",\"lora_targets\":\"%s\",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":",
+                lora_targets_text(l->targets), l->freeze_A ? "true" : "false", fingerprint);
         json_put_text(out, state->base_dir);
         fputs(",\"adapter\":", out);
         peft_put_config(out, &model->config, plan, state->base_dir);
@@ -831,9 +861,11 @@ static bool parse_state(const Json *json, TrainingState *state, AdamWConfig *ada
         { "max_iters", 0, INT64_MAX, &s->max_iters }, { "eval_interval", 0, INT64_MAX, &state->eval_interval },
         { "batch_size", 0, LARGEST_TABLE, &batch_size },
     };
-    const struct { const char *key; double *value; } numbers[] = {
-        { "beta1", &adamw->beta1 }, { "beta2", &adamw->beta2 }, { "weight_decay", &adamw->weight_decay },
-        { "grad_clip", &adamw->grad_clip }, { "dropout", dropout }, { "learning_rate", &s->learning_rate }, { "min_lr", &s->min_lr },
+    const struct { const char *key; double *value;
+    } numbers[] = {
+        { "beta1", &adamw->beta1 },         { "beta2", &adamw->beta2 }, { "weight_decay", &adamw->weight_decay },
+        { "grad_clip", &adamw->grad_clip }, { "dropout", dropout },     { "learning_rate", &s->learning_rate },
+        { "min_lr", &s->min_lr },
     };
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (!json_get_int(json, whole[i].key, whole[i].least, whole[i].most, whole[i].value, error, size)) return false;
@@ -853,8 +885,8 @@ static bool take_over(const Config *c, AdapterPlan *plan, const LoraConfig *lora
     unsigned parts = lora->targets >> LINEARS, count = (parts & 1) + (parts >> 1 & 1) + (parts >> 2 & 1);
     for (int i = 0; i < c->n_layer && count > 0; i++)
         if ((unsigned)plan->layers[i * LINEARS + C_ATTN].r % count != 0)
-            return fail(error, size, "\"lora_targets\" are %u parts of c_attn, but its rank %d cannot be shared among them", count,
-                        plan->layers[i * LINEARS + C_ATTN].r);
+            return fail(error, size, "\"lora_targets\" are %u parts of c_attn, but its rank %d cannot be shared among them",
+                        count, plan->layers[i * LINEARS + C_ATTN].r);
     if (plan->config.dropout != 0)
         return fail(error, size, "\"lora_dropout\" is %g; this engine trains adapters without", plan->config.dropout);
     plan->config.r = lora->r;
@@ -877,7 +909,8 @@ static bool build_model(const Safetensors *file, const Json *json, const char *b
     bool good;
     long r;
     if (adapter == NULL) {
-        if (!parse_config(json_get(json, "config"), &config, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
+        if (!parse_config(json_get(json, "config"), &config, why, sizeof why))
+            return fail(error, size, "%s: %s", file->path, why);
         list_base(slots, &config);
         if (moments) list_moments(slots);
         good = match(file, slots, false, error, size) && memory_holds(3 * weight_bytes(&config), error, size) // and two moments
@@ -901,7 +934,9 @@ static bool build_model(const Safetensors *file, const Json *json, const char *b
             && same_base(state->model, fingerprint, file->path, "the base must be the one it was", error, size);
         if (good) good = peft_parse_config(adapter, &state->model->config, &plan, why, sizeof why)
                       || fail(error, size, "%s: %s", file->path, why);
-        if (good) good = take_over(&state->model->config, &plan, &lora, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
+        if (good)
+            good =
+                take_over(&state->model->config, &plan, &lora, why, sizeof why) || fail(error, size, "%s: %s", file->path, why);
         if (good) {
             list_adapter(slots, &state->model->config, &plan);
             if (moments) list_moments(slots);
@@ -934,7 +969,8 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
                                      text == NULL ? "its metadata lacks " STATE : why);
     for (size_t e = 0; e < file->count && good; e++)
         if (file->entries[e].dtype != REAL_DTYPE)
-            good = fail(error, size, "%s holds %s, but this build computes in %s; go on with the build that wrote it (make REAL=%s)",
+            good = fail(error, size,
+                        "%s holds %s, but this build computes in %s; go on with the build that wrote it (make REAL=%s)",
                         file->path, safetensors_dtype_name(file->entries[e].dtype), safetensors_dtype_name(REAL_DTYPE),
                         REAL_DTYPE == SAFETENSORS_F64 ? "float" : "double");
     if (good && !parse_state(json, state, &adamw, &optimizer_step, &dropout, why, sizeof why))

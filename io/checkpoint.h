@@ -6,10 +6,11 @@
 //     DIR/adapter_config.json  adapter_model.safetensors                                  PeftModel.from_pretrained(base, DIR)
 //     DIR/training_state.safetensors                                                      ours alone: what --resume needs
 //
-// The files of one save are written beside their targets and take their places together when all of them are on the disk (file.h):
-// no room, no change. A crash, at any moment, leaves the files of the old save or of the new, or, in the few microseconds between
-// two renames, the new training state beside the old model; then who resumes writes the model anew. A model's tensors never
-// stand beside another configuration or vocabulary than their own: where that changes, the old tensors are removed first.
+// The files of one save are written beside their targets and take their places together when all of them are on the disk
+// (file.h): no room, no change. A crash, at any moment, leaves the files of the old save or of the new, or, in the few
+// microseconds between two renames, the new training state beside the old model; then who resumes writes the model anew. A
+// model's tensors never stand beside another configuration or vocabulary than their own: where that changes, the old tensors
+// are removed first.
 //
 // Functions that can fail leave one line in `error` (size bytes), and then nothing has changed in memory: no model, no
 // half-attached adapter. What the engine does not compute (another activation, an untied head, DoRA, ...) is refused, never
@@ -39,13 +40,14 @@ bool vocabulary_load(const char *dir, int vocab_size, Vocabulary *vocabulary, ch
 
 // Saves an adapter of `model`, which must not be merged (check()). `base_dir` is written down as the place of its base, and
 // with the tensors goes the base's fingerprint (transformer_hash), which PEFT passes over.
-bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error, size_t size);
+bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error,
+                  size_t size);
 
-// Attaches an adapter to `model` (not merged: check()) under `name` and makes it the one in use; NULL on error, and the one that
-// was in use still is. If the file has a fingerprint that is not the model's it is refused, unless `any_base`. Files by PEFT have none.
-// Ranks and scales may differ from layer to layer: they are those of adapter->lora. adapter->config has the general ones, and the range of
-// blocks that holds all layers. lora_dropout is a matter of training, and ignored.
-// Regular expressions in the configuration (a target_modules string, keys of rank_pattern) are understood if simple.
+// Attaches an adapter to `model` (not merged: check()) under `name` and makes it the one in use; NULL on error, and the one
+// that was in use still is. If the file has a fingerprint that is not the model's it is refused, unless `any_base`. Files by
+// PEFT have none. Ranks and scales may differ from layer to layer: they are those of adapter->lora. adapter->config has the
+// general ones, and the range of blocks that holds all layers. lora_dropout is a matter of training, and ignored. Regular
+// expressions in the configuration (a target_modules string, keys of rank_pattern) are understood if simple.
 Adapter *adapter_load(Transformer *model, const char *dir, const char *name, bool any_base, char *error, size_t size);
 
 // The base that an adapter names: base_model_name_or_path, as it stands in its configuration.

@@ -46,10 +46,10 @@ bool file_printf(FileWriter *w, const char *format, ...);
 // A writer that removes `path` when it is committed, if there is such a file.
 FileWriter *file_remove_begin(const char *path, char *error, size_t error_size);
 
-// Brings everything to the disk, then renames onto the targets, all in one directory, in the order of the list (NULLs are passed over). False if
-// this or any write before failed: the temporary files are gone and the targets are what they were. (Exceptions, which the
-// message states: a rename failed, and those before it are done; or all are, but a directory could not be synced.) Frees all
-// writers in any case.
+// Brings everything to the disk, then renames onto the targets, all in one directory, in the order of the list (NULLs are
+// passed over). False if this or any write before failed: the temporary files are gone and the targets are what they were.
+// (Exceptions, which the message states: a rename failed, and those before it are done; or all are, but a directory could not
+// be synced.) Frees all writers in any case.
 bool file_commit(FileWriter *const *writers, int count, char *error, size_t error_size);
 bool file_write_commit(FileWriter *w, char *error, size_t error_size); // of one
 

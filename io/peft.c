@@ -147,9 +147,9 @@ void peft_put_config(FILE *out, const Config *model, const AdapterPlan *plan, co
 // ------------------------------------------------------------------------------------------------------------------- reading
 
 // PEFT's regular expressions, which are Python's, as far as they are simple: characters, . [a-z] [^a-z] \\. \\d \\w ^ $ (...)
-// (?:...) a|b a* a+ a?. Where others try one way after another, a Matcher goes all ways at once: each function below takes the set of
-// places in the text at which its part of the pattern may begin, and returns those at which it may end. So the time has a bound,
-// whatever the pattern says; what is repeated is read again until no place is new.
+// (?:...) a|b a* a+ a?. Where others try one way after another, a Matcher goes all ways at once: each function below takes the
+// set of places in the text at which its part of the pattern may begin, and returns those at which it may end. So the time has
+// a bound, whatever the pattern says; what is repeated is read again until no place is new.
 typedef uint64_t Places; // bit i: before text[i]; names are shorter than 64
 
 typedef struct Matcher {
@@ -192,7 +192,7 @@ static bool in_set(Matcher *m, char c)
         in |= stands_for(m, c);
         if (*m->at != '-' || m->at[1] == ']') continue;
         char last = m->at[1]; // a range of single characters
-        m->bad |= first == '\\' || last == '\\' || last < first;
+        m->bad |= last == '\0' || first == '\\' || last == '\\' || last < first;
         in |= c >= first && c <= last;
         if (!m->bad) m->at += 2;
     }
@@ -269,11 +269,13 @@ bool peft_match(const char *pattern, bool suffix, const char *name, bool *matche
     Places from = 1;
     for (int i = 0; suffix && i < m.length; i++) from |= (Places)(name[i] == '.') << (i + 1);
     m.bad = m.length >= 64 || strlen(pattern) > LONGEST_PATTERN;
+    for (const char *p = pattern; *p != '\0'; p++) m.bad |= (unsigned char)*p >= 128; // one character of several bytes
     Places to = m.bad ? 0 : match_alternatives(&m, from);
     *matches = to >> m.length & 1;
     if (!m.bad && *m.at == '\0') return true;
     char quoted[100];
-    if (json_escape(quoted, sizeof quoted, pattern, strlen(pattern)) >= sizeof quoted) memcpy(quoted + sizeof quoted - 5, "...\"", 5);
+    if (json_escape(quoted, sizeof quoted, pattern, strlen(pattern)) >= sizeof quoted)
+        memcpy(quoted + sizeof quoted - 5, "...\"", 5);
     return fail(error, size, "the regular expression %s is not one of the simple ones that are understood here; name the "
                 "layers instead", quoted);
 }

@@ -25,9 +25,10 @@ void peft_put_config(FILE *out, const Config *model, const AdapterPlan *plan, co
 // asks for what this engine does not compute. Regular expressions are understood if simple.
 bool peft_parse_config(const Json *json, const Config *model, AdapterPlan *plan, char *error, size_t size);
 
-// Whether a regular expression of Python's matches the whole name (of less than 64 characters), or with `suffix` what comes after
-// some dot of it. False after one line in `error` if it is not one of the simple ones: characters, ., [a-z], [^a-z], \., \d, \w,
-// ^, $, (...), (?:...), a|b, a*, a+, a?, with parentheses in each other up to three deep. The time has a bound, whatever it says.
+// Whether a regular expression of Python's matches the whole name (of less than 64 characters), or with `suffix` what comes
+// after some dot of it. False after one line in `error` if it is not one of the simple ones: ASCII characters, ., [a-z], [^a-z],
+// \., \d, \w, ^, $, (...), (?:...), a|b, a*, a+, a?, with parentheses in each other up to three deep. The time has a bound,
+// whatever it says.
 bool peft_match(const char *pattern, bool suffix, const char *name, bool *matches, char *error, size_t size);
 
 #endif

@@ -325,8 +325,10 @@ SafetensorsError safetensors_read(const Safetensors *f, const SafetensorsEntry *
     unsigned width = dtypes[type].bits / 8;
     if ((type != SAFETENSORS_F16 && type != SAFETENSORS_BF16 && type != SAFETENSORS_F32 && type != SAFETENSORS_F64)
         || (as != SAFETENSORS_F32 && as != SAFETENSORS_F64))
-        return fail(&r, SAFETENSORS_INVALID_TENSOR_VIEW, "tensor %s at byte %zu of the data is %s and cannot be read as %s; only "
-                    "F16, BF16, F32 and F64 can be read", quote(e->name).text, e->begin, dtypes[type].name, dtypes[as].name);
+        return fail(&r, SAFETENSORS_INVALID_TENSOR_VIEW,
+                    "tensor %s at byte %zu of the data is %s and cannot be read as %s; only "
+                    "F16, BF16, F32 and F64 can be read",
+                    quote(e->name).text, e->begin, dtypes[type].name, dtypes[as].name);
     size_t next = 0;                                                            // of values
     for (size_t at = e->begin, n; at < e->end; at += n) {
         n = e->end - at < CHUNK ? e->end - at : CHUNK;
@@ -445,8 +447,9 @@ static SafetensorsError make_header(const SafetensorsTensor *tensors, size_t cou
     return fail(r, SAFETENSORS_JSON_ERROR, "a name or metadata cannot be written: %s of the header", why);
 }
 
-SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTensor *tensors, size_t count, const SafetensorsMetadata *metadata,
-                                         size_t pairs, FileWriter **writer, char *error, size_t error_size)
+SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTensor *tensors, size_t count,
+                                         const SafetensorsMetadata *metadata, size_t pairs, FileWriter **writer, char *error,
+                                         size_t error_size)
 {
     Report r = { path, error, error_size };
     SafetensorsTensor   *t = malloc((count + 1) * sizeof *t);         // sorted copies of the two lists

@@ -115,7 +115,8 @@ SafetensorsError safetensors_write(const char *path, const SafetensorsTensor *te
                                    const SafetensorsMetadata *metadata, size_t pairs, char *error, size_t error_size);
 
 // The same, but without the last step: *writer is to be committed, with others perhaps; NULL on error.
-SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTensor *tensors, size_t count, const SafetensorsMetadata *metadata,
-                                         size_t pairs, FileWriter **writer, char *error, size_t error_size);
+SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTensor *tensors, size_t count,
+                                         const SafetensorsMetadata *metadata, size_t pairs, FileWriter **writer, char *error,
+                                         size_t error_size);
 
 #endif

@@ -32,7 +32,8 @@ bool memory_holds(double bytes, char *error, size_t size)
 #ifdef _SC_PHYS_PAGES
     double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     if (memory > 0 && bytes > memory)
-        return fail(error, size, "%s are needed at least, and this machine has %s of memory; take a smaller model", bytes_text(bytes), bytes_text(memory));
+        return fail(error, size, "%s are needed at least, and this machine has %s of memory; take a smaller model",
+                    bytes_text(bytes), bytes_text(memory));
 #else
     (void)bytes, (void)error, (void)size;
 #endif
@@ -63,8 +64,10 @@ StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const
                          double learning_rate, int *batch)
 {
     const Adapter *adapter = model->active;
-    check(adapter == NULL || adapter->config.dropout == 0, "training_step: %s was trained with lora_dropout %g, which this engine does not compute; it can be used, "
-          "not trained", adapter->name, adapter->config.dropout);
+    check(adapter == NULL || adapter->config.dropout == 0,
+          "training_step: %s was trained with lora_dropout %g, which this engine does not compute; it can be used, "
+          "not trained",
+          adapter->name, adapter->config.dropout);
     double start = seconds_now();
     int T = model->config.block_size, *ids = batch, *targets = batch + B * T;
     text_batch(text, B, T, seed, step, ids, targets);
@@ -164,7 +167,8 @@ double evaluate_quickly(const Transformer *model, const Text *text, int B)
     return sum / BATCHES;
 }
 
-void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k, uint64_t seed)
+void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k,
+              uint64_t seed)
 {
     int V = model->config.vocab_size;
     real *logits = memory_take(MEMORY_WORKSPACE, V);

@@ -12,7 +12,8 @@ typedef struct Schedule {
     long   warmup_iters, max_iters;
 } Schedule;
 
-// nanoGPT's: linear warm-up from learning_rate / (warmup_iters + 1), then a cosine from learning_rate down to min_lr at max_iters.
+// nanoGPT's: linear warm-up from learning_rate / (warmup_iters + 1), then a cosine from learning_rate down to min_lr at
+// max_iters.
 double schedule_rate(const Schedule *schedule, long step);
 
 typedef struct StepResult { double loss, gradient_norm, seconds; } StepResult;
@@ -33,16 +34,17 @@ double evaluate_all(const Transformer *model, const int *tokens, long count);
 // Over the whole validation part of the text, and over the equally long end of its training part.
 double evaluate_validation(const Transformer *model, const Text *text);
 double evaluate_training(const Transformer *model, const Text *text);
-// Whether `loss` on the validation part is more than 20 nats in all below the floor of a built-in text. A model that does not see what
-// it should predict gets there with probability e^-20 at most (Markov's inequality for the ratio of its likelihood to the true one):
-// if one does, a later character reached an earlier position. Without a floor: false.
+// Whether `loss` on the validation part is more than 20 nats in all below the floor of a built-in text. A model that does not
+// see what it should predict gets there with probability e^-20 at most (Markov's inequality for the ratio of its likelihood to
+// the true one): if one does, a later character reached an earlier position. Without a floor: false.
 bool   validation_leaks(const Text *text, double loss);
 // An estimate: the mean over 20 fixed windows-batches of the validation part.
 double evaluate_quickly(const Transformer *model, const Text *text, int B);
 
-// Writes `length` tokens that follow the prompt, `prompt_length` >= 1, into tokens (which holds the prompt and has room for both).
-// The context is the last block_size tokens.
-void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k, uint64_t seed);
+// Writes `length` tokens that follow the prompt, `prompt_length` >= 1, into tokens (which holds the prompt and has room for
+// both). The context is the last block_size tokens.
+void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k,
+              uint64_t seed);
 
 // Equal hashes: the same tokens in the same order.
 uint64_t text_fingerprint(const Text *text);

@@ -23,6 +23,7 @@ need gcc && check "AddressSanitizer and UndefinedBehaviorSanitizer" memory_clean
 need gcc && check "ThreadSanitizer" threads_clean
 need clang-tidy && check "clang-tidy" sh tests/lint.sh clang-tidy
 need cppcheck && check "cppcheck" sh tests/lint.sh cppcheck
+need clang && check "fuzzing, 30 seconds each" make fuzz SECONDS=30
 if need "$python"; then
     check "against transformers and PEFT" "$python" tests/interop.py
     check "against PyTorch: every gradient, and fifty steps" "$python" tests/against_torch.py

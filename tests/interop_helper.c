@@ -41,11 +41,14 @@ static void disturb(Tensor *t, double deviation, uint64_t seed)
 
 static void make(char **a)
 {
-    Config config = { .vocab_size = atoi(a[2]), .block_size = atoi(a[3]), .n_layer = atoi(a[4]), .n_head = atoi(a[5]), .n_embd = atoi(a[6]) };
+    Config config = {
+        .vocab_size = atoi(a[2]), .block_size = atoi(a[3]), .n_layer = atoi(a[4]), .n_head = atoi(a[5]), .n_embd = atoi(a[6])
+    };
     size_t n;
     char *text = read_stdin(&n);
     Vocabulary vocabulary = { 0, need(calloc(n + 1, sizeof(uint32_t))) };
-    for (const char *at = text; at < text + n; ) vocabulary.code_point[vocabulary.size++] = utf8_next(&at); // sorted by the caller
+    for (const char *at = text; at < text + n;)
+        vocabulary.code_point[vocabulary.size++] = utf8_next(&at); // sorted by the caller
     Transformer *model = need(transformer_new(config, (uint64_t)atoi(a[1]), error, sizeof error));
     for (int i = 0; i < model->base_count; i++) disturb(model->parameters[i], 0.1, (uint64_t)(1000 + i));
     must(model_save(model, &vocabulary, a[0], error, sizeof error));
@@ -74,8 +77,13 @@ static void attach(int count, char **a)
     const char *bad;
     int *ranks = need(calloc((size_t)model->config.n_layer, sizeof *ranks));
     for (int i = 0; i < count - 9 && i < model->config.n_layer; i++) ranks[i] = atoi(a[9 + i]);
-    LoraConfig lora = { .r = atoi(a[3]), .alpha = atof(a[4]), .targets = lora_targets(a[5], &bad), .first_block = atoi(a[6]), .last_block = atoi(a[7]),
-                        .rank_stabilized = atoi(a[8]), .r_by_block = count > 9 ? ranks : NULL };
+    LoraConfig lora = { .r = atoi(a[3]),
+                        .alpha = atof(a[4]),
+                        .targets = lora_targets(a[5], &bad),
+                        .first_block = atoi(a[6]),
+                        .last_block = atoi(a[7]),
+                        .rank_stabilized = atoi(a[8]),
+                        .r_by_block = count > 9 ? ranks : NULL };
     Adapter *adapter = need(transformer_add_adapter(model, "random", lora, (uint64_t)atoi(a[2]), error, sizeof error));
     for (int i = model->base_count; i < model->parameter_count; i++) disturb(model->parameters[i], 0.2, (uint64_t)i);
     must(adapter_save(model, adapter, a[0], a[1], error, sizeof error));
