@@ -315,6 +315,7 @@ typedef struct Graph {
     Tensor     *in[MAX_INPUTS]; // leaves
     int         inputs, outputs;
     Tensor     *out[2], *weight[2];
+    int         only;           // of the outputs, the one that counts, 1 or 2; 0: all
 } Graph;
 
 static bool observed[OP_KINDS][MAX_INPUTS];
@@ -386,7 +387,8 @@ static double graph_number(void *context) // the same loss, summed in double out
     graph_forward(g);
     double loss = 0;
     for (int k = 0; k < g->outputs; k++)
-        for (long i = 0; i < g->out[k]->size; i++) loss += at(g->out[k], i) * irregular(500 + (uint64_t)k, i, 1);
+        for (long i = 0; i < g->out[k]->size && (g->only == 0 || g->only == k + 1); i++)
+            loss += at(g->out[k], i) * irregular(500 + (uint64_t)k, i, 1);
     return loss;
 }
 
@@ -406,6 +408,26 @@ static bool can_alias(const Case *c) // a - a is left out: its gradient is 0, wh
     return b->name && c->op != OP_SUB && a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
+// The gradient of input i against central differences. Wrong, with two uses: perhaps it is that of one of them, alone.
+static Verdict check_input(Graph *g, int i)
+{
+    Tensor *t = g->in[i];
+    double *expected = malloc((size_t)t->size * sizeof *expected);
+    Verdict verdict = { .ok = false };
+    for (g->only = 0; g->only <= g->outputs && g->outputs > 0; g->only++) {
+        for (long j = 0; j < t->size; j++) expected[j] = central_difference(&t->data[j], graph_number, g);
+        char what[160];
+        snprintf(what, sizeof what, "%s, d/d %s %s, %s", ops[g->c->op].name, t->name, shape_text(t), variant_names[g->variant]);
+        Verdict v = compare_gradients(what, t->grad, expected, t->size, last_dim(t), GRAD_BOUND);
+        if (g->only == 0) verdict = v;
+        else if (v.ok) snprintf(verdict.text + strlen(verdict.text), 100, "\n       it is what use %d alone gives: is = used where += is meant?", g->only);
+        if (verdict.ok || g->variant != SHARED) break;
+    }
+    g->only = 0;
+    free(expected);
+    return verdict;
+}
+
 static void check_case(const Case *c, Variant variant)
 {
     if (variant == ALIASED && !can_alias(c)) return;
@@ -414,15 +436,9 @@ static void check_case(const Case *c, Variant variant)
     graph_backward(&g);
     for (int i = 0; i < g.inputs; i++) g.in[i]->requires_grad = false;
     for (int i = 0; i < (variant == ALIASED ? 1 : g.inputs); i++) {
-        Tensor *t = g.in[i];
-        double *expected = malloc((size_t)t->size * sizeof *expected);
-        for (long j = 0; j < t->size; j++) expected[j] = central_difference(&t->data[j], graph_number, &g);
-        char what[160];
-        snprintf(what, sizeof what, "%s, d/d %s %s, %s", ops[c->op].name, t->name, shape_text(t), variant_names[variant]);
-        Verdict v = compare_gradients(what, t->grad, expected, t->size, last_dim(t), GRAD_BOUND);
+        Verdict v = check_input(&g, i);
         EXPECT(v.ok, "%s", v.text);
         if (v.ok && variant == CHAINED) checked[c->op][i] = observed[c->op][i] || c->op == OP_RECOMPUTE;
-        free(expected);
     }
     graph_free(&g);
 }
@@ -471,7 +487,8 @@ TEST(the_checker_rejects_wrong_gradients)
     enum { ROWS_ = 2, COLUMNS_ = 3, SIZE = ROWS_ * COLUMNS_ };
     const double right[SIZE] = { 0.5, -1.25, 3, 0.75, -0.125, 2 };
     static const struct { const char *what, *hint; double factor; } wrong[] = {
-        { "zero", "path cut", 0 }, { "half", "+=", 0.5 }, { "double", "added twice", 2 }, { "negative", "sign", -1 }, { "seventh", "factor", 1 / 7.0 },
+        { "zero", "path cut", 0 }, { "half", "1/2 of it", 0.5 }, { "double", "added twice", 2 }, { "negative", "opposite sign", -1 },
+        { "seventh", "1/7 of it", 1 / 7.0 }, { "sevenfold", "7 times as much", 7 }, { "scaled", "0.375 times what it should be", 0.375 },
     };
     real ours[SIZE];
     for (int i = 0; i < SIZE; i++) ours[i] = (real)right[i];
@@ -496,6 +513,64 @@ TEST(the_checker_rejects_wrong_gradients)
     memset(ours, 0, sizeof ours);
     v = compare_gradients("vacuous", ours, zeros, SIZE, COLUMNS_, GRAD_BOUND);
     EXPECT(!v.ok && strstr(v.text, "could not fail"), "zeros agree with zeros: %s", v.text);
+}
+
+// What the engine itself computes when it is asked for something else than was meant: loss = sum(1.5 (x w + x w + x w)) is meant.
+typedef enum Mistake { NO_MISTAKE, NO_PATH, ONE_USE, TWO_PASSES, WRONG_SIGN, MEAN_FOR_SUM, NO_SCALE, MISTAKES } Mistake;
+
+static int uses;
+static bool all_but_one_use(const Node *n, int input) { return n->op == OP_MUL && input == 0 && ++uses > 1; }
+
+static real *gradient_with(Mistake mistake, const real *values, const real *weights)
+{
+    Tape *tape = tape_new();
+    Tensor *x = tensor_from("x", values, SHAPE(2, 5)), *w = tensor_from("w", weights, SHAPE(2, 5)), *zero = tensor_new("0", MEMORY_WEIGHTS, SHAPE(2, 5));
+    x->requires_grad = true;
+    uses = 0;
+    if (mistake == ONE_USE) tape->cut = all_but_one_use;
+    for (int pass = 0; pass < (mistake == TWO_PASSES ? 2 : 1); pass++) {
+        Tensor *y = op_add(tape, op_add(tape, op_mul(tape, x, w), op_mul(tape, x, w)), op_mul(tape, x, w));
+        y = op_scale(tape, y, (real)(mistake == NO_SCALE ? 1 : mistake == NO_PATH ? 0 : 1.5));
+        if (mistake == WRONG_SIGN) y = op_sub(tape, zero, y);
+        backward(tape, mistake == MEAN_FOR_SUM ? op_mean(tape, y) : op_sum(tape, y));
+        tape_clear(tape);
+    }
+    real *gradient = copy_of(x->grad, x->size);
+    tape_free(tape);
+    tensor_drop(x), tensor_drop(w), tensor_drop(zero);
+    return gradient;
+}
+
+TEST(mistakes_get_their_hints)
+{
+    enum { SIZE = 10 };
+    static const char *const hints[MISTAKES] = { [NO_PATH] = "is the path cut", [ONE_USE] = "1/3 of it: is one of 3 uses left, by = for +=?", [TWO_PASSES] = "added twice, or not zeroed?",
+        [WRONG_SIGN] = "the opposite sign", [MEAN_FOR_SUM] = "1/10 of it: is one of 10 uses left, by = for +=? A mean for a sum (1 / N)?",
+        [NO_SCALE] = "0.666667 times what it should be: a scale missed (alpha / r)?" };
+    real x[SIZE], w[SIZE];
+    double expected[SIZE];
+    for (int i = 0; i < SIZE; i++) x[i] = (real)irregular(1, i, 1), w[i] = (real)irregular(2, i, 1), expected[i] = 4.5 * (double)w[i];
+    for (Mistake mistake = NO_MISTAKE; mistake < MISTAKES; mistake++) {
+        real *ours = gradient_with(mistake, x, w);
+        Verdict v = compare_gradients("loss, d/d x [2,5]", ours, expected, SIZE, 5, GRAD_BOUND);
+        EXPECT(v.ok == (mistake == NO_MISTAKE) && (v.ok || strstr(v.text, hints[mistake])), "mistake %d: %s", (int)mistake, v.text);
+        free(ours);
+    }
+    real *sum = gradient_with(NO_MISTAKE, x, w); // where the mean is meant
+    for (int i = 0; i < SIZE; i++) expected[i] /= SIZE;
+    Verdict v = compare_gradients("loss, d/d x [2,5]", sum, expected, SIZE, 5, GRAD_BOUND);
+    EXPECT(!v.ok && strstr(v.text, "10 times as much: a sum for a mean (N)?"), "%s", v.text);
+    free(sum);
+    for (int n = 0; n < CASES; n++) { // of a matrix used twice, the second use alone
+        if (cases[n].op != OP_LINEAR || cases[n].large) continue;
+        Graph g = graph_new(&cases[n], SHARED);
+        g.tape->cut = all_but_one_use, uses = 0; // the loss's own products, one for each use, meet it: the later one goes on
+        graph_backward(&g);
+        v = check_input(&g, 1);
+        EXPECT(!v.ok && strstr(v.text, "it is what use 2 alone gives: is = used where += is meant?"), "%s", v.text);
+        graph_free(&g);
+        break;
+    }
 }
 
 // Every choice of frozen inputs: the gradients of the others keep their bits, and a frozen input gets none.
@@ -1043,6 +1118,7 @@ int main(void)
 {
     parallel_set_threads(2);
     RUN(the_checker_rejects_wrong_gradients);
+    RUN(mistakes_get_their_hints);
     RUN(gradients_of_each_op_alone);
     RUN(gradients_of_inputs_used_twice);
     RUN(gradients_of_one_tensor_in_two_places);
