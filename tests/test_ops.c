@@ -647,6 +647,85 @@ TEST(a_node_keeps_what_its_gradients_read)
     }
 }
 
+// Leaves NaN in the free buffers of a graph's sizes.
+static void spoil_free_buffers(const Graph *g)
+{
+    enum { EACH = 8 };
+    for (int k = -1; k < g->inputs; k++) {
+        long size = k < 0 ? g->out[0]->size : g->in[k]->size;
+        real *used[EACH];
+        for (int i = 0; i < EACH; i++) {
+            used[i] = memory_take(MEMORY_WORKSPACE, size);
+            for (long j = 0; j < size; j++) used[i][j] = (real)NAN;
+        }
+        for (int i = 0; i < EACH; i++) memory_give(MEMORY_WORKSPACE, used[i], size);
+    }
+}
+
+// Zeros to add to, a kernel that stores, or the result's own gradient: whatever the op table says of a first gradient, nothing of
+// what its buffer held before is left.
+TEST(first_gradients_do_not_depend_on_what_was_there)
+{
+    for (int n = 0; n < CASES; n++)
+        for (Variant variant = PLAIN_USE; variant < VARIANTS; variant++) {
+            const Case *c = &cases[n];
+            if ((variant == ALIASED && !can_alias(c)) || (c->large && variant != CHAINED)) continue;
+            Graph g = graph_new(c, variant);
+            real *clean[MAX_INPUTS] = { NULL };
+            for (int spoilt = 0; spoilt < 2; spoilt++) {
+                if (spoilt) spoil_free_buffers(&g);
+                graph_backward(&g);
+                for (int i = 0; i < (variant == ALIASED ? 1 : g.inputs); i++) {
+                    if (!spoilt) clean[i] = copy_of(g.in[i]->grad, g.in[i]->size);
+                    else EXPECT(same_bits(clean[i], g.in[i]->grad, g.in[i]->size), "%s, %s: d/d %s depends on what its buffer held before, NaN: |g| = %g, not %g",
+                                ops[c->op].name, variant_names[variant], g.in[i]->name, norm_of(g.in[i]->grad, g.in[i]->size), norm_of(clean[i], g.in[i]->size));
+                    tensor_drop_grad(g.in[i]);
+                }
+            }
+            for (int i = 0; i < MAX_INPUTS; i++) free(clean[i]);
+            graph_free(&g);
+        }
+}
+
+// Each part of a kernel has a scratch of its own, of the size that the op table names, and writes nowhere else in it.
+TEST(each_part_has_its_own_scratch)
+{
+    enum { PARTS = 3 };
+    const real canary = (real)-12345.5;
+    for (int n = 0; n < CASES; n++) {
+        const Case *c = &cases[n];
+        if (!c->large || ops[c->op].workspace == NULL) continue;
+        Graph g = graph_new(c, PLAIN_USE);
+        graph_forward(&g);
+        Node *node = &g.tape->nodes[g.tape->count - 1];
+        long size = ops[c->op].workspace(node), used = 0;
+        real *out = copy_of(node->out->data, node->out->size), *work = malloc((size_t)(PARTS * size + 1) * sizeof *work);
+        real *dx[MAX_INPUTS] = { NULL };
+        for (int kernel = -1; kernel < MAX_INPUTS && node->op == c->op; kernel++) {
+            if (kernel >= 0 && ops[c->op].input[kernel].grad == NULL) continue;
+            if (kernel >= 0) dx[kernel] = calloc((size_t)node->in[kernel]->size, sizeof *dx[kernel]);
+            for (int part = 0; part < PARTS; part++) {
+                for (long j = 0; j <= PARTS * size; j++) work[j] = canary;
+                node->work = work;
+                if (kernel < 0) ops[c->op].forward(node, node->out->data, (Part){ part, PARTS });
+                else ops[c->op].input[kernel].grad(node, out, dx[kernel], (Part){ part, PARTS });
+                node->work = NULL;
+                long strayed = 0;
+                for (long j = 0; j <= PARTS * size; j++) {
+                    bool own = j >= part * size && j < (part + 1) * size;
+                    strayed += !own && work[j] != canary;
+                    used += own && work[j] != canary;
+                }
+                EXPECT(strayed == 0, "%s, kernel %d: part %d of %d writes %ld numbers outside of its scratch of %ld", ops[c->op].name, kernel, part, PARTS, strayed, size);
+            }
+        }
+        EXPECT(size == 0 || used > 0, "%s: its %ld numbers of scratch are not used", ops[c->op].name, size);
+        for (int i = 0; i < MAX_INPUTS; i++) free(dx[i]);
+        free(out), free(work);
+        graph_free(&g);
+    }
+}
+
 TEST(values_follow_the_formulas)
 {
     for (int n = 0; n < CASES; n++) {
@@ -1127,6 +1206,8 @@ int main(void)
     RUN(no_op_and_no_input_is_missed);
     RUN(frozen_inputs_change_no_other_gradient);
     RUN(a_node_keeps_what_its_gradients_read);
+    RUN(first_gradients_do_not_depend_on_what_was_there);
+    RUN(each_part_has_its_own_scratch);
     RUN(values_follow_the_formulas);
     RUN(bits_do_not_depend_on_the_threads);
     RUN(softmax_and_cross_entropy_survive_large_logits);
