@@ -207,6 +207,13 @@ static TrainingState resume(int argc, char **argv, Options *o)
     return state;
 }
 
+static char *copy_path(const char *path)
+{
+    char *copy = strdup(path);
+    if (copy == NULL) die(EXIT_FAILED, "out of memory: no room for a path");
+    return copy;
+}
+
 // Makes or loads the model that a new run begins with.
 static TrainingState begin(const Options *o, Text *text)
 {
@@ -215,8 +222,9 @@ static TrainingState begin(const Options *o, Text *text)
     if (o->init != NULL) {
         state.model = model_load(o->init, &state.vocabulary, error, sizeof error);
         if (state.model == NULL) die(EXIT_FAILED, "%s", error);
-        if (state.vocabulary.size == 0)
-            die(EXIT_FAILED, "%s has no character-level tokenizer.json, so no text can be read for it", o->init);
+        if (state.vocabulary.size == 0 &&
+            !vocabulary_load(o->init, state.model->config.vocab_size, &state.vocabulary, error, sizeof error))
+            die(EXIT_FAILED, "%s; without characters no text can be read for it", error);
         state.model->config.dropout = o->config.dropout;
     }
     int block_size = state.model ? state.model->config.block_size : o->config.block_size;
@@ -236,7 +244,7 @@ static TrainingState begin(const Options *o, Text *text)
         transformer_train_base(state.model, false);
         if (transformer_add_adapter(state.model, "default", o->lora, o->seed, error, sizeof error) == NULL)
             die(EXIT_USAGE, "%s", error);
-        state.base_dir = strdup(o->init);
+        state.base_dir = copy_path(o->init);
     }
     state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, o->adamw);
     state.text_hash = text_fingerprint(text);
@@ -248,7 +256,7 @@ static void describe(TrainingState *state, const Options *o)
 {
     if (o->data != state->data) { // a new run, or the text has moved
         free(state->data);
-        state->data = json_valid_utf8(o->data, strlen(o->data)) == strlen(o->data) ? strdup(o->data) : NULL;
+        state->data = json_valid_utf8(o->data, strlen(o->data)) == strlen(o->data) ? copy_path(o->data) : NULL;
     }
     state->batch_size = o->batch_size;
     state->schedule = o->schedule;

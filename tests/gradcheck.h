@@ -62,40 +62,37 @@ typedef struct Verdict {
     bool   ok;
     double error;      // the largest difference, relative to the expected value (or to FLOOR of the largest, if that is more)
     long   differ;     // entries whose error is above the bound
-    char   text[640];  // what to tell: place, both values, ratio, and a hint if the whole tensor fits a pattern
+    char   text[800];  // what to tell: place, both values, ratio, and a hint if the whole tensor fits a pattern
 } Verdict;
 
 static inline bool close_to(double a, double b, double scale) { return fabs(a - b) <= 1e-4 * scale; }
 
-static inline const char *gradient_hint(const real *ours, const double *expected, long count, int rows, int columns, double largest)
+// What a wrong gradient looks like as a whole; `text` holds the hint.
+static inline void gradient_hint(char *text, size_t size, const real *ours, const double *expected, long count, int rows, int columns,
+                                 double largest)
 {
-    static const struct { double ratio; const char *hint; } patterns[] = {
-        { 0, "all zero: is the path cut, or a flag not handed on?" },
-        { 0.5, "half of it: is = used where += is meant, so that one of two uses is lost?" },
-        { 2, "twice as much: added twice, or not zeroed?" },
-        { -1, "the opposite sign" },
-    };
-    static char text[120];
-    for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
-        bool fits = true;
-        for (long i = 0; i < count && fits; i++) fits = close_to((double)ours[i], patterns[p].ratio * expected[i], largest);
-        if (fits) return patterns[p].hint;
-    }
-    bool transposed = rows * columns == count && rows > 1 && columns > 1;
-    for (int r = 0; r < rows && transposed; r++)
-        for (int c = 0; c < columns && transposed; c++)
-            transposed = close_to((double)ours[(long)c * rows + r], expected[(long)r * columns + c], largest);
-    if (transposed) return "the transposed pattern: are rows and columns exchanged?";
     double dot = 0, square = 0;
     for (long i = 0; i < count; i++) {
         dot += (double)ours[i] * expected[i];
         square += expected[i] * expected[i];
     }
+    double ratio = dot / square, times = round(ratio), part = round(1 / ratio); // n times as much; one part of n
     bool scaled = true;
-    for (long i = 0; i < count && scaled; i++) scaled = close_to((double)ours[i], dot / square * expected[i], largest);
-    if (!scaled) return "no simple pattern";
-    snprintf(text, sizeof text, "every entry is %.6g times what it should be: a factor is missing (mean or sum? alpha / r?)", dot / square);
-    return text;
+    for (long i = 0; i < count && scaled; i++) scaled = close_to((double)ours[i], ratio * expected[i], largest);
+    bool transposed = !scaled && rows * columns == count && rows > 1 && columns > 1;
+    for (int r = 0; r < rows && transposed; r++)
+        for (int c = 0; c < columns && transposed; c++)
+            transposed = close_to((double)ours[(long)c * rows + r], expected[(long)r * columns + c], largest);
+    if (transposed) snprintf(text, size, "the transposed pattern: are rows and columns exchanged?");
+    else if (!scaled) snprintf(text, size, "no simple pattern");
+    else if (fabs(ratio) < 1e-4) snprintf(text, size, "all zero: is the path cut, or a flag not handed on?");
+    else if (close_to(ratio, -1, 1)) snprintf(text, size, "the opposite sign");
+    else if (close_to(ratio, 2, 1)) snprintf(text, size, "twice as much: added twice, or not zeroed?");
+    else if (part >= 2 && close_to(ratio * part, 1, 1))
+        snprintf(text, size, "1/%g of it: is one of %g uses left, by = for +=? A mean for a sum (1 / N)? A scale missed (alpha / r)?", part, part);
+    else if (times >= 3 && close_to(ratio / times, 1, 1))
+        snprintf(text, size, "%g times as much: a sum for a mean (N)? A scale missed (alpha / r)?", times);
+    else snprintf(text, size, "every entry is %.6g times what it should be: a scale missed (alpha / r)?", ratio);
 }
 
 // ours [count] against expected [count]; rows x columns is how they are laid out; `what` names op, argument and variant.
@@ -119,10 +116,12 @@ static inline Verdict compare_gradients(const char *what, const real *ours, cons
         if (!(error <= v.error)) v.error = error, worst = i; // a NaN counts as the largest
     }
     v.ok = v.differ == 0;
+    char hint[160];
+    gradient_hint(hint, sizeof hint, ours, expected, count, (int)(count / columns), columns, largest);
     snprintf(v.text, sizeof v.text, "%s: at [%ld,%ld]: ours %.10g, expected %.10g (central difference), ratio %.6g\n"
              "       %ld of %ld entries differ by more than %.0e (the worst by %.2e)\n       hint: %s",
              what, worst / columns, worst % columns, (double)ours[worst], expected[worst], (double)ours[worst] / expected[worst], v.differ, count,
-             bound, v.error, gradient_hint(ours, expected, count, (int)(count / columns), columns, largest));
+             bound, v.error, hint);
     return v;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the engine with one fault at a time, and demands that the test named for it notices.
 
-    python3 tests/mutants.py [--tenth K] [--list] [NAME...]
+    python3 tests/mutants.py [--tenth [K]] [--list] [NAME...]
 
 The faults are in tests/mutants/*.txt, one paragraph each:
 
@@ -15,8 +15,9 @@ The faults are in tests/mutants/*.txt, one paragraph each:
 
 For each mutant one file is rebuilt and the named test run, first without the fault, where it must pass. What it says is shown. A mutant that
 is not noticed by its own test fails the run, even if other tests notice it (which is told): its test must be named or written. So does one
-that does not apply, because the code has moved, or does not build. --tenth K takes every tenth, beginning with the K-th (0: by the number of
-commits). Ends with `N passed, N failed`. Needs nothing but Python's standard library.
+that does not apply, because the code has moved, or does not build. --tenth takes one mutant in ten, the K-th tenth of 0 to 9; without K the
+commit says which, the next commit takes the next tenth, and the first line tells K. Ends with `N passed, N failed`. Needs nothing but
+Python's standard library.
 """
 import concurrent.futures
 import os
@@ -99,6 +100,17 @@ def run(tree, real, program, test):
     return result.returncode == 0 and ran, lines
 
 
+def tenth_of_commit():
+    """(which tenth this commit takes, why): by its number in the history, or by its hash where the history is cut off."""
+    def git(*words):
+        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True).stdout.strip()
+    if git("rev-parse", "--is-shallow-repository") == "false":
+        count = int(git("rev-list", "--count", "HEAD"))
+        return count % 10, f"commit number {count}"
+    commit = git("rev-parse", "HEAD")
+    return int(commit or "0", 16) % 10, f"commit {commit[:12]}" if commit else "no commit"
+
+
 def all_tests():
     return sorted(p.stem for p in (root / "tests").glob("test_*.c"))
 
@@ -123,8 +135,8 @@ def try_mutant(m, tree):
             verdict = next((line for line in lines if re.match(rf"FAIL {m['expected']}\b", line)), None)
             if verdict is None:
                 return False, [f"FAIL {m['name']}: {m['program']} ended before {m['expected']}: {lines[-1] if lines else ''}"]
-            said = [line.strip() for line in lines if line.startswith("     ")]
-            return True, [f"ok   {m['name']}: {m['program']} {m['expected']} noticed: {verdict.partition(': ')[2]}", *[f"         {line[:160]}" for line in said[1:2]]]
+            said = [line.strip() for line in lines if line.startswith("     ")][1:2] or [line for line in lines if re.match(r"[\w/]+\.c:\d+: ", line)][:1]
+            return True, [f"ok   {m['name']}: {m['program']} {m['expected']} noticed: {verdict.partition(': ')[2]}", *[f"         {line[:160]}" for line in said]]
         others = []
         build(tree, m["real"], all_tests())
         for program in filter(lambda name: (tree / "build" / m["real"] / name).exists(), all_tests()):
@@ -144,14 +156,12 @@ def main():
         for m in mutants:
             print(f"{m['file']:18} {m['name']:36} {m['program']} {m['expected']}")
         return
-    if "--tenth" in arguments:
-        at = arguments.index("--tenth")
-        k = int(arguments[at + 1]) if at + 1 < len(arguments) else 0
-        if k == 0:
-            count = subprocess.run(["git", "-C", root, "rev-list", "--count", "HEAD"], capture_output=True, text=True).stdout.strip()
-            k = int(count or 0)
-        mutants = mutants[k % 10::10]
-        print(f"every tenth mutant, from number {k % 10} on")
+    if arguments[:1] == ["--tenth"]:
+        if len(arguments) > 2 or not re.fullmatch("[0-9]?", "".join(arguments[1:])):
+            sys.exit("--tenth takes one number from 0 to 9, or none")
+        k, why = (int(arguments[1]), "as asked") if arguments[1:] else tenth_of_commit()
+        print(f"tenth {k} of the mutants ({why}): again with --tenth {k}", flush=True)
+        mutants = mutants[k::10]
     elif arguments:
         unknown = set(arguments) - {m["name"] for m in mutants}
         if unknown:

@@ -471,9 +471,22 @@ TEST(a_frozen_linear_keeps_no_x)
     EXPECT_NOTHING_LIVE();
 }
 
+static void kept_result_in_matmul_add(void)
+{
+    Tensor *x = matrix("x", 6, 7, 1, true), *h = matrix("h", 6, 2, 2, true), *B = matrix("B", 2, 7, 3, true);
+    Tape *tape = tape_new();
+    Tensor *y = op_exp(tape, x); // its gradient will read y
+    real before = y->data[5];
+    op_matmul_add(tape, y, h, B, 3);
+    if (y->data == NULL || y->data[5] != before) _exit(3);
+}
+
 TEST(matmul_add_makes_no_full_size_copy)
 {
     enum { N = 6, O = 7, R = 2 };
+    int status = in_child(kept_result_in_matmul_add);
+    EXPECT(status == 0, "y, which a node keeps, was taken over (3) or the engine stopped (-1): status %d, said: %s", status, said);
+    if (status != 0) return;
     Tensor *x = matrix("x", N, O, 1, true), *h = matrix("h", N, R, 2, true), *B = matrix("B", R, O, 3, true);
     Tape *tape = tape_new();
     Tensor *y = op_scale(tape, x, 2);
@@ -704,6 +717,38 @@ TEST(kept_bytes_fall_during_backward)
 }
 
 // A result that a node kept and the caller still holds is kept until that node has run, then live, then gone.
+static void backward_of_a_linear(void)
+{
+    Tensor *x = matrix("x", 3, 5, 1, true), *W = matrix("W", 5, 4, 2, true), *b = vector("b", 4, 3, true);
+    Tape *tape = tape_new();
+    Tensor *h = op_tanh(tape, x), *y = op_linear(tape, h, W, b);
+    tensor_drop(h); // only the node of linear holds it
+    backward(tape, op_sum(tape, op_mul(tape, y, y)));
+    if (W->grad == NULL || !(norm_of(W->grad, W->size) > 0) || x->grad == NULL || !(norm_of(x->grad, x->size) > 0)) _exit(3);
+}
+
+// A node lets go of what has been read, gradient by gradient, and of nothing that a later one of its gradients still reads.
+TEST(a_gradient_finds_what_it_reads)
+{
+    int status = in_child(backward_of_a_linear);
+    EXPECT(status == 0, "x or W was let go before its gradient had read it: status %d, said: %s", status, said);
+}
+
+TEST(each_result_is_listed_once)
+{
+    Transformer *model = model_new(LORA, 0, false);
+    Tape *tape = tape_new();
+    tensor_drop(transformer_loss(model, tape, text, text + 1, B, T));
+    long twice = 0;
+    for (int i = 0; i < tape->result_count; i++)
+        for (int j = 0; j < i; j++) twice += tape->results[i] == tape->results[j];
+    EXPECT(twice == 0 && tape->result_count > 40, "of the tape's %d results, %ld are in its list twice, and would be freed twice", tape->result_count, twice);
+    if (twice > 0) return; // freeing them ends the program
+    tape_free(tape);
+    transformer_free(model);
+    EXPECT_NOTHING_LIVE();
+}
+
 TEST(what_only_the_caller_holds_is_live_again)
 {
     Tape *tape = tape_new();
@@ -869,6 +914,8 @@ TEST(recomputation_changes_no_bit)
                 parameters = model->parameter_count;
                 memory_reset_peaks();
                 Tensor *l = transformer_loss(model, tape, text, text + 1, B, T);
+                EXPECT(l->requires_grad, "%s, recompute %d: nothing trains", training_names[training], recompute);
+                if (!l->requires_grad) return;
                 loss[recompute] = number(l->data[0]);
                 kept[recompute] = ledger.live[MEMORY_KEPT_ACTIVATIONS];
                 tensor_drop(l);
@@ -1113,6 +1160,8 @@ int main(void)
     RUN(a_tensor_can_be_printed);
     RUN(random_numbers_have_their_distribution);
     RUN(kept_bytes_fall_during_backward);
+    RUN(a_gradient_finds_what_it_reads);
+    RUN(each_result_is_listed_once);
     RUN(what_only_the_caller_holds_is_live_again);
     RUN(steady_state_asks_the_system_for_nothing);
     RUN(the_timeline_and_the_peaks_agree);

@@ -4,9 +4,20 @@
 // The linker sends the engine's calls of malloc and its relatives, of pthread_create, fsync, backward and transformer_loss
 // through the functions named __wrap_ below (-Wl,--wrap, in the Makefile), so the engine itself has no hook. Each fault happens in a child of its own.
 
-#define main train_main // the program itself
+// The programs themselves.
+#define main train_main
 #include "../train.c"
 #undef main
+#define main sample_main
+#define help sample_help
+#include "../sample.c"
+#undef main
+#undef help
+#define main adapter_main
+#define help adapter_help
+#include "../adapter.c"
+#undef main
+#undef help
 
 #include "child.h"
 #include "gradcheck.h"
@@ -16,6 +27,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 static char root[300], message[1024];
@@ -27,7 +39,8 @@ typedef struct Piece { void *at; size_t size; long number; } Piece;
 enum { PIECES = 1 << 14 };
 static Piece pieces[PIECES];
 static bool watching;
-static long requests, fail_at; // fail_at 0: none
+static long *requests; // so far, of the child: in memory that is shared with it
+static long fail_at;   // 0: none
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -50,7 +63,7 @@ Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int 
 
 static bool refuse(void)
 {
-    if (!watching || ++requests != fail_at) return false;
+    if (!watching || ++*requests != fail_at) return false;
     errno = ENOMEM;
     return true;
 }
@@ -64,7 +77,7 @@ static size_t slot_of(const void *block)
 
 static void *note(void *block, size_t size)
 {
-    if (watching && block != NULL) pieces[slot_of(block)] = (Piece){ block, size, requests };
+    if (watching && block != NULL) pieces[slot_of(block)] = (Piece){ block, size, *requests };
     return block;
 }
 
@@ -170,7 +183,7 @@ static void copy_directory(const char *from, const char *to) // of plain files
     if (d) closedir(d);
 }
 
-// Whether the two hold the same files with the same bytes; log.csv, which grows, apart. Names the first that differs in `message`.
+// Whether the two hold the same files with the same bytes, apart from log.csv and metrics.json, which tell times. Names the first that differs in `message`.
 static bool same_directory(const char *from, const char *to)
 {
     long files = 0;
@@ -181,7 +194,7 @@ static bool same_directory(const char *from, const char *to)
         size_t n = 0, m = 0;
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         files++;
-        if (strcmp(e->d_name, "log.csv") == 0) continue;
+        if (strcmp(e->d_name, "log.csv") == 0 || strcmp(e->d_name, "metrics.json") == 0) continue;
         snprintf(a, sizeof a, "%s/%s", from, e->d_name);
         snprintf(b, sizeof b, "%s/%s", to, e->d_name);
         same = file_read(a, 1 << 24, &x, &n, message, sizeof message) && file_read(b, 1 << 24, &y, &m, message, sizeof message) && n == m && memcmp(x, y, n) == 0;
@@ -220,19 +233,26 @@ static void quietly(void)
     dup2(nothing, STDOUT_FILENO);
 }
 
-static void train_deed(void)
+static int count_arguments(void)
 {
     int count = 0;
     while (vector[count] != NULL) count++;
     optind = 1;
+    return count;
+}
+
+static int (*program)(int argc, char **argv) = train_main;
+
+static void program_deed(void)
+{
     quietly();
-    exit(train_main(count, vector));
+    exit(program(count_arguments(), vector));
 }
 
 static int train(const char *line)
 {
     arguments_are(line);
-    return in_child(train_deed);
+    return in_child(program_deed);
 }
 
 // -------------------------------------------------------------------------------------------------------- every allocation in turn
@@ -365,76 +385,140 @@ static void counted_deed(void)
     _exit(done ? 10 : 11);
 }
 
-// Lets request after request fail until the deed meets none that does. `what` is the deed's name in messages.
-static void each_allocation_fails(const char *what, Deed which)
+// How many requests a child makes, and its status.
+static int counted(void (*what)(void))
+{
+    *requests = 0;
+    return in_child(what);
+}
+
+// Lets each request of the deed fail in turn. One that saves in @saved may find another way: what it left must be right.
+static void each_allocation_fails(const char *what, Deed which, bool saves)
 {
     deed = which;
     fail_at = 0;
-    int status = in_child(counted_deed);
-    EXPECT(status == 10, "%s, without a fault: status %d, said: %s", what, status, said);
-    long refused = 0;
-    for (fail_at = 1; fail_at < 20000; fail_at += STRIDE) {
-        status = in_child(counted_deed);
-        if (status == 10) break;
+    int status = counted(counted_deed);
+    if (status == 10 && saves) status = counted(counted_deed); // over an older save, as all that follow
+    long all = *requests, refused = 0;
+    EXPECT(status == 10 && all >= 3, "%s, without a fault: status %d after %ld requests, said: %s", what, status, all, said);
+    if (saves) copy_directory(in_root("saved"), in_root("right"));
+    for (fail_at = 1; fail_at <= all; fail_at += STRIDE) {
+        status = counted(counted_deed);
+        if (status == 10 && saves) EXPECT(same_directory(in_root("right"), in_root("saved")), "%s, request %ld fails, nobody says so, and %s", what, fail_at, message);
+        if (status == 10 && saves) continue;
         refused++;
-        EXPECT(status == 1 || status == 11, "%s, request %ld fails: %s, said: %s", what, fail_at, status < 0 ? "it crashed" : status == 12 ? "a leak" : "an unexpected status", said);
+        EXPECT(status == 1 || status == 11, "%s, request %ld fails: %s, said: %s", what, fail_at,
+               status < 0 ? "it crashed" : status == 12 ? "a leak" : status == 10 ? "nobody noticed" : "an unexpected status", said);
         EXPECT(one_line(said) && strstr(said, "memory"), "%s, request %ld fails: not one line that speaks of memory: %s", what, fail_at, said);
     }
-    EXPECT(status == 10 && refused >= 5 / STRIDE, "%s: %ld requests failed, the last status is %d", what, refused, status);
+    EXPECT(refused > all / STRIDE * 9 / 10, "%s: of %ld requests, every %d., %ld that failed were an error", what, all, STRIDE, refused);
     fail_at = 0;
 }
 
-TEST(every_allocation_of_a_step_fails_in_turn) { each_allocation_fails("two training steps", step_deed); }
-TEST(every_allocation_of_reading_a_text_fails_in_turn) { each_allocation_fails("reading a text", text_deed); each_allocation_fails("making a text", builtin_deed); }
-TEST(every_allocation_of_a_model_file_fails_in_turn) { each_allocation_fails("loading and saving a model", model_deed); }
-TEST(every_allocation_of_an_adapter_file_fails_in_turn) { each_allocation_fails("loading and saving an adapter", adapter_deed); }
-TEST(every_allocation_of_a_state_file_fails_in_turn) { each_allocation_fails("loading and saving a state", state_deed); }
+TEST(every_allocation_of_a_step_fails_in_turn) { each_allocation_fails("two training steps", step_deed, false); }
+TEST(every_allocation_of_reading_a_text_fails_in_turn) { each_allocation_fails("reading a text", text_deed, false); each_allocation_fails("making a text", builtin_deed, false); }
+TEST(every_allocation_of_a_model_file_fails_in_turn) { each_allocation_fails("loading and saving a model", model_deed, true); }
+TEST(every_allocation_of_an_adapter_file_fails_in_turn) { each_allocation_fails("loading and saving an adapter", adapter_deed, true); }
+TEST(every_allocation_of_a_state_file_fails_in_turn) { each_allocation_fails("loading and saving a state", state_deed, true); }
 
-static void watched_train(void)
+static void watched_program(void)
 {
     watching = true;
-    train_deed();
+    program_deed();
 }
 
-// Training itself, going on from a checkpoint: whichever request fails, the checkpoint is the old one or the new one.
-TEST(every_allocation_of_a_resumed_run_fails_in_turn)
+// What is in @run after a run that failed: a whole save, of the step that was there before or of a later one.
+static void expect_a_save(const char *what)
 {
-    static const char *const starts[] = { "full", "lora" };
-    for (int i = 0; i < 2; i++) {
-        char line[300];
-        snprintf(line, sizeof line, "--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 2 --threads 1");
-        long refused = 0;
-        int status = -3;
-        for (fail_at = 1; fail_at < 20000; fail_at += 7 * STRIDE) {
-            copy_directory(in_root(starts[i]), in_root("run"));
-            arguments_are(line);
-            status = in_child(watched_train);
-            if (status == 0) break;
-            refused++;
-            EXPECT(status == 1 && one_line(said) && strstr(said, "memory"), "%s, request %ld fails: status %d, said: %s", starts[i], fail_at, status, said);
-            TrainingState state;
-            bool good = state_load(in_root("run"), NULL, &state, error, sizeof error);
-            EXPECT(good && (state.step == 2 || state.step == 4), "%s, request %ld failed, and the state is lost: %s", starts[i], fail_at, error);
-            if (good) state_free(&state);
-        }
-        EXPECT(status == 0 && refused > 20 / STRIDE, "%s: %ld requests failed, the last status is %d", starts[i], refused, status);
-        fail_at = 0;
+    TrainingState state;
+    bool good = state_load(in_root("run"), NULL, &state, error, sizeof error);
+    EXPECT(good && state.step >= 2, "%s, request %ld failed: %s", what, fail_at, good ? "a save of too early a step is there" : error);
+    if (good) state_free(&state);
+}
+
+static void expect_a_model(const char *what)
+{
+    Vocabulary vocabulary = { 0 };
+    Transformer *model = model_load(in_root("run"), &vocabulary, error, sizeof error);
+    EXPECT(model != NULL && vocabulary.size > 0, "%s, request %ld failed, and no whole model is there: %s", what, fail_at, error);
+    vocabulary_free(&vocabulary);
+    transformer_free(model);
+}
+
+// The programs, as a user calls them, on a directory @run that holds the save `start`. Whichever request fails, either there is one
+// line that says so and what was in the directory is whole, or the program found another way and left what it should.
+// EVERY_REQUEST in the environment: really each (`make test-all`); else every seventh.
+static void each_allocation_of_a_program_fails(const char *what, int (*main_)(int argc, char **argv), const char *start, const char *line)
+{
+    program = main_;
+    arguments_are(line);
+    copy_directory(in_root(start), in_root("run"));
+    fail_at = 0;
+    int status = counted(watched_program);
+    long all = *requests, step = getenv("EVERY_REQUEST") ? 1 : 7 * STRIDE, refused = 0;
+    EXPECT(status == 0 && all > 100, "%s, without a fault: status %d after %ld requests, said: %s", what, status, all, said);
+    copy_directory(in_root("run"), in_root("right"));
+    for (fail_at = 1; fail_at <= all; fail_at += step) {
+        copy_directory(in_root(start), in_root("run"));
+        status = counted(watched_program);
+        refused += status == 1;
+        if (status == 0) EXPECT(same_directory(in_root("right"), in_root("run")), "%s, request %ld fails, nobody says so, and %s", what, fail_at, message);
+        else EXPECT(status == 1 && one_line(said) && strstr(said, "memory"), "%s, request %ld fails: status %d, said: %s", what, fail_at, status, said);
+        if (main_ == train_main) expect_a_save(what);
+        else expect_a_model(what);
     }
+    EXPECT(refused > all / step / 2, "%s: of %ld requests, every %ld., %ld that failed were an error", what, all, step, refused);
+    fail_at = 0;
+    program = train_main;
+}
+
+static const char *const resumed = "--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 2 --threads 1";
+
+TEST(every_allocation_of_a_new_run_fails_in_turn)
+{
+    each_allocation_of_a_program_fails("train", train_main, "full", "--data @text.txt --out @run --n-layer 2 --n-head 2 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 3 "
+                                       "--eval-interval 3 --threads 1");
+}
+TEST(every_allocation_of_a_new_run_of_lora_fails_in_turn)
+{
+    each_allocation_of_a_program_fails("train with LoRA", train_main, "lora", "--data @text.txt --init @full --lora-r 2 --out @run --batch-size 2 --max-iters 3 --eval-interval 3 --threads 1");
+}
+TEST(every_allocation_of_a_resumed_run_fails_in_turn) { each_allocation_of_a_program_fails("train --resume", train_main, "full", resumed); }
+TEST(every_allocation_of_a_resumed_run_of_lora_fails_in_turn) { each_allocation_of_a_program_fails("train --resume with LoRA", train_main, "lora", resumed); }
+TEST(every_allocation_of_sampling_fails_in_turn)
+{
+    each_allocation_of_a_program_fails("sample", sample_main, "full", "--model @run --adapter @lora --prompt The --length 3 --threads 1");
+}
+TEST(every_allocation_of_the_adapter_program_fails_in_turn)
+{
+    each_allocation_of_a_program_fails("adapter merge", adapter_main, "full", "merge @lora --out @run");
+    each_allocation_of_a_program_fails("adapter info", adapter_main, "full", "info @lora --model @run");
+    each_allocation_of_a_program_fails("adapter diff", adapter_main, "full", "diff @lora @lora --model @run");
 }
 
 static void without_threads(void)
 {
     no_threads = true;
-    train_deed();
+    program_deed();
 }
 
 TEST(threads_that_cannot_be_started)
 {
-    arguments_are("--data @text.txt --out @none --max-iters 4 --eval-interval 2 --batch-size 64 --threads 3");
+    copy_directory(in_root("wide"), in_root("run"));
+    arguments_are("--data @text.txt --out @run --max-iters 4 --eval-interval 2 --batch-size 64 --threads 3");
     int status = in_child(without_threads);
     EXPECT(status == 1 && one_line(said) && strstr(said, "cannot start thread 2 of 3; try fewer --threads"), "status %d, said: %s", status, said);
-    struct stat model;
-    EXPECT(stat(in_root("none/model.safetensors"), &model) != 0, "a model was written by a run that could not start");
+    EXPECT(same_directory(in_root("wide"), in_root("run")), "the older run: %s", message);
+    // going on, it saves first that it is to go further
+    arguments_are("--data @text.txt --resume --out @run --max-iters 2 --threads 3");
+    status = in_child(without_threads);
+    EXPECT(status == 1 && one_line(said) && strstr(said, "cannot start thread 2 of 3; try fewer --threads"), "status %d, said: %s", status, said);
+    TrainingState older, now;
+    must(state_load(in_root("wide"), NULL, &older, message, sizeof message));
+    bool good = state_load(in_root("run"), NULL, &now, error, sizeof error);
+    EXPECT(good && now.step == 1 && transformer_hash(now.model) == transformer_hash(older.model), "the older run is lost: %s", good ? "other weights, or another step" : error);
+    if (good) state_free(&now);
+    state_free(&older);
 }
 
 // ---------------------------------------------------------------------------------------------- disks and directories that say no
@@ -444,7 +528,7 @@ static void on_a_full_disk(void)
 {
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &(struct rlimit){ (rlim_t)room, (rlim_t)room });
-    train_deed();
+    program_deed();
 }
 
 TEST(a_full_disk_while_saving_leaves_the_last_checkpoint)
@@ -470,7 +554,7 @@ TEST(a_full_disk_while_saving_leaves_the_last_checkpoint)
 static void as_nobody(void) // root may write everywhere
 {
     if (geteuid() == 0 && seteuid(65534) != 0) _exit(99);
-    train_deed();
+    program_deed();
 }
 
 TEST(directories_that_cannot_be_written)
@@ -501,12 +585,10 @@ TEST(directories_that_cannot_be_written)
 
 static void output_is_lost(void)
 {
-    int full = open("/dev/full", O_WRONLY), count = 0;
-    while (vector[count] != NULL) count++;
-    optind = 1;
+    int full = open("/dev/full", O_WRONLY);
     if (full < 0) _exit(77);
     dup2(full, STDOUT_FILENO);
-    exit(train_main(count, vector));
+    exit(train_main(count_arguments(), vector));
 }
 
 TEST(output_that_cannot_be_written_is_a_failure)
@@ -591,11 +673,15 @@ int main(void)
     const char *base = getenv("TMPDIR"); // else memory, where there is such a file system: disks take their time to replace a file
     snprintf(root, sizeof root, "%s/meltwater-faults-XXXXXX", base ? base : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (mkdtemp(root) == NULL) { perror(root); return 1; }
+    int counter = open(in_root("requests"), O_RDWR | O_CREAT, 0600);
+    if (counter < 0 || ftruncate(counter, sizeof *requests) != 0 ||
+        (requests = mmap(NULL, sizeof *requests, PROT_READ | PROT_WRITE, MAP_SHARED, counter, 0)) == MAP_FAILED) { perror(root); return 1; }
     FILE *text = fopen(in_root("text.txt"), "w");
     for (int i = 0; text && i < 40; i++) fprintf(text, "The %d cats sat on \xc3\xa4 mat.\n", i * i % 97);
     if (text == NULL || fclose(text) != 0) { perror(root); return 1; }
     int status = train("--data @text.txt --out @full --n-layer 2 --n-head 2 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 2 --eval-interval 2 --warmup-iters 1");
     if (status == 0) status = train("--data @text.txt --init @full --lora-r 2 --out @lora --batch-size 2 --max-iters 2 --eval-interval 2 --warmup-iters 1");
+    if (status == 0) status = train("--data @text.txt --out @wide --batch-size 64 --n-layer 1 --n-head 1 --n-embd 8 --block-size 8 --max-iters 1 --eval-interval 1");
     if (status != 0) { printf("nothing to start from: %s", said); return 1; }
 
     RUN(every_allocation_of_a_step_fails_in_turn);
@@ -603,7 +689,12 @@ int main(void)
     RUN(every_allocation_of_a_model_file_fails_in_turn);
     RUN(every_allocation_of_an_adapter_file_fails_in_turn);
     RUN(every_allocation_of_a_state_file_fails_in_turn);
+    RUN(every_allocation_of_a_new_run_fails_in_turn);
+    RUN(every_allocation_of_a_new_run_of_lora_fails_in_turn);
     RUN(every_allocation_of_a_resumed_run_fails_in_turn);
+    RUN(every_allocation_of_a_resumed_run_of_lora_fails_in_turn);
+    RUN(every_allocation_of_sampling_fails_in_turn);
+    RUN(every_allocation_of_the_adapter_program_fails_in_turn);
     RUN(threads_that_cannot_be_started);
     RUN(a_full_disk_while_saving_leaves_the_last_checkpoint);
     RUN(directories_that_cannot_be_written);

@@ -315,6 +315,7 @@ typedef struct Graph {
     Tensor     *in[MAX_INPUTS]; // leaves
     int         inputs, outputs;
     Tensor     *out[2], *weight[2];
+    int         only;           // of the outputs, the one that counts, 1 or 2; 0: all
 } Graph;
 
 static bool observed[OP_KINDS][MAX_INPUTS];
@@ -386,7 +387,8 @@ static double graph_number(void *context) // the same loss, summed in double out
     graph_forward(g);
     double loss = 0;
     for (int k = 0; k < g->outputs; k++)
-        for (long i = 0; i < g->out[k]->size; i++) loss += at(g->out[k], i) * irregular(500 + (uint64_t)k, i, 1);
+        for (long i = 0; i < g->out[k]->size && (g->only == 0 || g->only == k + 1); i++)
+            loss += at(g->out[k], i) * irregular(500 + (uint64_t)k, i, 1);
     return loss;
 }
 
@@ -406,6 +408,26 @@ static bool can_alias(const Case *c) // a - a is left out: its gradient is 0, wh
     return b->name && c->op != OP_SUB && a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
+// The gradient of input i against central differences. Wrong, with two uses: perhaps it is that of one of them, alone.
+static Verdict check_input(Graph *g, int i)
+{
+    Tensor *t = g->in[i];
+    double *expected = malloc((size_t)t->size * sizeof *expected);
+    Verdict verdict = { .ok = false };
+    for (g->only = 0; g->only <= g->outputs && g->outputs > 0; g->only++) {
+        for (long j = 0; j < t->size; j++) expected[j] = central_difference(&t->data[j], graph_number, g);
+        char what[160];
+        snprintf(what, sizeof what, "%s, d/d %s %s, %s", ops[g->c->op].name, t->name, shape_text(t), variant_names[g->variant]);
+        Verdict v = compare_gradients(what, t->grad, expected, t->size, last_dim(t), GRAD_BOUND);
+        if (g->only == 0) verdict = v;
+        else if (v.ok) snprintf(verdict.text + strlen(verdict.text), 100, "\n       it is what use %d alone gives: is = used where += is meant?", g->only);
+        if (verdict.ok || g->variant != SHARED) break;
+    }
+    g->only = 0;
+    free(expected);
+    return verdict;
+}
+
 static void check_case(const Case *c, Variant variant)
 {
     if (variant == ALIASED && !can_alias(c)) return;
@@ -414,15 +436,9 @@ static void check_case(const Case *c, Variant variant)
     graph_backward(&g);
     for (int i = 0; i < g.inputs; i++) g.in[i]->requires_grad = false;
     for (int i = 0; i < (variant == ALIASED ? 1 : g.inputs); i++) {
-        Tensor *t = g.in[i];
-        double *expected = malloc((size_t)t->size * sizeof *expected);
-        for (long j = 0; j < t->size; j++) expected[j] = central_difference(&t->data[j], graph_number, &g);
-        char what[160];
-        snprintf(what, sizeof what, "%s, d/d %s %s, %s", ops[c->op].name, t->name, shape_text(t), variant_names[variant]);
-        Verdict v = compare_gradients(what, t->grad, expected, t->size, last_dim(t), GRAD_BOUND);
+        Verdict v = check_input(&g, i);
         EXPECT(v.ok, "%s", v.text);
         if (v.ok && variant == CHAINED) checked[c->op][i] = observed[c->op][i] || c->op == OP_RECOMPUTE;
-        free(expected);
     }
     graph_free(&g);
 }
@@ -471,7 +487,8 @@ TEST(the_checker_rejects_wrong_gradients)
     enum { ROWS_ = 2, COLUMNS_ = 3, SIZE = ROWS_ * COLUMNS_ };
     const double right[SIZE] = { 0.5, -1.25, 3, 0.75, -0.125, 2 };
     static const struct { const char *what, *hint; double factor; } wrong[] = {
-        { "zero", "path cut", 0 }, { "half", "+=", 0.5 }, { "double", "added twice", 2 }, { "negative", "sign", -1 }, { "seventh", "factor", 1 / 7.0 },
+        { "zero", "path cut", 0 }, { "half", "1/2 of it", 0.5 }, { "double", "added twice", 2 }, { "negative", "opposite sign", -1 },
+        { "seventh", "1/7 of it", 1 / 7.0 }, { "sevenfold", "7 times as much", 7 }, { "scaled", "0.375 times what it should be", 0.375 },
     };
     real ours[SIZE];
     for (int i = 0; i < SIZE; i++) ours[i] = (real)right[i];
@@ -496,6 +513,64 @@ TEST(the_checker_rejects_wrong_gradients)
     memset(ours, 0, sizeof ours);
     v = compare_gradients("vacuous", ours, zeros, SIZE, COLUMNS_, GRAD_BOUND);
     EXPECT(!v.ok && strstr(v.text, "could not fail"), "zeros agree with zeros: %s", v.text);
+}
+
+// What the engine itself computes when it is asked for something else than was meant: loss = sum(1.5 (x w + x w + x w)) is meant.
+typedef enum Mistake { NO_MISTAKE, NO_PATH, ONE_USE, TWO_PASSES, WRONG_SIGN, MEAN_FOR_SUM, NO_SCALE, MISTAKES } Mistake;
+
+static int uses;
+static bool all_but_one_use(const Node *n, int input) { return n->op == OP_MUL && input == 0 && ++uses > 1; }
+
+static real *gradient_with(Mistake mistake, const real *values, const real *weights)
+{
+    Tape *tape = tape_new();
+    Tensor *x = tensor_from("x", values, SHAPE(2, 5)), *w = tensor_from("w", weights, SHAPE(2, 5)), *zero = tensor_new("0", MEMORY_WEIGHTS, SHAPE(2, 5));
+    x->requires_grad = true;
+    uses = 0;
+    if (mistake == ONE_USE) tape->cut = all_but_one_use;
+    for (int pass = 0; pass < (mistake == TWO_PASSES ? 2 : 1); pass++) {
+        Tensor *y = op_add(tape, op_add(tape, op_mul(tape, x, w), op_mul(tape, x, w)), op_mul(tape, x, w));
+        y = op_scale(tape, y, (real)(mistake == NO_SCALE ? 1 : mistake == NO_PATH ? 0 : 1.5));
+        if (mistake == WRONG_SIGN) y = op_sub(tape, zero, y);
+        backward(tape, mistake == MEAN_FOR_SUM ? op_mean(tape, y) : op_sum(tape, y));
+        tape_clear(tape);
+    }
+    real *gradient = copy_of(x->grad, x->size);
+    tape_free(tape);
+    tensor_drop(x), tensor_drop(w), tensor_drop(zero);
+    return gradient;
+}
+
+TEST(mistakes_get_their_hints)
+{
+    enum { SIZE = 10 };
+    static const char *const hints[MISTAKES] = { [NO_PATH] = "is the path cut", [ONE_USE] = "1/3 of it: is one of 3 uses left, by = for +=?", [TWO_PASSES] = "added twice, or not zeroed?",
+        [WRONG_SIGN] = "the opposite sign", [MEAN_FOR_SUM] = "1/10 of it: is one of 10 uses left, by = for +=? A mean for a sum (1 / N)?",
+        [NO_SCALE] = "0.666667 times what it should be: a scale missed (alpha / r)?" };
+    real x[SIZE], w[SIZE];
+    double expected[SIZE];
+    for (int i = 0; i < SIZE; i++) x[i] = (real)irregular(1, i, 1), w[i] = (real)irregular(2, i, 1), expected[i] = 4.5 * (double)w[i];
+    for (Mistake mistake = NO_MISTAKE; mistake < MISTAKES; mistake++) {
+        real *ours = gradient_with(mistake, x, w);
+        Verdict v = compare_gradients("loss, d/d x [2,5]", ours, expected, SIZE, 5, GRAD_BOUND);
+        EXPECT(v.ok == (mistake == NO_MISTAKE) && (v.ok || strstr(v.text, hints[mistake])), "mistake %d: %s", (int)mistake, v.text);
+        free(ours);
+    }
+    real *sum = gradient_with(NO_MISTAKE, x, w); // where the mean is meant
+    for (int i = 0; i < SIZE; i++) expected[i] /= SIZE;
+    Verdict v = compare_gradients("loss, d/d x [2,5]", sum, expected, SIZE, 5, GRAD_BOUND);
+    EXPECT(!v.ok && strstr(v.text, "10 times as much: a sum for a mean (N)?"), "%s", v.text);
+    free(sum);
+    for (int n = 0; n < CASES; n++) { // of a matrix used twice, the second use alone
+        if (cases[n].op != OP_LINEAR || cases[n].large) continue;
+        Graph g = graph_new(&cases[n], SHARED);
+        g.tape->cut = all_but_one_use, uses = 0; // the loss's own products, one for each use, meet it: the later one goes on
+        graph_backward(&g);
+        v = check_input(&g, 1);
+        EXPECT(!v.ok && strstr(v.text, "it is what use 2 alone gives: is = used where += is meant?"), "%s", v.text);
+        graph_free(&g);
+        break;
+    }
 }
 
 // Every choice of frozen inputs: the gradients of the others keep their bits, and a frozen input gets none.
@@ -568,6 +643,85 @@ TEST(a_node_keeps_what_its_gradients_read)
             EXPECT(y->requires_grad == (trains != 0), "%s, trainable inputs %#x: the result's flag is %d", ops[c->op].name,
                     trains, y->requires_grad);
         }
+        graph_free(&g);
+    }
+}
+
+// Leaves NaN in the free buffers of a graph's sizes.
+static void spoil_free_buffers(const Graph *g)
+{
+    enum { EACH = 8 };
+    for (int k = -1; k < g->inputs; k++) {
+        long size = k < 0 ? g->out[0]->size : g->in[k]->size;
+        real *used[EACH];
+        for (int i = 0; i < EACH; i++) {
+            used[i] = memory_take(MEMORY_WORKSPACE, size);
+            for (long j = 0; j < size; j++) used[i][j] = (real)NAN;
+        }
+        for (int i = 0; i < EACH; i++) memory_give(MEMORY_WORKSPACE, used[i], size);
+    }
+}
+
+// Zeros to add to, a kernel that stores, or the result's own gradient: whatever the op table says of a first gradient, nothing of
+// what its buffer held before is left.
+TEST(first_gradients_do_not_depend_on_what_was_there)
+{
+    for (int n = 0; n < CASES; n++)
+        for (Variant variant = PLAIN_USE; variant < VARIANTS; variant++) {
+            const Case *c = &cases[n];
+            if ((variant == ALIASED && !can_alias(c)) || (c->large && variant != CHAINED)) continue;
+            Graph g = graph_new(c, variant);
+            real *clean[MAX_INPUTS] = { NULL };
+            for (int spoilt = 0; spoilt < 2; spoilt++) {
+                if (spoilt) spoil_free_buffers(&g);
+                graph_backward(&g);
+                for (int i = 0; i < (variant == ALIASED ? 1 : g.inputs); i++) {
+                    if (!spoilt) clean[i] = copy_of(g.in[i]->grad, g.in[i]->size);
+                    else EXPECT(same_bits(clean[i], g.in[i]->grad, g.in[i]->size), "%s, %s: d/d %s depends on what its buffer held before, NaN: |g| = %g, not %g",
+                                ops[c->op].name, variant_names[variant], g.in[i]->name, norm_of(g.in[i]->grad, g.in[i]->size), norm_of(clean[i], g.in[i]->size));
+                    tensor_drop_grad(g.in[i]);
+                }
+            }
+            for (int i = 0; i < MAX_INPUTS; i++) free(clean[i]);
+            graph_free(&g);
+        }
+}
+
+// Each part of a kernel has a scratch of its own, of the size that the op table names, and writes nowhere else in it.
+TEST(each_part_has_its_own_scratch)
+{
+    enum { PARTS = 3 };
+    const real canary = (real)-12345.5;
+    for (int n = 0; n < CASES; n++) {
+        const Case *c = &cases[n];
+        if (!c->large || ops[c->op].workspace == NULL) continue;
+        Graph g = graph_new(c, PLAIN_USE);
+        graph_forward(&g);
+        Node *node = &g.tape->nodes[g.tape->count - 1];
+        long size = ops[c->op].workspace(node), used = 0;
+        real *out = copy_of(node->out->data, node->out->size), *work = malloc((size_t)(PARTS * size + 1) * sizeof *work);
+        real *dx[MAX_INPUTS] = { NULL };
+        for (int kernel = -1; kernel < MAX_INPUTS && node->op == c->op; kernel++) {
+            if (kernel >= 0 && ops[c->op].input[kernel].grad == NULL) continue;
+            if (kernel >= 0) dx[kernel] = calloc((size_t)node->in[kernel]->size, sizeof *dx[kernel]);
+            for (int part = 0; part < PARTS; part++) {
+                for (long j = 0; j <= PARTS * size; j++) work[j] = canary;
+                node->work = work;
+                if (kernel < 0) ops[c->op].forward(node, node->out->data, (Part){ part, PARTS });
+                else ops[c->op].input[kernel].grad(node, out, dx[kernel], (Part){ part, PARTS });
+                node->work = NULL;
+                long strayed = 0;
+                for (long j = 0; j <= PARTS * size; j++) {
+                    bool own = j >= part * size && j < (part + 1) * size;
+                    strayed += !own && work[j] != canary;
+                    used += own && work[j] != canary;
+                }
+                EXPECT(strayed == 0, "%s, kernel %d: part %d of %d writes %ld numbers outside of its scratch of %ld", ops[c->op].name, kernel, part, PARTS, strayed, size);
+            }
+        }
+        EXPECT(size == 0 || used > 0, "%s: its %ld numbers of scratch are not used", ops[c->op].name, size);
+        for (int i = 0; i < MAX_INPUTS; i++) free(dx[i]);
+        free(out), free(work);
         graph_free(&g);
     }
 }
@@ -1043,6 +1197,7 @@ int main(void)
 {
     parallel_set_threads(2);
     RUN(the_checker_rejects_wrong_gradients);
+    RUN(mistakes_get_their_hints);
     RUN(gradients_of_each_op_alone);
     RUN(gradients_of_inputs_used_twice);
     RUN(gradients_of_one_tensor_in_two_places);
@@ -1051,6 +1206,8 @@ int main(void)
     RUN(no_op_and_no_input_is_missed);
     RUN(frozen_inputs_change_no_other_gradient);
     RUN(a_node_keeps_what_its_gradients_read);
+    RUN(first_gradients_do_not_depend_on_what_was_there);
+    RUN(each_part_has_its_own_scratch);
     RUN(values_follow_the_formulas);
     RUN(bits_do_not_depend_on_the_threads);
     RUN(softmax_and_cross_entropy_survive_large_logits);
