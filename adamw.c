@@ -1,4 +1,14 @@
-// adamw.c - see adamw.h.
+// adamw.c - see adamw.h. The fourth place where freezing is read: what does not require grad is passed over, and loses its
+// moments.
+//
+// A step has three rounds. First the lists: moments are made for what trains now and freed for what was frozen since; a tensor
+// that trains but got no gradient is an error, for it would never learn. Then the norm of all gradients together, for clipping;
+// if it is not finite, nothing is changed. Then the update, element by element, each by one thread.
+//
+// The optimizer copies the list of parameters when it is made: an adapter that is attached later is not in it
+// (experiments/q15 shows what that looks like). The gradients are still there afterwards; zero_grads frees them.
+//
+// Read next: training_step in io/training.c, which calls forward, backward and this; or predict.h.
 
 #include "adamw.h"
 

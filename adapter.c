@@ -1,4 +1,15 @@
 // adapter.c - what is in an adapter; folding it into a base; comparing two.
+//
+//     ./adapter info out/other                           for each layer: rank, scale, |A|, |B|, and how large s A B is beside W
+//     ./adapter merge out/other --out out/merged         W + s A B in W's place: a model like any other, which needs no adapter
+//     ./adapter diff out/other out/third                 do two adapters change the same layers, in the same direction?
+//
+// What an adapter does to a layer is one matrix, s A B, as large as W but of rank r: change() makes it, with the engine's own
+// ops and no tape. info says so if every B is still 0: such an adapter has learned nothing. merge saves nothing if a number
+// came out NaN or infinite. Without --model the base is the one that the adapter's file names, and another one is refused (but
+// for --any-base).
+//
+// Read next: lora.c (linear_merge), and demo.c, which puts it all together.
 
 #include "io/checkpoint.h"
 #include "io/options.h"

@@ -4,6 +4,9 @@
 // The kernels work on plain arrays. They never record and never see the tape. A kernel is called once per part and writes the
 // share of its output that this part owns (parallel.h). Gradients are only ever added to: dx += ..., because a tensor that is
 // used twice gets a gradient from each use. The first use, which would add to zeros, may store (FirstGradient in autograd.h).
+//
+// Where to begin: record_into, through which every op goes; run_backward, which has the guard; then one op, `mul` first and
+// `linear` after it. The others can wait until you meet them. Read next: lora.h.
 
 #include "autograd.h"
 

@@ -3,6 +3,8 @@
 // A character transformer learns short tales; then the same base is taught to tell them as a pirate would: by training all of
 // it, by an adapter on c_attn, and by an adapter on all four linear layers. What each of them cost in bytes, work and time is
 // printed beside what predict.c says it should; then ten things that people say about LoRA, each with a verdict and its number.
+//
+// Read next: TUTORIAL.md, where each of these numbers is predicted first; or experiments/.
 
 #include "adamw.h"
 #include "io/options.h"

@@ -1,4 +1,13 @@
-// lora.c - see lora.h.
+// lora.c - see lora.h. An adapter's life: made, applied, merged, unmerged.
+//
+// linear_apply is all of LoRA, three ops: y = x W + b (frozen), h = x A, y += s h B. There is no gradient code here: the three
+// ops have theirs, and the flags (W's false, A's and B's true) decide which of them run. dW is skipped at the guard in
+// backward, and dY W^T is computed, for whatever lies below.
+//
+// linear_merge replaces W by W + s A B and keeps the old bytes, so that linear_unmerge gives them back exactly; subtracting s A
+// B would round a second time. While it is merged, linear_apply leaves the adapter out: else it would count twice.
+//
+// Read next: transformer.h, where each block has four such layers.
 
 #include "lora.h"
 

@@ -1,5 +1,10 @@
 // matmul.c - see matmul.h. The triple loop first: it is all that a reader needs, and the oracle of the tests.
 // Then the same sum in register tiles, about ten times as fast; a reader may skip it.
+//
+// `make PLAIN=1` and the debugger's build compile the loop, everything else the tiles. How one grows out of the other, step by
+// step and measured, is chapter 14 of TUTORIAL.md.
+//
+// Read next: autograd.h.
 
 #include "matmul.h"
 

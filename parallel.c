@@ -1,5 +1,11 @@
 // parallel.c - see parallel.h. A pool of threads that wait for the next round, and a caller that waits for its end: they look
 // for a short while, and then sleep.
+//
+// One round is one kernel: the caller publishes what to run, raises the count of each worker, computes part 0 itself and waits
+// until no part is unfinished. Threads start with the first round that needs them and live as long as the program. A lesson can
+// read on without this file: with one thread parallel_run is a call of work(context, the whole).
+//
+// Read next: matmul.h.
 
 #include "parallel.h"
 

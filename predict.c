@@ -1,5 +1,11 @@
 // predict.c - see predict.h. One training step on paper: every buffer that comes and goes, in the order in which it does.
 // N = B T rows. Sizes are in numbers; they become bytes at the end.
+//
+// It has the order of the engine and none of its code. `Paper` is a ledger of its own: take() writes a buffer onto it, give()
+// strikes one off. NAME_there is what an op leaves behind in forward, NAME_back what its gradients take and free. An engine
+// that keeps a byte too many, or frees one too late, disagrees with it (tests/test_predict.c).
+//
+// Read next: train.c, or chapter 11 of TUTORIAL.md.
 
 #include "predict.h"
 

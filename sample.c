@@ -1,4 +1,13 @@
 // sample.c - writes text with a trained model, and any number of adapters on it.
+//
+//     ./sample --model out/book --prompt "Once "
+//     ./sample --model out/book --adapter out/other --adapter out/third          one text each, from one base in memory
+//
+// Load the model and its characters, turn the prompt into token ids, and repeat: logits of the next character, draw one, append
+// it (generate in io/training.c, sample_token in transformer.c). No tape is given, so nothing is recorded or kept. An adapter
+// is a pointer in each linear layer: the next --adapter changes pointers, and the base stays as it is.
+//
+// The text goes to stdout, the speed to stderr. The same seed draws the same text. Read next: adapter.c.
 
 #include "io/checkpoint.h"
 #include "io/options.h"

@@ -1,4 +1,14 @@
 // tensor.c - see tensor.h. The ledger and its pool first, then tensors, printing, and random numbers.
+//
+// Every buffer comes from memory_take and returns through memory_give. These two keep the ledger: what each kind holds, the
+// most that it held, and what all kinds held when the total was highest. A buffer that was given back waits in the pool for the
+// next request of exactly its size, so a training loop that has run in asks the system for nothing.
+//
+// A tensor has two lives. Its data lives while someone holds it: the caller, and each node that kept it. Its header (shape,
+// flag, gradient) lives longer, for backward asks for those when the data is long gone. tensor_keep and tensor_unkeep count the
+// first, tensor_refer and tensor_unrefer the second.
+//
+// Read next: parallel.h and matmul.h, or autograd.h at once.
 
 #include "tensor.h"
 

@@ -1,4 +1,17 @@
 // train.c - trains a character-level transformer on a text: all of it, or LoRA adapters on a frozen base.
+//
+//     ./train --data book.txt --out out/book                                          everything trains
+//     ./train --data other.txt --init out/book --lora-r 8 --out out/other             the base is frozen, an adapter trains
+//     ./train --resume --out out/book --max-iters 4000                                goes on, to the bit as if never stopped
+//
+// From the top: the options; begin() for a new run and resume() for an old one, which both end in a TrainingState; the log;
+// main with the loop. A step itself is training_step in io/training.c, for demo.c and the notebooks take the same one. LoRA
+// differs from full training in two calls of begin(): transformer_train_base(model, false) and transformer_add_adapter.
+//
+// Into --out go the model or the adapter, the state for --resume, log.csv (a row every ten steps) and metrics.json (losses,
+// counts, bytes). After LoRA the base's hash is compared with the one before: a frozen bit that moved is an error.
+//
+// Read next: io/training.c, then sample.c.
 
 #include "io/checkpoint.h"
 #include "io/file.h"

@@ -1,4 +1,13 @@
-// transformer.c - see transformer.h. Construction first, then the forward pass, then adapters.
+// transformer.c - see transformer.h. Construction first, then the forward pass, then freezing, counting and adapters.
+//
+// block_forward is the model: ten lines, one op each. `x = replace(x, op(tape, x))` drops the old value as soon as the new one
+// is there, so between two ops only what some node keeps stays in memory. With `tape` NULL the same lines only compute:
+// sampling and evaluation use them too.
+//
+// Every parameter is appended to model->parameters by parameter() or by transformer_add_layers, and nowhere else. To freeze is
+// to set flags in that list; to switch adapters is to set one pointer in each linear layer.
+//
+// Read next: adamw.h.
 
 #include "transformer.h"
 

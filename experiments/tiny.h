@@ -1,4 +1,12 @@
 // tiny.h - a character transformer that learns something in a second, for the experiments that need a real one.
+//
+//     Text text = tiny_text("builtin:tales");
+//     Transformer *model = tiny_model(&text, 4, 64, seed);            // 4 blocks, width 64, random
+//     Adapter *adapter = attach(model, lora_on(ON_C_ATTN, 4), seed);  // freezes the base; rank 4 on every c_attn
+//     forward_backward(model, tape, &text);                           // one pass; the gradients stay, to be looked at
+//     double loss = train(model, &text, 60, 3e-3, seed);              // or 60 steps, and the validation loss after them
+//
+// tiny_base gives a model that has read some tales, for adapters to learn the pirate's. All is seeded: the same bits each run.
 
 #ifndef TINY_H
 #define TINY_H

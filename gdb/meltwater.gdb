@@ -7,6 +7,7 @@
 set breakpoint pending off
 set confirm off
 set pagination off
+set width 0
 set print thread-events off
 set debuginfod enabled off
 
@@ -17,7 +18,7 @@ else
   source gdb/meltwater.py
 end
 
-define grad
+define say-grad
   if ($arg0)->grad == 0
     printf "grad: not computed"
   else
@@ -27,6 +28,14 @@ define grad
       printf " (a kernel is about to store it)"
     end
   end
+end
+document say-grad
+Used by the others: what `grad` says, without the end of the line.
+end
+
+define grad
+  say-grad $arg0
+  printf "\n"
 end
 document grad
 grad T: the norm of a tensor's gradient, or that there is none. Not computed is not the same as zero. In this build memory that
@@ -41,7 +50,7 @@ define tensor
   else
     printf " frozen, "
   end
-  grad $t
+  say-grad $t
   if $t->data == 0
     printf ", its data is gone\n"
   else
@@ -109,7 +118,7 @@ define tape
     if $node->out->node == NODE_CONSUMED
       printf "has run: freed what it kept\n"
     else
-      grad $node->out
+      say-grad $node->out
       set $k = 0
       set $first = 1
       while $k < MAX_INPUTS
@@ -151,12 +160,12 @@ define flow-line
     end
   else
     if $in->node == NODE_LEAF
-      grad $in
+      say-grad $in
     else
       if $in->node == NODE_CONSUMED
         printf "was used, and freed"
       else
-        grad $in
+        say-grad $in
       end
     end
     if $k == 0 && $weight != 0 && ! $node->in[$weight]->requires_grad

@@ -1,4 +1,5 @@
-// options.c - see options.h.
+// options.c - see options.h. A value is taken whole or not at all: "12x", "", an overflow and a NaN are wrong usage, and the
+// message says what would have been right. Messages go to stderr after what was printed so far.
 
 #include "io/options.h"
 

@@ -1,4 +1,11 @@
 // options.h - what the command lines of the programs have in common: strict values, and errors of one line.
+//
+//     program_name = "train";
+//     case THREADS: threads = (int)option_long("threads", optarg, 1, MAX_THREADS); break;      // in a loop of getopt_long
+//     if (model == NULL) die(EXIT_FAILED, "%s", error);
+//     return output_status();
+//
+// Every error is one line on stderr: the program, what is wrong, why, what to do. 1: it failed; 2: it was called wrongly.
 
 #ifndef OPTIONS_H
 #define OPTIONS_H

@@ -1,4 +1,12 @@
 // peft.h - adapter_config.json, as PEFT writes and reads it: which layers get an adapter, of which rank and scale.
+//
+// PEFT names layers by lists of names or by a regular expression, and gives exceptions from the general rank and alpha by
+// patterns. Here all that becomes an AdapterPlan: one rank and one scale for each linear layer of the model. checkpoint.c
+// builds the adapter from the plan and reads its numbers; what PEFT can say and this engine cannot compute is refused by name.
+//
+//     AdapterPlan plan;
+//     if (!peft_parse_config(json, &model->config, &plan, error, sizeof error)) ...
+//     free(plan.layers);
 
 #ifndef PEFT_H
 #define PEFT_H

@@ -1,4 +1,5 @@
-// progress.c - see progress.h.
+// progress.c - see progress.h. The training loss shown is smoothed (0.95 old, 0.05 new), for single batches differ much; speed
+// and time left are means since the run began. Then numbers for people: thousands, bytes, counts.
 
 #include "io/progress.h"
 

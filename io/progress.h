@@ -1,4 +1,10 @@
 // progress.h - what a run shows while it goes on, and numbers that people can read.
+//
+//     Progress progress;
+//     progress_begin(&progress, "training", first, total, floor);
+//     progress_step(&progress, steps_done, loss, B * T);              // after each step
+//     progress_validation(&progress, val);                            // when there is a new one
+//     progress_end(&progress);
 
 #ifndef PROGRESS_H
 #define PROGRESS_H

@@ -1,4 +1,9 @@
-// text.c - see text.h.
+// text.c - see text.h. UTF-8 first, then vocabularies, then whole texts and their batches.
+//
+// The text is checked as UTF-8 once, when it is read; after that a character is a token id, and nothing else in the program
+// sees bytes. The built-in texts share one vocabulary, so that an adapter for one fits a base that learned another. Batch
+// number `step` of a seed is the same windows in every run, whatever was drawn before: a resumed run needs no state of a
+// generator.
 
 #include "text.h"
 

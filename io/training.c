@@ -1,4 +1,4 @@
-// training.c - see training.h.
+// training.c - see training.h. The machine first (memory, time), then the step, then evaluation and sampling.
 
 #include "io/training.h"
 

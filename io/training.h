@@ -1,4 +1,12 @@
 // training.h - what the programs that train have in common: the schedule, one step, evaluation.
+//
+//     for (long step = 0; step < schedule.max_iters; step++)
+//         training_step(model, tape, optimizer, &text, B, seed, step, schedule_rate(&schedule, step), batch);
+//     double loss = evaluate_validation(model, &text);
+//
+// The step is the same for full training and LoRA: what trains is a matter of flags (requires_grad), not of this code.
+//
+// Read next: training_step in training.c, ten lines; then train.c.
 
 #ifndef TRAINING_H
 #define TRAINING_H

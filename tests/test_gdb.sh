@@ -1,6 +1,7 @@
 #!/bin/sh
 # The debugger's files: every function they break at exists, and a session in batch mode sees what gdb/README.md promises, with
-# gdb's Python and without. Where gdb is missing, or may not run a program, only the first part is tested.
+# gdb's Python and without; so does one that reads its commands one by one, as from a keyboard (then gdb breaks long lines, if it
+# is not told to leave that). Where gdb is missing, or may not run a program, only the first part is tested.
 
 # Whatever `make test` was called with: gdb has a build of its own.
 unset MAKEFLAGS MFLAGS MAKELEVEL REAL DEBUG PLAIN PORTABLE SANITIZE
@@ -60,6 +61,8 @@ continue
 END
 
 session() { make -s gdb GDB="gdb -batch -nx $1" GDBFLAGS="-x $dir/session.gdb" > "$dir/$2" 2> "$dir/$2.err"; }
+# The same, typed: gdb shows a prompt before each command, and takes only what `make gdb` loads.
+typed() { make -s gdb GDB="gdb -q -nx" < "$dir/session.gdb" 2> "$dir/$1.err" | sed 's/^\((gdb) *\|> *\)*//' > "$dir/$1"; }
 # section NAME: what was printed in it
 section() { sed -n "/^== $1\$/,/^== /p" "$dir/$run"; }
 # holds WHAT COUNT PATTERN SECTION: so many of the section's lines match
@@ -70,12 +73,12 @@ holds() {
     section "$4" | sed 's/^/     /' | head -12
 }
 
-for run in with_python without_python; do
+for run in with_python without_python typed; do
     case $run in
-        with_python) set_up= ;;
-        *) set_up="-ex 'set \$\$without_python = 1'" ;;
-    esac
-    if session "$set_up" $run; then ok; else fail "$run: make gdb ended with an error"; fi
+        with_python) session "" $run ;;
+        without_python) session "-ex 'set \$\$without_python = 1'" $run ;;
+        typed) typed $run ;;
+    esac || fail "$run: make gdb ended with an error"
     if grep -i 'error\|no symbol\|not defined\|undefined\|cannot\|\[-W' "$dir/$run" "$dir/$run.err" > "$dir/errors"; then
         fail "$run: gdb complains"
         sed 's/^/     /' "$dir/errors"
