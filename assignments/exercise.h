@@ -11,7 +11,7 @@
 // Different primes for different `which` (0 to 5): no two sizes of one exercise are the same.
 static inline int size_of(uint64_t seed, int which)
 {
-    static const int primes[] = { 2, 3, 5, 7, 11, 13, 17 };
+    static const int primes[] = { 3, 5, 7, 11, 13, 17, 19 };
     int start = (int)(random_bits(seed, 1000) % 7), stride = 1 + (int)(random_bits(seed, 1001) % 6);
     return primes[(start + which * stride) % 7];
 }
@@ -71,8 +71,9 @@ static inline Problem problem_of(OpKind op, uint64_t seed)
     case OP_LAYERNORM: shape_is(&p, 1, 1, I, 0, 0), shape_is(&p, 2, 1, I, 0, 0), shape_is(&p, 3, 2, N, I, 0); break;
     case OP_CROSS_ENTROPY: shape_is(&p, 3, 2, N, 1, 0); break;
     case OP_ATTENTION: { // sometimes more positions than attention takes at a time
-        int T = pick(seed, 1, 0, 1) ? 50 : size_of(seed, 1), wide = T == 50 ? 2 : D;
-        shape_is(&p, 0, 3, 2, T, 3 * H * wide), shape_is(&p, 3, 3, 2, T, H * wide);
+        bool many = pick(seed, 1, 0, 1);
+        int T = many ? 50 : size_of(seed, 1), B = many ? 1 : 2, C = H * (many ? 2 : D % 5 + 2);
+        shape_is(&p, 0, 3, B, T, 3 * C), shape_is(&p, 3, 3, B, T, C);
         break;
     }
     default: shape_is(&p, 3, 2, N, I, 0); // elementwise, or row by row

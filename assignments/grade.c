@@ -202,6 +202,7 @@ static bool compare(Judge *j, double weight, const char *what, Array ours, const
     const char *hint = NULL;
     for (; known != NULL && known->values != NULL && hint == NULL; known++)
         if (same_numbers(ours.values, known->values, count)) hint = known->hint;
+    if (isnan(ours.values[worst])) hint = "nan is what memory holds here until something is written to it";
     if (hint == NULL) hint = gradient_hint(ours.values, expected, count, (int)(count / columns), columns, largest);
     return award(j, weight, false, "%s: at [%ld,%ld]: yours %.6g   expected %.6g (%s)\n     %ld of %ld entries differ\n     hint: %s", what,
                  worst / columns, worst % columns, ours.values[worst], expected[worst], whence, differ, count, hint);
@@ -749,8 +750,9 @@ static void judge_claims(Judge *j)
 static void judge_found(Judge *j)
 {
     enum { TIMES = 3 };
+    Array here = next(j, "right");
     if (j->task->buggy[0] == '-') {
-        award(j, 1, false, "this task is graded against the right engine, which is not here; in this tree your test said %s", j->answers->how[0] ? "nothing" : "what it said");
+        award(j, 1, false, "your test says %s in this tree; points need the right engine, which is not here", here.count == 1 && here.values[0] != 0 ? "true" : "false");
         return;
     }
     bool right = true, noticed = true;
@@ -790,18 +792,19 @@ static void judge(Task *t)
     else if (strcmp(t->id, "L2.8") == 0) judge_moments(&j);
     else if (strcmp(t->id, "L3.1") == 0) judge_memory(&j);
     else if (strcmp(t->id, "L3.2") == 0) judge_claims(&j);
-    else if (strcmp(t->id, "L3.3") == 0) {
-        next(&j, "right");
-        judge_found(&j);
-    } else known = false;
+    else if (strcmp(t->id, "L3.3") == 0) judge_found(&j);
+    else known = false;
     check(known, "grade: no checks for task %s", t->id);
     next(&j, "end");
     if (j.broken || a.how[0] != '\0' || a.at != a.size) { // nothing that it handed over counts
         t->text[0] = '\0';
         say(t, "     %s\n", a.how[0] ? a.how : "it ended early, or handed over something else: exit() inside a task ends the exercise");
         if (a.said[0]) {
-            a.said[strcspn(a.said, "\n")] = '\0';
-            say(t, "     it said: %.300s\n", a.said);
+            char *end = a.said + strcspn(a.said, "\n"), *start = a.said;
+            *end = '\0';
+            for (char *c = a.said; c < end && *c != ':' && *c != ' '; c++) // the file's name without its directory
+                if (*c == '/') start = c + 1;
+            say(t, "     it said: %.300s\n", start);
         }
         j.earned = 0;
     }

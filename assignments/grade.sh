@@ -17,7 +17,7 @@ SEED=${SEED:-1}
 BUG=${BUG:-1}
 JSON=${JSON:-build/grade.json}
 CC=${CC:-cc}
-FLAGS="-std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=double -DPOISON -I. -Iassignments -Wall -Wextra -O1 -g"
+FLAGS="-std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=double -DPOISON -I. -Iassignments -Wall -Wextra -g"
 BOOK="tensor parallel matmul autograd lora transformer adamw"
 root=$(pwd)/build/grade
 
@@ -37,11 +37,11 @@ fi
 [ -s "$dir/tasks" ] || die "no task is marked here"
 headers=$(cat ./*.h assignments/*.h tests/gradcheck.h | cksum | tr ' ' -)
 
-# compiled FILE: sets $object; false with the compiler's words in $dir/errors
+# compiled FILE [OPTION]: sets $object; false with the compiler's words in $dir/errors
 compiled() {
-    object=$root/$(basename "$1" .c)-$headers-$( { echo "$CC $FLAGS"; cat "$1"; } | cksum | tr ' ' -).o
+    object=$root/$(basename "$1" .c)-$headers-$( { echo "$CC $FLAGS ${2:-}"; cat "$1"; } | cksum | tr ' ' -).o
     [ -f "$object" ] && return
-    $CC $FLAGS -c "$1" -o "$object.$$" 2> "$dir/errors" && mv "$object.$$" "$object"
+    $CC $FLAGS ${2:-} -c "$1" -o "$object.$$" 2> "$dir/errors" && mv "$object.$$" "$object"
 }
 
 # linked NAME OBJECT...: sets $program
@@ -105,7 +105,7 @@ done < "$dir/tasks" > "$dir/list" || exit 1
 # the judge
 all=
 for file in assignments/grade assignments/lab3 tensor transformer lora autograd matmul parallel predict; do
-    compiled "$file.c" || { cat "$dir/errors" >&2; die "$file.c does not compile"; }
+    compiled "$file.c" -O2 || { cat "$dir/errors" >&2; die "$file.c does not compile"; }
     all="$all $object"
 done
 linked grade $all || { cat "$dir/errors" >&2; die "grade does not link"; }

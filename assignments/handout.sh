@@ -14,7 +14,6 @@ STUBS=${STUBS:-assignments/stubs}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 die() { echo "handout: $*" >&2; exit 1; }
-regions() { awk "$@"; }
 
 handed_out() {
     case $1 in
@@ -34,7 +33,7 @@ done < "$dir/tracked" > "$dir/files"
 grep '\.c$' "$dir/files" > "$dir/sources"
 
 # every marker in its place, every marked task with a stub, every stub with a task, and all that TASKS names
-regions -v mode=list -f assignments/regions.awk $(cat "$dir/sources") > "$dir/tasks" || die "the markers are not in order"
+awk -v mode=list -f assignments/regions.awk $(cat "$dir/sources") > "$dir/tasks" || die "the markers are not in order"
 [ -s "$dir/tasks" ] || die "no task is marked"
 while read -r task points file line rest; do
     [ -f "$STUBS/$task.c" ] || die "$file:$line: task $task has no stub $STUBS/$task.c"
@@ -51,17 +50,18 @@ rm -rf "$OUT"
 while read -r file; do
     case $file in */*) mkdir -p "$OUT/${file%/*}" ;; *) mkdir -p "$OUT" ;; esac
     case $file in
-    *.c) regions -v mode=stub -v stubs="$STUBS" -v tasks="$TASKS" -f assignments/regions.awk "$file" > "$OUT/$file" || die "$file" ;;
+    *.c) awk -v mode=stub -v stubs="$STUBS" -v tasks="$TASKS" -f assignments/regions.awk "$file" > "$OUT/$file" || die "$file" ;;
     *) cp "$file" "$OUT/$file" ;;
     esac
 done < "$dir/files"
 for file in README.md predict.c predict.h; do cp "assignments/student/$file" "$OUT/$file" || die "assignments/student/$file"; done
 cp assignments/student/lab3.c "$OUT/assignments/lab3.c" || die "assignments/student/lab3.c"
+EXAMPLES=1 SEED=1 sh assignments/grade.sh > "$OUT/assignments/examples.txt" || die "no published numbers for Lab 3"
 
 # No line of a solution that was taken out: spaces do not count; short lines, heads of loops
 # and lines that also stand in provided code do not either.
-regions -v mode=lines -f assignments/regions.awk $(cat "$dir/sources") > "$dir/lines"
-while read -r file; do regions -v mode=stub -v stubs="$STUBS" -f assignments/regions.awk "$file"; done < "$dir/sources" > "$dir/provided"
+awk -v mode=lines -f assignments/regions.awk $(cat "$dir/sources") > "$dir/lines"
+while read -r file; do awk -v mode=stub -v stubs="$STUBS" -f assignments/regions.awk "$file"; done < "$dir/sources" > "$dir/provided"
 find "$OUT" -type f > "$dir/written"
 awk -v tasks=" $TASKS " '
     function squeezed(text) { gsub(/[ \t\r]+/, "", text); return text }
