@@ -89,7 +89,7 @@ while read -r task points file line function title; do
         reason=$(sed "1!d; s|^$STUDENT/||" "$dir/errors")
     elif ! program_with "${file%.c}" "$dir/$(basename "$file")"; then
         program=-
-        reason="it does not compile: $(grep -m 1 'error' "$dir/errors" | sed "s|$dir/||")"
+        reason="it does not compile or link: $(grep -m 1 -e error -e "undefined reference" "$dir/errors" | sed "s|$dir/||")"
     fi
     if [ "$task" = L3.3 ] && [ "$program" != - ] && [ -n "$buggy_file" ]; then
         right=$program
