@@ -134,7 +134,7 @@ test:
 	@$(MAKE) -s REAL=float tests programs
 	@$(MAKE) -s REAL=double tests
 	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* \
-		tests/test_programs.sh tests/test_gdb.sh tests/test_walk.sh
+		$(wildcard tests/test_programs.sh tests/test_gdb.sh tests/test_walk.sh)
 
 # A small step, stopped in the debugger at its first gradient kernel (gdb/README.md). Built apart: unoptimised, the plain loop.
 GDB = gdb -q

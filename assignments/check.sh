@@ -185,6 +185,12 @@ while read -r name task points; do
 done < "$dir/wrong"
 [ "$(wc -l < "$dir/wrong")" -ge 30 ] && ok || fail "assignments/wrong.txt has fewer than thirty"
 
+# a file from another system: carriage returns, and tabs in front of the markers
+mkdir -p "$dir/carriage/assignments"
+awk '{ sub(/^    \/\/ /, "\t// "); printf "%s\r\n", $0 }' assignments/chain.c > "$dir/carriage/assignments/chain.c"
+job carriage "$dir/carriage" $seed 1 L1.1
+job_expects carriage L1.1 "$(points_of L1.1)"
+
 # the bugs
 for bug in $(awk '/^[0-9]/ { print $1 }' assignments/bugs.txt); do
     for name in a_test_that_cannot_fail a_test_that_always_fails; do
@@ -210,6 +216,16 @@ for name in $(ls "$dir/jobs"); do
 done
 if grep -l 'crashed with\|processor time\|not at its end' "$dir"/jobs/bare/out "$dir"/jobs/only-*/out "$dir"/jobs/first-*/out; then fail "a stub crashes"; else ok; fi
 if [ -s /tmp/grade.json ]; then fail "a student's code could write a file"; else ok; fi
+
+# the instructor's page quotes what the grader says to someone
+sed -n 's/^| [^|]* | `\(.*\)` |$/\1/p' assignments/README.md > "$dir/quoted"
+[ "$(wc -l < "$dir/quoted")" -ge 10 ] || fail "assignments/README.md quotes no messages"
+while read -r line; do
+    if cat "$dir"/jobs/*/out | grep -qF -- "$line"; then ok; else fail "assignments/README.md quotes what the grader says to nobody: $line"; fi
+done < "$dir/quoted"
+for target in $(sed -n 's/^make \([a-z-]*\) .*/\1/p' assignments/README.md assignments/student/README.md); do
+    if make -s -n "$target" > /dev/null 2>&1; then ok; else fail "a README names \`make $target\`, which there is not"; fi
+done
 
 # another seed asks for other numbers and other shapes
 SEED=1 TASK=L1.2 STUDENT=$handout JSON=$dir/1.json sh assignments/grade.sh | grep ' at \[' > "$dir/seed-1"

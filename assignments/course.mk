@@ -6,9 +6,10 @@
 # make grade          grades this tree, or STUDENT=DIR; TASK=..., SEED=N, BUG=N, JSON=FILE
 # make gdb TASK=L1.2  stops in the task's function while its exercise runs
 # make autograder     what Gradescope wants, in build/autograder and build/autograder.zip
+# make wrong          wrong solutions, and the points that each gets
 # make course-check   the proof that all this grades fairly
 
-.PHONY: autograder course-check grade handout handout-bugs tasks
+.PHONY: autograder course-check grade handout handout-bugs tasks wrong
 
 grade:
 	@STUDENT='$(STUDENT)' TASK='$(TASK)' SEED='$(SEED)' BUG='$(BUG)' JSON='$(JSON)' CC='$(CC)' sh assignments/grade.sh
@@ -17,6 +18,7 @@ tasks:
 	@awk -v mode=list -f assignments/regions.awk *.c assignments/*.c | sort | \
 	    awk '{ at = $$3 ":" $$4; name = $$5; p = $$2; t = $$1; $$1 = $$2 = $$3 = $$4 = $$5 = ""; printf "%-5s %2d points  %-26s %-24s%s\n", t, p, at, name, $$0 }'
 
+ifneq ($(wildcard assignments/handout.sh),) # not in a handout
 handout:
 	@sh assignments/handout.sh
 
@@ -28,6 +30,12 @@ autograder:
 
 course-check:
 	@CC='$(CC)' sh assignments/check.sh
+
+# Wrong solutions, and the points that course-check asserts for each.
+wrong:
+	@awk '/^#/ { next } /^$$/ { name = ""; next } name == "" { name = $$0; what = ""; next } /^task: / { task = $$2; next } what == "" { what = $$0; next } \
+	    /^points: / { printf "%-5s %4s points  %-42s %s\n", task, $$2, name, what }' assignments/wrong.txt
+endif
 
 # Unoptimised and with the plain loop, like `make gdb` without a task. L3.1 has a program of its own.
 ifdef TASK

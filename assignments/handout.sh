@@ -65,12 +65,12 @@ while read -r file; do awk -v mode=stub -v stubs="$STUBS" -f assignments/regions
 find "$OUT" -type f > "$dir/written"
 awk -v tasks=" $TASKS " '
     function squeezed(text) { gsub(/[ \t\r]+/, "", text); return text }
-    FILENAME ~ /\/provided$/ { given[squeezed($0)]; next }
+    function code(text) { text = squeezed(text); sub(/\/\/.*/, "", text); return text }
+    FILENAME ~ /\/provided$/ { given[code($0)]; next }
     FILENAME ~ /\/lines$/ {
         task = $1
         $1 = ""
-        line = squeezed($0)
-        sub(/\/\/.*/, "", line)
+        line = code($0)
         if (length(line) < 20 || line ~ /^for\(.*[{)]$/ || (tasks != "  " && !index(tasks, " " task " "))) next
         if (line in given) { also++; next }
         if (!(line in of)) { order[++count] = line; of[line] = task }

@@ -23,11 +23,11 @@ function wrong(file, line, why)
 function look(text, file, line,    rest)
 {
     kind = ""
-    if (text ~ /^ *\/\/ end task$/) { kind = "end"; return }
-    if (text ~ /^ *\/\/ task [LH][0-9]+(\.[0-9]+)? \([0-9]+ points\): [^ ]/) {
+    if (text ~ /^[ \t]*\/\/ end task[ \t]*$/) { kind = "end"; return }
+    if (text ~ /^[ \t]*\/\/ task [LH][0-9]+(\.[0-9]+)? \([0-9]+ points\): [^ ]/) {
         kind = "begin"
         rest = text
-        sub(/^ *\/\/ task /, "", rest)
+        sub(/^[ \t]*\/\/ task /, "", rest)
         id = rest; sub(/ .*/, "", id)
         points = rest; sub(/^[^(]*\(/, "", points); sub(/ points.*/, "", points)
         title = rest; sub(/^[^:]*: /, "", title)
