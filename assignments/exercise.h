@@ -72,7 +72,7 @@ static inline Problem problem_of(OpKind op, uint64_t seed)
     case OP_CROSS_ENTROPY: shape_is(&p, 3, 2, N, 1, 0); break;
     case OP_ATTENTION: { // sometimes more positions than attention takes at a time
         bool many = pick(seed, 1, 0, 1);
-        int T = many ? 50 : size_of(seed, 1), B = many ? 1 : 2, C = H * (many ? 2 : D % 5 + 2);
+        int T = many ? 70 : size_of(seed, 1), B = many ? 1 : 2, C = H * (many ? 2 : D % 5 + 2);
         shape_is(&p, 0, 3, B, T, 3 * C), shape_is(&p, 3, 3, B, T, C);
         break;
     }

@@ -293,7 +293,7 @@ static void naive_forward(const Naive *n, double *y)
         for (int bh = 0; bh < rows * p->heads; bh++) {
             const double *q = x + (long)(bh / p->heads) * T * 3 * C + bh % p->heads * D, *k = q + C, *v = q + 2 * C;
             for (int t = 0; t < T; t++) {
-                double weights[64], *row = y + ((long)(bh / p->heads) * T + t) * C + bh % p->heads * D;
+                double weights[80], *row = y + ((long)(bh / p->heads) * T + t) * C + bh % p->heads * D;
                 for (int s = 0; s <= t; s++) {
                     weights[s] = 0;
                     for (int d = 0; d < D; d++) weights[s] += q[(long)t * 3 * C + d] * k[(long)s * 3 * C + d] / sqrt(D);
@@ -488,11 +488,11 @@ static void judge_init(Judge *j)
     }
     double n = (double)I * R, deviation = sqrt(square / n);
     bool spread = sizes && largest <= bound && largest > 0.9 * bound && fabs(sum / n) < 5 * bound / sqrt(3 * n) && fabs(deviation / bound - 0.57735) < 0.12;
+    award(j, 1.5, largest > 0 && b_largest == 0, "A [%d,%d] and B [%d,%d]: the largest entries are %.4g and %.4g\n     hint: %s", I, R, R, O, largest, b_largest,
+          b_largest > 0 ? "with B not zero a fresh adapter changes what the model says" : "with both zero neither ever gets a gradient");
     award(j, 2, spread && differ && again,
           "A [%d,%d]: the largest entry is %.4g, mean %.2g and deviation %.4g; uniform in +-1/sqrt(%d) = +-%.4g has deviation %.4g%s", I, R, largest,
           sum / n, deviation, I, bound, bound / sqrt(3), !spread ? "\n     hint: fill_uniform takes the bound" : differ ? "" : "\n     hint: another seed gives the same A");
-    award(j, 1.5, largest > 0 && b_largest == 0, "A [%d,%d] and B [%d,%d]: the largest entries are %.4g and %.4g\n     hint: %s", I, R, R, O, largest, b_largest,
-          b_largest > 0 ? "with B not zero a fresh adapter changes what the model says" : "with both zero neither ever gets a gradient");
     award(j, 1.5, largest > 0 && train, "A and B must both require a gradient");
 }
 

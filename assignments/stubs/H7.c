@@ -3,4 +3,4 @@
     // Write dq, dk and dv of each head into dqkv, at the places of q, k and v: added, after begin(n, row, D) of each, which sets
     // them to zero if n->first. Only the heads share(part, B H, 1). work_of(n, part) has 2 QUERIES T numbers of scratch and more.
     // Who calls it: backward(), for op_attention.
-    (void)n, (void)dy, (void)dqkv, (void)part, (void)dot;
+    (void)n, (void)dy, (void)dqkv, (void)part, (void)dot, (void)last_block;
