@@ -10,6 +10,8 @@
 # make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
 #                 PYTHON=... has it, llm.c (LLMC=DIR) and a training on a text (DATA=FILE)
 # make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
+# make handout    the course: a student's tree without the solutions; make grade marks one, make course-check proves that it is fair
+#                 (assignments/README.md; its other targets are in assignments/course.mk)
 # make fuzz       libFuzzer on every reader of foreign files (clang), SECONDS=30 each
 # make fuzz-long  the same, 10 million inputs each; the figures go to tests/fuzz/report.txt
 #
@@ -72,7 +74,7 @@ LIBS = -lm -lpthread
 variant = $(notdir $(CC))-$(1)$(SUFFIX)
 BUILD = build/$(call variant,$(REAL))
 
-PROGRAMS = train sample adapter demo
+PROGRAMS = $(basename $(wildcard train.c sample.c adapter.c demo.c))
 BOOK = tensor parallel matmul autograd lora transformer adamw predict
 IO = $(basename $(wildcard io/*.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
@@ -132,11 +134,12 @@ test:
 	@$(MAKE) -s REAL=float tests programs
 	@$(MAKE) -s REAL=double tests
 	@BIN=build/$(call variant,float) sh tests/run.sh build/$(call variant,float)/test_* build/$(call variant,double)/test_* \
-		tests/test_programs.sh tests/test_gdb.sh tests/test_walk.sh
+		$(wildcard tests/test_programs.sh tests/test_gdb.sh tests/test_walk.sh)
 
 # A small step, stopped in the debugger at its first gradient kernel (gdb/README.md). Built apart: unoptimised, the plain loop.
 GDB = gdb -q
-ifeq ($(DEBUG)$(PLAIN),11)
+ifdef TASK # assignments/course.mk
+else ifeq ($(DEBUG)$(PLAIN),11)
 gdb: $(BUILD)/gdb/step
 	$(GDB) -x gdb/step.gdb $(GDBFLAGS) $<
 else
@@ -188,4 +191,5 @@ long-run: $(BUILD)/tests/long_run
 clean:
 	rm -rf build $(PROGRAMS)
 
+-include assignments/course.mk
 -include $(shell find build -name '*.d' 2>/dev/null)

@@ -85,8 +85,10 @@ static void run_kernel(Node *n, int input, const real *dy, real *dx, Tape *tape,
 static unsigned keeps_of(const Node *n, int inputs)
 {
     unsigned keeps = KEEP_NONE;
+    // task L2.7 (5 points): the keep rule
     for (int i = 0; i < inputs && n->in[i] != NULL; i++)
         if (n->in[i]->requires_grad || n->trains) keeps |= ops[n->op].input[i].keeps;
+    // end task
     return keeps;
 }
 
@@ -260,6 +262,7 @@ static void run_recompute(Tape *tape, Node *n);
 // From the last node to the first; every node has its output's whole gradient when its turn comes (see record_into).
 static void run_backward(Tape *tape)
 {
+    // task L1.4 (12 points): backward, with the guard
     for (int number = tape->count - 1; number >= 0; number--) {
         Node *n = &tape->nodes[number];
         memory_at("backward", ops[n->op].name);
@@ -292,6 +295,7 @@ static void run_backward(Tape *tape)
         release(n);
     }
     tape->count = 0;
+    // end task
 }
 
 void backward(Tape *tape, Tensor *loss)
@@ -580,6 +584,7 @@ static void softmax_forward(const Node *n, real *y, Part part)
 
 static void softmax_grad(const Node *n, const real *dy, real *dx, Part part)
 {
+    // task H5 (5 points): softmax, its gradient
     int V = last_dim(n->out);
     Share s = rows(n, part);
     for (long r = s.begin; r < s.end; r++) {
@@ -587,6 +592,7 @@ static void softmax_grad(const Node *n, const real *dy, real *dx, Part part)
         real mean = dot(dy + r * V, y, V);
         for (int j = 0; j < V; j++) dx[r * V + j] += y[j] * (dy[r * V + j] - mean);
     }
+    // end task
 }
 
 Tensor *op_softmax(Tape *tape, Tensor *x)
@@ -610,16 +616,20 @@ static void matmul_grad_a(const Node *n, const real *dy, real *da, Part part)
 {
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
+    // task L1.2 (10 points): matmul, the gradient of its first factor
     matmul((Matmul){ .m = N, .n = I, .k = O, .a = matrix(dy, O), .b = transposed(b->data, O),
                      .scale = 1, .start = n->first ? NULL : da, .start_row = I, .c = da, .c_row = I, .work = work_of(n, part) }, part);
+    // end task
 }
 
 static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
 {
     const Tensor *a = n->in[0], *b = n->in[1];
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
+    // task L1.3 (10 points): matmul, the gradient of its second factor
     matmul((Matmul){ .m = I, .n = O, .k = N, .a = transposed(a->data, I), .b = matrix(dy, O),
                      .scale = 1, .start = n->first ? NULL : db, .start_row = O, .c = db, .c_row = O, .work = work_of(n, part) }, part);
+    // end task
 }
 
 static long larger(long a, long b) { return a > b ? a : b; }
@@ -728,6 +738,7 @@ static void layernorm_forward(const Node *n, real *y, Part part)
 
 static void layernorm_grad_x(const Node *n, const real *dy, real *dx, Part part)
 {
+    // task H2 (8 points): layernorm, the gradient of its input
     const real *gain = n->in[1]->data;
     int C = last_dim(n->out);
     Share s = rows(n, part);
@@ -744,10 +755,12 @@ static void layernorm_grad_x(const Node *n, const real *dy, real *dx, Part part)
         for (int c = 0; c < C; c++)
             dx[r * C + c] += rstd * (dy_row[c] * gain[c] - g_mean - (x[c] - mean) * rstd * gh_mean);
     }
+    // end task
 }
 
 static void layernorm_grad_gain(const Node *n, const real *dy, real *dgain, Part part)
 {
+    // task H3 (4 points): layernorm, the gradient of its gain
     int C = last_dim(n->out);
     Share s = share(part, C, LANES);
     for (long r = 0; r < rows_of(n->out); r++) {
@@ -755,15 +768,18 @@ static void layernorm_grad_gain(const Node *n, const real *dy, real *dgain, Part
         real mean = n->saved[2 * r], rstd = n->saved[2 * r + 1];
         for (long c = s.begin; c < s.end; c++) dgain[c] += dy[r * C + c] * ((x[c] - mean) * rstd);
     }
+    // end task
 }
 
 // db[o] += sum over rows of dy: of layernorm's bias and of linear's
 static void bias_grad(const Node *n, const real *dy, real *db, Part part)
 {
+    // task H4 (3 points): the gradient of a bias
     int O = last_dim(n->out);
     Share s = share(part, O, LANES);
     for (long r = 0; r < rows_of(n->out); r++)
         for (long o = s.begin; o < s.end; o++) db[o] += dy[r * O + o];
+    // end task
 }
 
 static long two_per_row(const Node *n) { return 2 * rows_of(n->in[0]); }
@@ -813,16 +829,20 @@ static void lm_head_grad_x(const Node *n, const real *dy, real *dx, Part part)
 {
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
+    // task H8 (3 points): the tied head, the gradient of its input
     matmul((Matmul){ .m = N, .n = C, .k = V, .a = matrix(dy, V), .b = matrix(wte->data, C),
                      .scale = 1, .start = n->first ? NULL : dx, .start_row = C, .c = dx, .c_row = C, .work = work_of(n, part) }, part);
+    // end task
 }
 
 static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part part)
 {
     const Tensor *x = n->in[0], *wte = n->in[1];
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
+    // task H9 (3 points): the tied head, the gradient of its matrix
     matmul((Matmul){ .m = V, .n = C, .k = N, .a = transposed(dy, V), .b = matrix(x->data, C),
                      .scale = 1, .start = n->first ? NULL : dwte, .start_row = C, .c = dwte, .c_row = C, .work = work_of(n, part) }, part);
+    // end task
 }
 
 static long lm_head_workspace(const Node *n)
@@ -914,6 +934,7 @@ static void attention_forward(const Node *n, real *y, Part part)
 
 static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
 {
+    // task H7 (15 points): causal attention, its gradient
     Share s = share(part, (long)n->out->shape[0] * n->heads, 1);
     for (long index = s.begin; index < s.end; index++) {
         Head h = head_of(n, index);
@@ -947,6 +968,7 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
                              .triangle = UPPER_A, .diagonal = t0, .work = work }, whole);
         }
     }
+    // end task
 }
 
 // Two products of 2D over the T(T+1)/2 pairs of a query and a key that it sees, in every head
@@ -988,6 +1010,7 @@ enum { FEW = 256 }; // slopes at a time
 
 static void gelu_grad(const Node *n, const real *dy, real *dx, Part part)
 {
+    // task H1 (5 points): GELU, its gradient
     const real *x = n->in[0]->data;
     Share s = elements(n, part);
     for (long few = s.begin; few < s.end; few += FEW) {
@@ -1000,6 +1023,7 @@ static void gelu_grad(const Node *n, const real *dy, real *dx, Part part)
         if (n->first) for (long i = 0; i < count; i++) dx[few + i] *= slope[i]; // dx is dy
         else for (long i = 0; i < count; i++) dx[few + i] += slope[i] * dy[few + i];
     }
+    // end task
 }
 
 Tensor *op_gelu(Tape *tape, Tensor *x)
@@ -1060,6 +1084,7 @@ static void cross_entropy_forward(const Node *n, real *y, Part part)
 
 static void cross_entropy_grad(const Node *n, const real *dy, real *dx, Part part)
 {
+    // task H6 (5 points): softmax with cross-entropy, its gradient
     int V = last_dim(n->in[0]);
     Share s = rows(n, part);
     for (long r = s.begin; r < s.end; r++) {
@@ -1069,6 +1094,7 @@ static void cross_entropy_grad(const Node *n, const real *dy, real *dx, Part par
         for (int k = 0; k < V; k++) dx[r * V + k] += fast_exp(x[k] - max) * factor;
         dx[r * V + n->ids[r]] -= dy[r];
     }
+    // end task
 }
 
 Tensor *op_cross_entropy(Tape *tape, Tensor *logits, const int *targets)
@@ -1094,16 +1120,20 @@ static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part
 {
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
+    // task L2.4 (3 points): s h B, the gradient of h
     matmul((Matmul){ .m = N, .n = R, .k = O, .a = matrix(dy, O), .b = transposed(B->data, O),
                      .scale = n->scalar, .start = n->first ? NULL : dh, .start_row = R, .c = dh, .c_row = R, .work = work_of(n, part) }, part);
+    // end task
 }
 
 static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part)
 {
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
+    // task L2.5 (3 points): s h B, the gradient of B
     matmul((Matmul){ .m = R, .n = O, .k = N, .a = transposed(h->data, R), .b = matrix(dy, O),
                      .scale = n->scalar, .start = n->first ? NULL : dB, .start_row = O, .c = dB, .c_row = O, .work = work_of(n, part) }, part);
+    // end task
 }
 
 static long matmul_add_workspace(const Node *n)

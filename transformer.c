@@ -418,7 +418,9 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
     for (int i = config.first_block; i <= config.last_block && good; i++) {
         int r = config.r_by_block ? config.r_by_block[i] : config.r;
         good = r >= 0 || fail(error, size, "r of block %d is %d", i, r);
+        // task L2.2 (4 points): the scale
         double scale = config.alpha / (config.rank_stabilized ? sqrt((double)r) : (double)r);
+        // end task
         for (int k = 0; k < LINEARS && r > 0; k++)
             if (config.targets & 1u << k) layers[i * LINEARS + k] = (LoraLayer){ r, scale };
         for (unsigned part = TARGET_Q; part <= TARGET_V && r > 0; part *= 2)

@@ -1,0 +1,87 @@
+#!/bin/sh
+# handout.sh - writes the student's tree: the project with its solutions replaced by stubs. `make handout` runs it, from the project's root.
+#
+#   TASKS="L1.1 L1.2"  replaces these alone and leaves the others solved; without it, all tasks
+#   OUT=DIR            where to; build/handout without it. What was there before goes.
+#   STUBS=DIR          other stubs than assignments/stubs
+#
+# Only what the list below names is copied, so a new file of the project is not handed out by accident. At the end every line of every
+# solution that was taken out is searched for in the tree.
+set -u
+OUT=${OUT:-build/handout}
+TASKS=${TASKS:-}
+STUBS=${STUBS:-assignments/stubs}
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+die() { echo "handout: $*" >&2; exit 1; }
+
+handed_out() {
+    case $1 in
+    demo.c | predict.[ch]) false ;; # they hold what Lab 3 asks for
+    tests/test_predict.c | tests/test_bench.c) false ;;
+    assignments/lab3.c) false ;;
+    Makefile | LICENSE | .gitignore | *.[ch]) case $1 in */*/* | bench/* | experiments/*) false ;; esac ;;
+    gdb/* | tests/run.sh | tests/ok.sh | assignments/grade.sh | assignments/regions.awk | assignments/course.mk) ;;
+    *) false ;;
+    esac
+}
+
+git ls-files --cached --others --exclude-standard > "$dir/tracked" 2> /dev/null && [ -s "$dir/tracked" ] || die "this is not a git clone: no list of files"
+while read -r file; do
+    if [ -f "$file" ] && handed_out "$file"; then echo "$file"; fi
+done < "$dir/tracked" > "$dir/files"
+grep '\.c$' "$dir/files" > "$dir/sources"
+
+# every marker in its place, every marked task with a stub, every stub with a task, and all that TASKS names
+awk -v mode=list -f assignments/regions.awk $(cat "$dir/sources") > "$dir/tasks" || die "the markers are not in order"
+[ -s "$dir/tasks" ] || die "no task is marked"
+while read -r task points file line rest; do
+    [ -f "$STUBS/$task.c" ] || die "$file:$line: task $task has no stub $STUBS/$task.c"
+done < "$dir/tasks" || exit 1
+for stub in "$STUBS"/*; do
+    name=${stub##*/}
+    grep -q "^${name%.c} " "$dir/tasks" || die "$stub:1: a stub without a task: no source has the marker \`// task ${name%.c}\`"
+done
+for task in $TASKS; do grep -q "^$task " "$dir/tasks" || die "TASKS: there is no task $task"; done
+
+case $OUT in / | . | .. | "") die "OUT=$OUT: no" ;; esac
+[ ! -e "$OUT" ] || [ -f "$OUT/assignments/regions.awk" ] || [ -z "$(ls -A "$OUT")" ] || die "$OUT is there and is no handout: move it away"
+rm -rf "$OUT"
+while read -r file; do
+    case $file in */*) mkdir -p "$OUT/${file%/*}" ;; *) mkdir -p "$OUT" ;; esac
+    case $file in
+    *.c) awk -v mode=stub -v stubs="$STUBS" -v tasks="$TASKS" -f assignments/regions.awk "$file" > "$OUT/$file" || die "$file" ;;
+    *) cp "$file" "$OUT/$file" ;;
+    esac
+done < "$dir/files"
+for file in README.md predict.c predict.h; do cp "assignments/student/$file" "$OUT/$file" || die "assignments/student/$file"; done
+cp assignments/student/lab3.c "$OUT/assignments/lab3.c" || die "assignments/student/lab3.c"
+EXAMPLES=1 SEED=1 sh assignments/grade.sh > "$OUT/assignments/examples.txt" || die "no published numbers for Lab 3"
+
+# No line of a solution that was taken out: spaces do not count; short lines, heads of loops
+# and lines that also stand in provided code do not either.
+awk -v mode=lines -f assignments/regions.awk $(cat "$dir/sources") > "$dir/lines"
+while read -r file; do awk -v mode=stub -v stubs="$STUBS" -f assignments/regions.awk "$file"; done < "$dir/sources" > "$dir/provided"
+find "$OUT" -type f > "$dir/written"
+awk -v tasks=" $TASKS " '
+    function squeezed(text) { gsub(/[ \t\r]+/, "", text); return text }
+    function code(text) { text = squeezed(text); sub(/\/\/.*/, "", text); return text }
+    FILENAME ~ /\/provided$/ { given[code($0)]; next }
+    FILENAME ~ /\/lines$/ {
+        task = $1
+        $1 = ""
+        line = code($0)
+        if (length(line) < 20 || line ~ /^for\(.*[{)]$/ || (tasks != "  " && !index(tasks, " " task " "))) next
+        if (line in given) { also++; next }
+        if (!(line in of)) { order[++count] = line; of[line] = task }
+        next
+    }
+    { # a file of the handout, line by line; a solution line may be a part of one
+        text = squeezed($0)
+        for (i = 1; i <= count; i++)
+            if (index(text, order[i])) { printf "%s:%d: a line of the solution of task %s: %s\n", FILENAME, FNR, of[order[i]], order[i] | "cat >&2"; bad = 1 }
+    }
+    END { printf "%d lines of solutions are nowhere in it; %d more stand in provided code too\n", count, also; exit bad || count == 0 }
+' "$dir/provided" "$dir/lines" $(cat "$dir/written") > "$dir/said" || die "a solution is in $OUT"
+
+echo "$OUT: $(wc -l < "$dir/written") files, $(awk -v t=" $TASKS " 't == "  " || index(t, " " $1 " ")' "$dir/tasks" | wc -l) tasks to do; $(cat "$dir/said")"

@@ -1,0 +1,16 @@
+// memory.h - Lab 3: how many bytes does a training step hold, by arithmetic alone?
+
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stdbool.h>
+
+// A transformer of transformer.h, trained on B windows of T tokens (T is also its block_size); numbers of `bytes` bytes.
+typedef struct Shape { long V, T, L, H, C, r, B, bytes; } Shape;
+
+typedef struct Memory { long weights, adapters, gradients, moments, kept; } Memory; // in bytes
+
+// Everything trains; or, if `lora`, the base is frozen and every block's c_attn has an adapter of rank r.
+Memory memory_of(Shape s, bool lora);
+
+#endif
