@@ -883,6 +883,7 @@ static Head head_of(const Node *n, long index)
 static const Part whole = { 0, 1 };
 
 static int whole_lanes(int count) { return (count + LANES - 1) / LANES * LANES; }
+static long block_room(int T) { return (long)(T < QUERIES ? T : QUERIES) * whole_lanes(T); } // of the largest block of scores
 
 // A block of queries, from t0 on: rows x keys scores, each row in whole lanes, so that loops over it need no rest
 typedef struct Block { int t0, rows, keys, row; } Block;
@@ -907,7 +908,7 @@ static void attention_forward(const Node *n, real *y, Part part)
     Share s = share(part, (long)n->out->shape[0] * n->heads, 1);
     for (long index = s.begin; index < s.end; index++) {
         Head h = head_of(n, index);
-        real *S = work_of(n, part), *work = S + 2l * QUERIES * whole_lanes(h.T);
+        real *S = work_of(n, part), *work = S + block_room(h.T);
         for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
             Block b = block_at(&h, t0);
             scores(&h, b, matrix(h.q + t0 * h.row, h.row), transposed(h.k, h.row), 1 / (real)sqrt((double)h.D), S, work);
@@ -940,7 +941,7 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
         Head h = head_of(n, index);
         real scale = 1 / (real)sqrt((double)h.D);
         real *dq = dqkv + (h.q - n->in[0]->data), *dk = dq + h.C, *dv = dq + 2 * h.C;
-        real *P = work_of(n, part), *dS = P + (long)QUERIES * whole_lanes(h.T), *work = dS + (long)QUERIES * whole_lanes(h.T);
+        real *P = work_of(n, part), *dS = P + block_room(h.T), *work = dS + block_room(h.T);
         for (int t0 = last_block(&h); t0 >= 0; t0 -= QUERIES) { // the last one, which sees all keys, may store dk and dv
             Block b = block_at(&h, t0);
             bool first = n->first, last = b.keys == h.T;
@@ -979,10 +980,10 @@ static long attention_flops(const Node *n)
 }
 
 static long attention_saved(const Node *n) { return 2l * n->out->shape[0] * n->heads * n->out->shape[1]; }
-static long attention_workspace(const Node *n) // two blocks of QUERIES rows, and what the products need
+static long attention_workspace(const Node *n) // two blocks, of P and of dS, and what the products need
 {
     int T = n->out->shape[1], D = last_dim(n->out) / n->heads;
-    return 2l * QUERIES * whole_lanes(T) + larger(matmul_scratch(T, D), matmul_scratch(D, T));
+    return 2 * block_room(T) + larger(matmul_scratch(T, D), matmul_scratch(D, T));
 }
 
 Tensor *op_attention(Tape *tape, Tensor *qkv, int heads)

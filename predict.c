@@ -76,7 +76,8 @@ static void head(Paper *p) // the same with w = wte^T, but that dwte = dy^T x co
 static void attention(Paper *p) // scores and their gradients, and what the products of a head need
 {
     long D = p->C / p->config->n_head;
-    scratch(p, 2 * QUERIES * ((p->T + 15) / 16 * 16) + larger(product(p->T, D), product(D, p->T)));
+    long rows = p->T < QUERIES ? p->T : QUERIES;
+    scratch(p, 2 * rows * ((p->T + 15) / 16 * 16) + larger(product(p->T, D), product(D, p->T)));
 }
 
 static int rank(const Config *config, const LoraConfig *lora, int block, int kind)
