@@ -114,6 +114,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 
 // --------------------------------------------------------------------------------------------------------------- numbers that go bad
 
+static long stop_step = -1;               // the step in which the run is asked to stop
 static long poison_step = -1, steps_seen; // the step whose gradient or loss goes bad
 static const char *poison_tensor;         // the end of its name; NULL: the loss
 static long poison_index;
@@ -132,6 +133,7 @@ Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int 
 void __wrap_backward(Tape *tape, Tensor *loss)
 {
     __real_backward(tape, loss);
+    if (steps_seen == stop_step) raise(SIGTERM);
     if (steps_seen++ != poison_step || poison_tensor == NULL) return;
     for (int i = 0; i < poisoned_model->parameter_count; i++) {
         Tensor *t = poisoned_model->parameters[i];
@@ -496,6 +498,31 @@ TEST(every_allocation_of_the_adapter_program_fails_in_turn)
     each_allocation_of_a_program_fails("adapter diff", adapter_main, "full", "diff @lora @lora --model @run");
 }
 
+// Asked to stop between two saves: it saves, and goes on as if nothing had happened.
+TEST(a_resumed_run_ends_as_one_that_was_not_stopped)
+{
+    static const char *const starts[] = { "--n-layer 1 --n-head 2 --n-embd 8 --block-size 8 --dropout 0.1", "--init @full --lora-r 2 --lora-targets q,v" };
+    for (int i = 0; i < 2; i++) {
+        char line[400];
+        remove_all(in_root("whole"));
+        snprintf(line, sizeof line, "--data @text.txt %s --batch-size 2 --max-iters 9 --eval-interval 9 --warmup-iters 6 --out @whole", starts[i]);
+        int status = train(line);
+        EXPECT(status == 0, "status %d, said: %s", status, said);
+        strcpy(strstr(line, "@whole"), "@run");
+        remove_all(in_root("run"));
+        stop_step = 3;
+        status = train(line);
+        stop_step = -1;
+        EXPECT(status == 128 + SIGTERM, "asked to stop: status %d, said: %s", status, said);
+        TrainingState state;
+        bool good = state_load(in_root("run"), NULL, &state, error, sizeof error);
+        EXPECT(good && state.step == 4, "stopped after step %ld, not 4: %s", good ? state.step : -1, error);
+        if (good) state_free(&state);
+        status = train("--resume --out @run");
+        EXPECT(status == 0 && same_directory(in_root("whole"), in_root("run")), "form %d: status %d, %s", i, status, status ? said : message);
+    }
+}
+
 static void without_threads(void)
 {
     no_threads = true;
@@ -695,6 +722,7 @@ int main(void)
     RUN(every_allocation_of_a_resumed_run_of_lora_fails_in_turn);
     RUN(every_allocation_of_sampling_fails_in_turn);
     RUN(every_allocation_of_the_adapter_program_fails_in_turn);
+    RUN(a_resumed_run_ends_as_one_that_was_not_stopped);
     RUN(threads_that_cannot_be_started);
     RUN(a_full_disk_while_saving_leaves_the_last_checkpoint);
     RUN(directories_that_cannot_be_written);
