@@ -765,6 +765,34 @@ TEST(what_only_the_caller_holds_is_live_again)
     EXPECT_NOTHING_LIVE();
 }
 
+// A leaf that gets dy itself: what was a gradient of a result is one of a leaf from then on.
+TEST(a_gradient_taken_over_changes_its_kind)
+{
+    Tape *tape = tape_new();
+    Tensor *x = matrix("x", 3, 5, 1, true), *c = matrix("c", 3, 5, 2, false);
+    backward(tape, op_sum(tape, op_add(tape, x, c)));
+    EXPECT(ledger.live[MEMORY_PARAMETER_GRADIENTS] == bytes(15) && ledger.live[MEMORY_ACTIVATION_GRADIENTS] == 0, "%ld bytes of leaves' gradients, not %ld; %ld of results'",
+           ledger.live[MEMORY_PARAMETER_GRADIENTS], bytes(15), ledger.live[MEMORY_ACTIVATION_GRADIENTS]);
+    tape_free(tape);
+    tensor_drop(x), tensor_drop(c);
+    EXPECT_NOTHING_LIVE();
+}
+
+TEST(buffers_of_a_step_are_given_back)
+{
+    Transformer *model = model_new(LORA, 0.25, false);
+    Tape *tape = tape_new();
+    long at_rest = ledger.total;
+    for (int step = 0; step < 2; step++) {
+        model_backward(model, tape);
+        zero_grads(model);
+        EXPECT(ledger.live[MEMORY_WORKSPACE] == 0, "step %d: %ld bytes of scratch are still held", step, ledger.live[MEMORY_WORKSPACE]);
+        EXPECT(ledger.total == at_rest, "step %d: %ld bytes more than before it", step, ledger.total - at_rest);
+    }
+    tape_free(tape);
+    transformer_free(model);
+}
+
 TEST(steady_state_asks_the_system_for_nothing)
 {
     for (int form = 0; form < 2 * TRAININGS; form++) {
@@ -1163,6 +1191,8 @@ int main(void)
     RUN(a_gradient_finds_what_it_reads);
     RUN(each_result_is_listed_once);
     RUN(what_only_the_caller_holds_is_live_again);
+    RUN(a_gradient_taken_over_changes_its_kind);
+    RUN(buffers_of_a_step_are_given_back);
     RUN(steady_state_asks_the_system_for_nothing);
     RUN(the_timeline_and_the_peaks_agree);
     RUN(the_trace_names_what_was_skipped);

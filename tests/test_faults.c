@@ -28,6 +28,9 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/mount.h>
+#endif
 #include <sys/stat.h>
 
 static char root[300], message[1024];
@@ -114,6 +117,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 
 // --------------------------------------------------------------------------------------------------------------- numbers that go bad
 
+static long stop_step = -1;               // the step in which the run is asked to stop
 static long poison_step = -1, steps_seen; // the step whose gradient or loss goes bad
 static const char *poison_tensor;         // the end of its name; NULL: the loss
 static long poison_index;
@@ -132,6 +136,7 @@ Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int 
 void __wrap_backward(Tape *tape, Tensor *loss)
 {
     __real_backward(tape, loss);
+    if (steps_seen == stop_step) raise(SIGTERM);
     if (steps_seen++ != poison_step || poison_tensor == NULL) return;
     for (int i = 0; i < poisoned_model->parameter_count; i++) {
         Tensor *t = poisoned_model->parameters[i];
@@ -496,6 +501,31 @@ TEST(every_allocation_of_the_adapter_program_fails_in_turn)
     each_allocation_of_a_program_fails("adapter diff", adapter_main, "full", "diff @lora @lora --model @run");
 }
 
+// Asked to stop between two saves: it saves, and goes on as if nothing had happened.
+TEST(a_resumed_run_ends_as_one_that_was_not_stopped)
+{
+    static const char *const starts[] = { "--n-layer 1 --n-head 2 --n-embd 8 --block-size 8 --dropout 0.1", "--init @full --lora-r 2 --lora-targets q,v" };
+    for (int i = 0; i < 2; i++) {
+        char line[400];
+        remove_all(in_root("whole"));
+        snprintf(line, sizeof line, "--data @text.txt %s --batch-size 2 --max-iters 9 --eval-interval 9 --warmup-iters 6 --out @whole", starts[i]);
+        int status = train(line);
+        EXPECT(status == 0, "status %d, said: %s", status, said);
+        strcpy(strstr(line, "@whole"), "@run");
+        remove_all(in_root("run"));
+        stop_step = 3;
+        status = train(line);
+        stop_step = -1;
+        EXPECT(status == 128 + SIGTERM, "asked to stop: status %d, said: %s", status, said);
+        TrainingState state;
+        bool good = state_load(in_root("run"), NULL, &state, error, sizeof error);
+        EXPECT(good && state.step == 4, "stopped after step %ld, not 4: %s", good ? state.step : -1, error);
+        if (good) state_free(&state);
+        status = train("--resume --out @run");
+        EXPECT(status == 0 && same_directory(in_root("whole"), in_root("run")), "form %d: status %d, %s", i, status, status ? said : message);
+    }
+}
+
 static void without_threads(void)
 {
     no_threads = true;
@@ -551,6 +581,56 @@ TEST(a_full_disk_while_saving_leaves_the_last_checkpoint)
         }
 }
 
+// The same for `adapter merge` over an older model.
+TEST(a_full_disk_while_merging_leaves_the_older_model)
+{
+    static const long rooms[] = { 0, 100, 1000, 3000, 6000, 9000 };
+    Vocabulary vocabulary;
+    Transformer *model = model_load(in_root("full"), &vocabulary, message, sizeof message);
+    must(model != NULL && model_save(model, &vocabulary, in_root("whole-model"), message, sizeof message));
+    vocabulary_free(&vocabulary);
+    transformer_free(model);
+    program = adapter_main;
+    for (int r = 0; r < 6; r++) {
+        copy_directory(in_root("whole-model"), in_root("run"));
+        room = rooms[r];
+        arguments_are("merge @lora --out @run");
+        int status = in_child(on_a_full_disk);
+        EXPECT(status == 1 && one_line(said) && strstr(said, "File too large") && strstr(said, "free some space"), "room for %ld bytes: status %d, said: %s", room, status, said);
+        EXPECT(same_directory(in_root("whole-model"), in_root("run")), "room for %ld bytes: %s", room, message);
+    }
+    program = train_main;
+}
+
+// A file system of its own, of 400 kB. Only root may make one, and not everywhere.
+static bool small_disk(void)
+{
+#ifdef __linux__
+    return file_make_directories(in_root("small"), message, sizeof message) && mount("tmpfs", in_root("small"), "tmpfs", 0, "size=400k,mode=755") == 0;
+#else
+    return false;
+#endif
+}
+
+static void take_small_disk_away(void)
+{
+#ifdef __linux__
+    if (umount2(in_root("small"), MNT_DETACH) != 0) perror(in_root("small"));
+#endif
+}
+
+TEST(a_disk_that_is_really_full_leaves_the_last_checkpoint)
+{
+    copy_directory(in_root("full"), in_root("small/run"));
+    FILE *rest = fopen(in_root("small/rest"), "w"); // takes what is left
+    for (int i = 0; rest && i < 1 << 19; i++) fputc(0, rest);
+    EXPECT(rest && fclose(rest) != 0, "there is room for half a megabyte on a disk of 400 kB");
+    arguments_are("--data @text.txt --resume --out @small/run --max-iters 4 --eval-interval 2 --batch-size 2");
+    int status = in_child(program_deed);
+    EXPECT(status == 1 && one_line(said) && strstr(said, "No space left on device"), "status %d, said: %s", status, said);
+    EXPECT(same_directory(in_root("full"), in_root("small/run")), "%s", message);
+}
+
 static void as_nobody(void) // root may write everywhere
 {
     if (geteuid() == 0 && seteuid(65534) != 0) _exit(99);
@@ -573,11 +653,16 @@ TEST(directories_that_cannot_be_written)
         int status = in_child(as_nobody);
         EXPECT(status == 1 && one_line(said) && strstr(said, cases[i].word), "%s: status %d, said: %s", cases[i].out, status, said);
     }
+    program = adapter_main; // merging is saving too
+    arguments_are("merge @lora --out @closed/below");
+    int status = in_child(as_nobody);
+    program = train_main;
+    EXPECT(status == 1 && one_line(said) && strstr(said, "Permission denied"), "merge: status %d, said: %s", status, said);
     // a directory that can be read but not written, with a checkpoint in it
     copy_directory(in_root("full"), in_root("run"));
     chmod(in_root("run"), 0555);
     arguments_are("--data @text.txt --resume --out @run --max-iters 4 --eval-interval 2 --batch-size 2");
-    int status = in_child(as_nobody);
+    status = in_child(as_nobody);
     chmod(in_root("run"), 0755);
     EXPECT(status == 1 && one_line(said) && strstr(said, "Permission denied"), "status %d, said: %s", status, said);
     EXPECT(same_directory(in_root("full"), in_root("run")), "%s", message);
@@ -695,8 +780,14 @@ int main(void)
     RUN(every_allocation_of_a_resumed_run_of_lora_fails_in_turn);
     RUN(every_allocation_of_sampling_fails_in_turn);
     RUN(every_allocation_of_the_adapter_program_fails_in_turn);
+    RUN(a_resumed_run_ends_as_one_that_was_not_stopped);
     RUN(threads_that_cannot_be_started);
     RUN(a_full_disk_while_saving_leaves_the_last_checkpoint);
+    RUN(a_full_disk_while_merging_leaves_the_older_model);
+    if (small_disk()) { // else the limit on the size of a file stands for it
+        RUN(a_disk_that_is_really_full_leaves_the_last_checkpoint);
+        take_small_disk_away();
+    }
     RUN(directories_that_cannot_be_written);
     RUN(output_that_cannot_be_written_is_a_failure);
     RUN(a_weight_that_is_not_finite_stops_training);
