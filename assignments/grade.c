@@ -203,7 +203,11 @@ static bool compare(Judge *j, double weight, const char *what, Array ours, const
     for (; known != NULL && known->values != NULL && hint == NULL; known++)
         if (same_numbers(ours.values, known->values, count)) hint = known->hint;
     if (isnan(ours.values[worst])) hint = "nan is what memory holds here until something is written to it";
-    if (hint == NULL) hint = gradient_hint(ours.values, expected, count, (int)(count / columns), columns, largest);
+    char pattern[160];
+    if (hint == NULL) {
+        gradient_hint(pattern, sizeof pattern, ours.values, expected, count, (int)(count / columns), columns, largest);
+        hint = pattern;
+    }
     return award(j, weight, false, "%s: at [%ld,%ld]: yours %.6g   expected %.6g (%s)\n     %ld of %ld entries differ\n     hint: %s", what,
                  worst / columns, worst % columns, ours.values[worst], expected[worst], whence, differ, count, hint);
 }
