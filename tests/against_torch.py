@@ -60,9 +60,32 @@ def hint(ours, theirs):
         return "the opposite sign"
     if theirs.dim() == 2 and theirs.numel() == ours.numel() and (fits(theirs.T) or fits(theirs.T.reshape(ours.shape))):
         return "the transposed pattern: are rows and columns exchanged?"
-    if fits(ratio * theirs):
-        return f"every entry is {ratio:.6g} times what it should be: a lost use (0.5), mean or sum, alpha / r?"
-    return "no simple pattern"
+    if not fits(ratio * theirs):
+        return "no simple pattern"
+    if abs(ratio - 2) < 1e-3:
+        return "twice as much: added twice, or not zeroed?"
+    if round(1 / ratio) >= 2 and abs(ratio * round(1 / ratio) - 1) < 1e-3:
+        return f"1/{round(1 / ratio)} of it: is one of {round(1 / ratio)} uses left, by = for +=? A mean for a sum (1 / N)? A scale missed (alpha / r)?"
+    if round(ratio) >= 3 and abs(ratio / round(ratio) - 1) < 1e-3:
+        return f"{round(ratio)} times as much: a sum for a mean (N)? A scale missed (alpha / r)?"
+    return f"every entry is {ratio:.6g} times what it should be: a scale missed (alpha / r)?"
+
+
+def check_hints():
+    """Gradients that PyTorch gives when it is asked for something else than sum(1.5 (xw + xw + xw)); each must get its hint."""
+    w = torch.randn(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def gradient(factor=1.5, uses=3, reduce=torch.sum, passes=1):
+        x = torch.ones(2, 5, dtype=torch.float64, requires_grad=True)
+        for _ in range(passes):
+            reduce(factor * sum(x * w for _ in range(uses))).backward()
+        return x.grad
+
+    right = gradient()
+    for ours, said in ((gradient(factor=0), "path cut"), (gradient(uses=1), "one of 3 uses"), (gradient(passes=2), "added twice"), (-right, "opposite sign"),
+                       (right.T.reshape(2, 5), "transposed"), (gradient(reduce=torch.mean), "1/10 of it"), (10 * right, "a sum for a mean"),
+                       (gradient(factor=1), "0.666667 times what it should be: a scale missed"), (right + w.T.reshape(2, 5), "no simple pattern")):
+        check(f"the hint for a wrong gradient: {said}", said in hint(ours, right), hint(ours, right))
 
 
 def compare(real, what, name, ours, theirs):
@@ -72,7 +95,7 @@ def compare(real, what, name, ours, theirs):
         return check(f"{what}: {name}", False, f"ours is {list(ours.shape)}, PyTorch's {list(theirs.shape)}")
     scale, difference = float(theirs.abs().max()), (ours - theirs).abs()
     if scale < 1e-12:  # nothing to be relative to, as where a context of 1 leaves queries and keys without effect
-        return check(f"{what}: {name}", float(ours.abs().max()) < 1e-6, f"PyTorch's is 0, ours has numbers up to {float(ours.abs().max()):.2e}")
+        return check(f"{what}: {name}", float(ours.abs().max()) < BOUND[real] / 10, f"PyTorch's is 0, ours has numbers up to {float(ours.abs().max()):.2e}")
     relative = float(difference.max()) / scale
     kind = "loss" if name == "loss" else "logits" if name == "logits" else "gradients"
     worst[real, kind] = max(worst.get((real, kind), 0), relative)
@@ -218,6 +241,7 @@ SHAPES = {"the usual": (22, 32, 3, 2, 16, 3),
 def main():
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}")
     torch.set_num_threads(1)
+    check_hints()
     transformers.utils.logging.disable_progress_bar()
     for real in BOUND:
         subprocess.run(["make", "-s", "-C", root, f"REAL={real}", f"BUILD=build/torch-{real}", f"build/torch-{real}/tests/torch_helper"], check=True)

@@ -397,6 +397,9 @@ static int counted(void (*what)(void))
     return in_child(what);
 }
 
+// EVERY_REQUEST in the environment: really each fails (`make test-all`); else, where there are many, every seventh.
+static long stride_of(long all) { return getenv("EVERY_REQUEST") ? 1 : all > 1000 ? 7 * STRIDE : STRIDE; }
+
 // Lets each request of the deed fail in turn. One that saves in @saved may find another way: what it left must be right.
 static void each_allocation_fails(const char *what, Deed which, bool saves)
 {
@@ -404,10 +407,10 @@ static void each_allocation_fails(const char *what, Deed which, bool saves)
     fail_at = 0;
     int status = counted(counted_deed);
     if (status == 10 && saves) status = counted(counted_deed); // over an older save, as all that follow
-    long all = *requests, refused = 0;
+    long all = *requests, stride = stride_of(all), refused = 0;
     EXPECT(status == 10 && all >= 3, "%s, without a fault: status %d after %ld requests, said: %s", what, status, all, said);
     if (saves) copy_directory(in_root("saved"), in_root("right"));
-    for (fail_at = 1; fail_at <= all; fail_at += STRIDE) {
+    for (fail_at = 1; fail_at <= all; fail_at += stride) {
         status = counted(counted_deed);
         if (status == 10 && saves) EXPECT(same_directory(in_root("right"), in_root("saved")), "%s, request %ld fails, nobody says so, and %s", what, fail_at, message);
         if (status == 10 && saves) continue;
@@ -416,7 +419,7 @@ static void each_allocation_fails(const char *what, Deed which, bool saves)
                status < 0 ? "it crashed" : status == 12 ? "a leak" : status == 10 ? "nobody noticed" : "an unexpected status", said);
         EXPECT(one_line(said) && strstr(said, "memory"), "%s, request %ld fails: not one line that speaks of memory: %s", what, fail_at, said);
     }
-    EXPECT(refused > all / STRIDE * 9 / 10, "%s: of %ld requests, every %d., %ld that failed were an error", what, all, STRIDE, refused);
+    EXPECT(refused > all / stride * 9 / 10, "%s: of %ld requests, every %ld., %ld that failed were an error", what, all, stride, refused);
     fail_at = 0;
 }
 
@@ -452,7 +455,6 @@ static void expect_a_model(const char *what)
 
 // The programs, as a user calls them, on a directory @run that holds the save `start`. Whichever request fails, either there is one
 // line that says so and what was in the directory is whole, or the program found another way and left what it should.
-// EVERY_REQUEST in the environment: really each (`make test-all`); else every seventh.
 static void each_allocation_of_a_program_fails(const char *what, int (*main_)(int argc, char **argv), const char *start, const char *line)
 {
     program = main_;
@@ -460,10 +462,10 @@ static void each_allocation_of_a_program_fails(const char *what, int (*main_)(in
     copy_directory(in_root(start), in_root("run"));
     fail_at = 0;
     int status = counted(watched_program);
-    long all = *requests, step = getenv("EVERY_REQUEST") ? 1 : 7 * STRIDE, refused = 0;
+    long all = *requests, stride = stride_of(10 * all), refused = 0;
     EXPECT(status == 0 && all > 100, "%s, without a fault: status %d after %ld requests, said: %s", what, status, all, said);
     copy_directory(in_root("run"), in_root("right"));
-    for (fail_at = 1; fail_at <= all; fail_at += step) {
+    for (fail_at = 1; fail_at <= all; fail_at += stride) {
         copy_directory(in_root(start), in_root("run"));
         status = counted(watched_program);
         refused += status == 1;
@@ -472,7 +474,7 @@ static void each_allocation_of_a_program_fails(const char *what, int (*main_)(in
         if (main_ == train_main) expect_a_save(what);
         else expect_a_model(what);
     }
-    EXPECT(refused > all / step / 2, "%s: of %ld requests, every %ld., %ld that failed were an error", what, all, step, refused);
+    EXPECT(refused > all / stride / 2, "%s: of %ld requests, every %ld., %ld that failed were an error", what, all, stride, refused);
     fail_at = 0;
     program = train_main;
 }
