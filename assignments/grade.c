@@ -29,6 +29,28 @@ typedef struct Task { char id[16], function[64], place[128], title[128], program
 
 static uint64_t seed = 1;
 
+// Room for `count` zeros, until the task is judged.
+typedef struct Room { struct Room *before; double numbers[]; } Room;
+static Room *rooms;
+
+static double *room(long count)
+{
+    Room *r = calloc(1, sizeof *r + (size_t)count * sizeof(double));
+    check(r != NULL, "out of memory");
+    r->before = rooms;
+    rooms = r;
+    return r->numbers;
+}
+
+static void leave_rooms(void)
+{
+    while (rooms != NULL) {
+        Room *before = rooms->before;
+        free(rooms);
+        rooms = before;
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------ running a student's code
 
 typedef struct Answers {
@@ -142,8 +164,7 @@ static Array next(Judge *j, const char *name)
         header.name[NAME - 1] = '\0';
         size_t bytes = header.count > 0 ? (size_t)header.count * sizeof(double) : 0;
         if (strcmp(header.name, name) == 0 && header.count >= NOT_COMPUTED && header.count <= MOST_ANSWERS && bytes <= a->size - a->at) {
-            double *values = malloc(bytes + sizeof(double));
-            check(values != NULL, "out of memory");
+            double *values = room(header.count > 0 ? header.count : 0);
             memcpy(values, a->bytes + a->at, bytes);
             a->at += bytes;
             return (Array){ header.count < 0 ? NULL : values, header.count < 0 ? 0 : header.count };
@@ -217,16 +238,14 @@ static const char *const by_differences = "central difference in double";
 // The derivatives of f by x[count], which f reads.
 static double *differences(double *x, long count, double (*f)(void *context), void *context)
 {
-    double *slopes = malloc((size_t)count * sizeof *slopes);
-    check(slopes != NULL, "out of memory");
+    double *slopes = room(count);
     for (long i = 0; i < count; i++) slopes[i] = central_difference(&x[i], f, context);
     return slopes;
 }
 
 static double *numbers(int array, uint64_t own, long count)
 {
-    double *values = malloc((size_t)(count + 1) * sizeof *values);
-    check(values != NULL, "out of memory");
+    double *values = room(count);
     for (long i = 0; i < count; i++) values[i] = number_of(own, array, i);
     return values;
 }
@@ -342,8 +361,7 @@ static bool judge_kernel(Judge *j)
             n.dy = numbers(3, own, count_of(&n.p, 3));
             long count = count_of(&n.p, input);
             double *expected = differences(n.in[input], count, naive_loss, &n), *before = numbers(4, own, count);
-            double *alone = malloc((size_t)count * sizeof *alone), *times = malloc((size_t)count * sizeof *times);
-            check(alone != NULL && times != NULL, "out of memory");
+            double *alone = room(count), *times = room(count);
             for (long i = 0; i < count; i++) {
                 alone[i] = expected[i];
                 times[i] = PARTS * expected[i];
@@ -657,9 +675,8 @@ static void judge_moments(Judge *j)
     for (int i = 0; i < TENSORS; i++) {
         size[i] = (tensor_rows[i] ? tensor_rows[i] : 1) * tensor_columns[i];
         p[i] = numbers(i, seed, size[i]);
-        m[i] = calloc((size_t)size[i], sizeof(double));
-        v[i] = calloc((size_t)size[i], sizeof(double));
-        check(m[i] && v[i], "out of memory");
+        m[i] = room(size[i]);
+        v[i] = room(size[i]);
     }
     for (int step = 0; step < STEPS; step++) {
         double c1 = 1 - pow(0.8, step + 1), c2 = 1 - pow(0.95, step + 1), held = 0, lr = 0.03;
@@ -814,6 +831,7 @@ static void judge(Task *t)
     }
     t->earned = j.total > 0 && j.earned > 0 ? floor(100 * t->points * j.earned / j.total + 0.5) / 100 : 0;
     free(a.bytes);
+    leave_rooms();
 }
 
 // --------------------------------------------------------------------------------------------------------------------- results
