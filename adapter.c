@@ -22,12 +22,15 @@
 static void help(void)
 {
     printf("adapter: looks into LoRA adapters, merges and compares them\n\n"
-           "  ./adapter info  DIR [--model BASE]              ranks, sizes, |A|, |B| and the change they make to each weight\n"
-           "  ./adapter merge DIR --out OUT [--model BASE]    writes BASE with the adapter folded in: W + s A B\n"
-           "  ./adapter diff  DIR OTHER [--model BASE]        how far the two adapters' changes are apart, layer by layer\n\n"
+           "  ./adapter info  DIR [--model BASE]\n"
+           "      ranks, sizes, |A|, |B| and the change they make to each weight\n"
+           "  ./adapter merge DIR --out OUT [--model BASE]\n"
+           "      writes BASE with the adapter folded in: W + s A B\n"
+           "  ./adapter diff  DIR OTHER [--model BASE]\n"
+           "      how far the two adapters' changes are apart, layer by layer\n\n"
            "  --model BASE   the base; without it, the one that the adapter names\n"
            "  --any-base     although the adapter was trained on another base\n\n"
-           "Example: ./adapter merge out/pirate --out out/merged && ./sample --model out/merged\n");
+           "Example: ./adapter merge out/pirate --out out/merged\n");
 }
 
 // The change that layer k of block i gets: s A B, [I,O]; NULL if there is none. The caller drops it.

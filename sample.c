@@ -22,8 +22,10 @@ enum { MOST_ADAPTERS = 64 };
 static void help(void)
 {
     printf("sample: continues a prompt, character by character\n\n"
-           "  --model DIR        a model that train has saved, or of GPT-2's shape with a character tokenizer (out)\n"
-           "  --adapter DIR      an adapter on it; given several times, one continuation each, on one base\n"
+           "  --model DIR        a model that train has saved, or of GPT-2's shape with a\n"
+           "                     character tokenizer (out)\n"
+           "  --adapter DIR      an adapter on it; given several times, one continuation\n"
+           "                     each, on one base\n"
            "  --any-base         use an adapter although it was trained on another base\n"
            "  --prompt TEXT      what to continue (a new line)\n"
            "  --length 500       characters to write\n"

@@ -148,4 +148,32 @@ runs "another base" $BIN/train --data "$dir/text.txt" --out "$dir/other" --max-i
 refuses 1 'its fingerprint is' $BIN/sample --model "$dir/other" --adapter "$dir/adapter" --adapter "$dir/adapter"
 if [ -e "$dir/x" ]; then fail "a refused run left $dir/x"; else ok; fi
 
+# What a terminal sees, through a pseudo-terminal; what a pipe sees has no escape in it, and no line over 80 columns.
+escape=$(printf '\033')
+plain() { # WHAT FILE
+    if grep -q "$escape" "$2"; then fail "$1: an escape sequence"; else ok; fi
+    if awk 'length > 80 { exit 1 }' "$2"; then ok; else fail "$1: a line over 80 columns"; fi
+}
+tales="--n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 2 --max-iters 30 --eval-interval 10 --out $dir/tales"
+$BIN/train $tales > "$dir/pipe" 2> /dev/null
+plain "train into a pipe" "$dir/pipe"
+for program in train sample adapter demo; do $BIN/$program --help > "$dir/help" && plain "$program --help" "$dir/help"; done
+on_terminal() { # COLUMNS SETTING...
+    columns=$1; shift
+    env LC_ALL=C TERM=xterm NO_COLOR= "$@" script -qec "stty cols $columns; $BIN/train $tales" /dev/null < /dev/null | tr '\r' '\n' > "$dir/log"
+}
+if script -qec 'stty cols 80' /dev/null < /dev/null > /dev/null 2>&1; then
+    on_terminal 80
+    for field in ' 30/30' 'loss [0-9]' 'floor [0-9]' 'val [0-9]' 'k chars/s' ' s left' "$escape"; do prints "^training.*$field"; done
+    prints '0[.]2[0-9]*.* |.*-----' # the floor's line of the curve
+    prints 'loss .*, validation o, floor -'
+    on_terminal 50 NO_COLOR=1
+    if awk 'length > 50 && /^training|\|/ { exit 1 }' "$dir/log"; then ok; else fail "a terminal of 50 columns: a longer line"; fi
+    if grep -q "$escape" "$dir/log"; then fail "NO_COLOR: an escape sequence"; else ok; fi
+    on_terminal 80 TERM=dumb
+    if grep -q "$escape" "$dir/log" || [ "$(grep -c '^training' "$dir/log")" -ne 10 ]; then fail "TERM=dumb: not ten plain lines"; else ok; fi
+else
+    echo "the program script is not there: what a terminal sees is not tested"
+fi
+
 finish
