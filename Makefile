@@ -1,5 +1,6 @@
 # make            the four programs: train, sample, adapter, demo
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
+# make report     the same, and one web page of it: out/report.html, every op of a step, every byte, every claim
 # make test       all tests that need nothing but a C compiler (under two minutes)
 # make test-all   what goes beyond that: sanitizers, static checks, PyTorch, a tenth of the mutants (under twenty minutes; skips
 #                 tools that are not there)
@@ -77,7 +78,8 @@ BUILD = build/$(call variant,$(REAL))
 PROGRAMS = $(basename $(wildcard train.c sample.c adapter.c demo.c))
 BOOK = tensor parallel matmul autograd lora transformer adamw predict
 IO = $(basename $(wildcard io/*.c))
-OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO))
+PAGE = $(basename $(wildcard io/report.html))
+OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO) $(PAGE:io/report=io/page))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))
 NUMBERS = $(foreach q,$(QUESTIONS),$(firstword $(subst _, ,$(notdir $q)))) # q01, q02, ...
@@ -86,7 +88,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
 RUNS = 10000000
 
-.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants programs questions test test-all test-long tests walk $(NUMBERS)
+.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants programs questions report test test-all test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -102,6 +104,18 @@ endif
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+
+# The web page, as bytes of a C array: io/report.html with predict.c in JavaScript where it says so.
+$(BUILD)/io/page.c: io/report.html io/predict_js.awk predict.c
+	@mkdir -p $(@D)
+	@awk -v plain=$(PLAIN) -f io/predict_js.awk predict.c > $@.js
+	@sed -e '/PREDICT_C/r $@.js' -e '/PREDICT_C/d' io/report.html > $@.html
+	@{ echo '#include "io/report.h"'; echo 'const unsigned char report_page[] = {'; \
+	    od -An -v -tu1 $@.html | sed 's/[0-9][0-9]*/&,/g'; \
+	    echo '};'; echo 'const size_t report_page_size = sizeof report_page;'; } > $@
+
+$(BUILD)/io/page.o: $(BUILD)/io/page.c
 	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
@@ -128,6 +142,10 @@ tests: $(TESTS)
 
 demo: all
 	@./demo
+
+report: all
+	@mkdir -p out
+	@./demo --html out/report.html
 
 # Every test in float and in double; then the programs on small texts, as a user calls them.
 test:

@@ -9,11 +9,13 @@
 #include "adamw.h"
 #include "io/options.h"
 #include "io/progress.h"
+#include "io/report.h"
 #include "io/training.h"
 #include "predict.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,12 +55,33 @@ static void heading(const char *text)
     printf("%s\n", colour(NORMAL));
 }
 
+// --html FILE: the page that is being written, or NULL; and what is collected for it on the way.
+static Report *report;
+static FILE *samples, *claims;
+static char *samples_text, *claims_text;
+static size_t samples_size, claims_size;
+
 static AdamW *optimizer_for(const Transformer *model)
 {
     return adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0.1, 1.0 });
 }
 
 // ------------------------------------------------------------------------------------------------------------------ training
+
+static void put_sample(const Transformer *model, const Text *text, const char *run, long step)
+{
+    int tokens[2 + SAMPLE];
+    char error[256], character[5], escaped[16];
+    vocabulary_encode(&text->vocabulary, "\n\n", 2, tokens, error, sizeof error); // a new tale
+    generate(model, tokens, 2, SAMPLE / 2, 0.3, 0, seed);
+    fprintf(samples, "%s{\"run\":\"%s\",\"step\":%ld,\"text\":\"", ftell(samples) > 0 ? ",\n" : "", run, step);
+    for (int i = 2; i < 2 + SAMPLE / 2; i++) {
+        vocabulary_decode(&text->vocabulary, tokens[i], character);
+        size_t n = json_escape(escaped, sizeof escaped, character, strlen(character));
+        fwrite(escaped + 1, 1, n - 2, samples); // without its quotes
+    }
+    fputs("\"}", samples);
+}
 
 // Trains what requires grad for `steps` steps; fills the measurements of `run`, if there is one, from the second step on.
 static void train(Transformer *model, const Text *text, const char *what, long steps, double learning_rate, Run *run, FILE *log)
@@ -72,6 +95,8 @@ static void train(Transformer *model, const Text *text, const char *what, long s
     Progress progress;
     progress_begin(&progress, what, 0, steps, text->train_floor);
     for (long step = 0; step < steps; step++) {
+        if (samples != NULL && run != NULL && (step == 0 || step == 5 || step == 20 || step == 60))
+            put_sample(model, text, what, step);
         if (step == 1) { // the moments exist, and every buffer has been asked for once
             tape_clear(tape);
             memory_reset_peaks();
@@ -86,6 +111,7 @@ static void train(Transformer *model, const Text *text, const char *what, long s
         if (log != NULL) fprintf(log, "%s,%ld,%.6f,%.3f\n", what, step, result.loss, 1e3 * result.seconds);
     }
     progress_end(&progress);
+    if (samples != NULL && run != NULL) put_sample(model, text, what, steps);
     if (run != NULL) {
         double measured = (double)(steps - 1);
         run->steps = steps - 1;
@@ -410,6 +436,27 @@ static void claim(int number, const char *words, const char *verdict, bool found
 {
     all_confirmed &= found;
     printf("\n%2d. %-64s%s%s%s\n", number, words, colour(found ? ICE : WARM), found ? verdict : "NOT FOUND", colour(NORMAL));
+    if (claims == NULL) return;
+    fprintf(claims, "%s{\"words\":", number > 1 ? "\"},\n" : "");
+    json_put_text(claims, words);
+    fprintf(claims, ",\"verdict\":\"%s\",\"found\":%s,\"text\":\"", found ? verdict : "not found", found ? "true" : "false");
+}
+
+// Prints what was measured for the claim before; the page gets the same words.
+#if defined __GNUC__
+__attribute__((format(printf, 1, 2)))
+#endif
+static void say(const char *format, ...)
+{
+    char words[1024], escaped[2048];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(words, sizeof words, format, values);
+    va_end(values);
+    fputs(words, stdout);
+    if (claims == NULL) return;
+    size_t n = json_escape(escaped, sizeof escaped, words, strlen(words));
+    fwrite(escaped + 1, 1, n - 2, claims);
 }
 
 static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, const Text *text, uint64_t hash)
@@ -423,7 +470,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
 
     double delta = 3.0 * C * C * L * real_size, adapter = (double)lora->trainable * real_size;
     claim(1, "base + two small matrices is less than base + equal matrices", "true", adapter < delta);
-    printf("    Base %s, adapter on c_attn %s; a full-size change of the same\n"
+    say("    Base %s, adapter on c_attn %s; a full-size change of the same\n"
         "    matrices would be %s, %.0f times the adapter.\n",
            bytes_text(base_bytes), bytes_text(adapter), bytes_text(delta), delta / adapter);
 
@@ -438,7 +485,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     claim(2, "it is larger than the base alone; one could simply add", "half true",
           with_copy > 0 && restored && ledger.live[MEMORY_WEIGHTS] == weights_before &&
               largest_difference(apart, merged) < 1e-3);
-    printf("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n"
+    say("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n"
         "    while the originals are kept for unmerging). Largest difference of a\n"
         "    logit: %.1e of %.1f. Unmerging gave back the base's bytes: %s.\n",
            bytes_text((double)with_copy), largest_difference(apart, merged),
@@ -452,7 +499,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     claim(3, "LoRA is cheaper: it computes gradients for the small part only", "half true",
           full->counts.wgrad > 0 && lora->counts.wgrad == 0 && flops[C_ATTN_ONLY] > 0.5 * flops[FULL] &&
               flops[C_ATTN_ONLY] < 0.9 * flops[FULL]);
-    printf("    Weight gradients of the base: %ld -> %ld. But %ld of %ld input gradients\n"
+    say("    Weight gradients of the base: %ld -> %ld. But %ld of %ld input gradients\n"
         "    stay, so the work falls by %.0f %%, not by nearly all.\n",
            each(full, full->counts.wgrad), each(lora, lora->counts.wgrad), each(lora, lora->counts.dgrad),
                each(full, full->counts.dgrad),
@@ -472,15 +519,15 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
         as_expected &= all[k] == L && blocks[k] == (residual ? L : 0) && none[k] == 0;
     }
     claim(4, "gradients must flow through the network regardless", "true", as_expected);
-    printf("    %ld of 16 linear layers and the head pass one on; below the lowest adapter\n"
+    say("    %ld of 16 linear layers and the head pass one on; below the lowest adapter\n"
         "    nothing does. Cut the flow at frozen weights, and of four adapters in a\n"
         "    plain chain %d get a gradient (%d without the cut). In the transformer, of\n",
            each(lora, lora->counts.dgrad) - 1, broken.reached, flowing.reached);
-    printf("    4 each:                c_attn  attn.c_proj  c_fc  mlp.c_proj\n");
-    printf("      no cut               %4d    %7d     %5d  %6d\n", all[0], all[1], all[2], all[3]);
-    printf("      cut in the blocks    %4d    %7d     %5d  %6d  (residual stream)\n", blocks[0], blocks[1], blocks[2],
+    say("    4 each:                c_attn  attn.c_proj  c_fc  mlp.c_proj\n");
+    say("      no cut               %4d    %7d     %5d  %6d\n", all[0], all[1], all[2], all[3]);
+    say("      cut in the blocks    %4d    %7d     %5d  %6d  (residual stream)\n", blocks[0], blocks[1], blocks[2],
         blocks[3]);
-    printf("      and at the head      %4d    %7d     %5d  %6d\n", none[0], none[1], none[2], none[3]);
+    say("      and at the head      %4d    %7d     %5d  %6d\n", none[0], none[1], none[2], none[3]);
 
     transformer_use_adapter(model, pirate);
     long count;
@@ -489,11 +536,11 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     free(without);
     free(with);
     claim(5, "gradients of the frozen weights are still needed", "half true", same);
-    printf("    Gradients THROUGH them are, gradients OF them are not: computing those too\n"
+    say("    Gradients THROUGH them are, gradients OF them are not: computing those too\n"
         "    changes %s of the %s adapter gradients.\n", same ? "not one bit" : "SOME", thousands(count));
 
     claim(6, "the base is constant, its derivative 0, so it is trivial", "false", !flowing.weight_grad && flowing.through > 0);
-    printf("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx =\n"
+    say("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx =\n"
         "    dLoss/dy W^T is not 0: through the chain's four frozen layers came %.3g.\n",
            flowing.weight_grad ? "COMPUTED" : "grad: not computed", flowing.through);
 
@@ -501,7 +548,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     claim(7, "gradients are cheap; keeping them is what costs", "half true",
           wgrad_flops > 0.2 * flops[FULL] &&
               lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] < full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] / 10);
-    printf("    Parameter gradients at their peak: %s -> %s. But computing the\n"
+    say("    Parameter gradients at their peak: %s -> %s. But computing the\n"
         "    base's was %.0f %% of the multiplications and %.0f %% of the time of a full step.\n",
            bytes_text((double)full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
                bytes_text((double)lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
@@ -509,7 +556,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
 
     claim(8, "optimizer state shrinks with the number of trained parameters", "true",
           full->ledger.own_peak[MEMORY_MOMENTS] * lora->trainable == lora->ledger.own_peak[MEMORY_MOMENTS] * full->trainable);
-    printf("    Moments: %s (%.1f times the weights) -> %s.\n", bytes_text((double)full->ledger.own_peak[MEMORY_MOMENTS]),
+    say("    Moments: %s (%.1f times the weights) -> %s.\n", bytes_text((double)full->ledger.own_peak[MEMORY_MOMENTS]),
            (double)full->ledger.own_peak[MEMORY_MOMENTS] / base_bytes,
                bytes_text((double)lora->ledger.own_peak[MEMORY_MOMENTS]));
 
@@ -518,7 +565,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     for (int i = 0; i < SWITCHES; i++) transformer_use_adapter(model, i % 2 ? pirate : robot);
     double switching = (seconds_now() - start) / SWITCHES;
     claim(9, "keep one gold copy, and small adapters for each task", "true", transformer_hash(model) == hash);
-    printf("    Here: one base of %s, %s more for each adapter on all four layers\n"
+    say("    Here: one base of %s, %s more for each adapter on all four layers\n"
         "    (%.0f %%), %.1f microseconds to switch; the base's bytes now: %s.\n",
            bytes_text(base_bytes), bytes_text((double)adapter_size(pirate, &model->config) * real_size),
            100 * (double)adapter_size(pirate, &model->config) * real_size / base_bytes, 1e6 * switching,
@@ -530,7 +577,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     double N = base_bytes / real_size, small = 16 * N / (4 * N + 16 * (double)lora->trainable),
         there = 16 * P / (4 * P + 16 * p);
     claim(10, "it matters most for models of 7B, 65B, 175B parameters", "true", there > small);
-    printf("    Weights, gradients and moments: %.2f times less here, %.2f times at 175B.\n"
+    say("    Weights, gradients and moments: %.2f times less here, %.2f times at 175B.\n"
         "    But the peak here falls only %.1f times, for a small model's step is\n"
         "    mostly activations; the table below has the large ones.\n", small, there, here);
 }
@@ -801,6 +848,140 @@ static void write_metrics(double base_task, double base_tales, const Text *pirat
     fclose(f);
 }
 
+// ----------------------------------------------------------------------------------------------------- one web page of it all
+
+static void begin_report(const char *path)
+{
+    char error[512];
+    report = report_begin(path, error, sizeof error);
+    if (report == NULL) die(EXIT_FAILED, "--html %s", error);
+    samples = open_memstream(&samples_text, &samples_size);
+    claims = open_memstream(&claims_text, &claims_size);
+    if (samples == NULL || claims == NULL) die(EXIT_FAILED, "out of memory");
+}
+
+// Rank against scale: adapters on c_attn, all with one learning rate, after few steps on small batches.
+static void put_grid(Transformer *model, const Text *text)
+{
+    enum { GRID_STEPS = 60, GRID_BATCH = 4 };
+    static const int ranks[] = { 1, 2, 4, 8, 16 };
+    static const double scales[] = { 0.25, 1, 2, 4, 16 }, rate = 1e-2;
+    int batch[2 * GRID_BATCH * CONTEXT];
+    FILE *f = report_member(report, "grid");
+    fprintf(f, "{\"steps\":%d,\"batch\":%d,\"learning_rate\":%g,\"cells\":[", GRID_STEPS, GRID_BATCH, rate);
+    for (int i = 0; i < 25; i++) {
+        LoraConfig lora = on_c_attn;
+        lora.r = ranks[i / 5];
+        lora.alpha = lora.r * scales[i % 5];
+        Adapter *adapter = add(model, "grid", &lora);
+        AdamW *optimizer = optimizer_for(model);
+        Tape *tape = tape_new();
+        Schedule schedule = { rate, rate / 10, GRID_STEPS / 10, GRID_STEPS };
+        for (long step = 0; step < GRID_STEPS; step++)
+            training_step(model, tape, optimizer, text, GRID_BATCH, seed, step, schedule_rate(&schedule, step), batch);
+        double loss = evaluate_quickly(model, text, GRID_BATCH);
+        fprintf(f, "%s{\"r\":%d,\"scale\":%g,\"loss\":", i ? "," : "", lora.r, scales[i % 5]);
+        if (isfinite(loss)) json_put_number(f, loss);
+        else fputs("null", f);
+        fputc('}', f);
+        tape_free(tape);
+        adamw_free(optimizer);
+        transformer_remove_adapter(model, adapter);
+    }
+    fputs("]}", f);
+}
+
+static void put_list(FILE *f, const char *name, const double *values, int count)
+{
+    fprintf(f, ",\"%s\":", name);
+    for (int i = 0; i < count; i++) fprintf(f, "%s%.15g", i ? "," : "[", values[i]);
+    fputc(']', f);
+}
+
+static void put_shapes(void)
+{
+    FILE *f = report_member(report, "shapes");
+    for (int i = 0; i < SHAPES; i++) {
+        const Shape *s = &shapes[i];
+        double full[FORMATS], lora[FORMATS];
+        for (int k = 0; k < FORMATS; k++) full[k] = states(s, k, 0), lora[k] = states(s, k, 8);
+        fprintf(f, "%s{\"name\":\"%s\",\"V\":%d,\"T\":%d,\"L\":%d,\"H\":%d,\"C\":%d,\"gpt\":%s", i ? ",\n" : "[",
+                s->name, s->V, s->T, s->L, s->H, s->C, s->llama_inner ? "false" : "true");
+        fprintf(f, ",\"parameters\":%.0f,\"adapter\":%.0f", shape_parameters(s), shape_adapter(s, 8));
+        put_list(f, "full", full, FORMATS);
+        put_list(f, "lora", lora, FORMATS);
+        fputc('}', f);
+    }
+    fputc(']', f);
+    f = report_member(report, "formats");
+    for (int k = 0; k < FORMATS; k++) fprintf(f, "%s\"%s\"", k ? "," : "[", formats[k].name);
+    fputc(']', f);
+}
+
+static void put_setup(const Config *c, const Text *text)
+{
+    FILE *f = report_member(report, "setup");
+    fprintf(f, "{\"config\":{\"vocab_size\":%d,\"block_size\":%d,\"n_layer\":%d,\"n_head\":%d,\"n_embd\":%d},\"B\":%d,\"T\":%d",
+            c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, BATCH, CONTEXT);
+    fprintf(f, ",\"threads\":%d,\"real_bytes\":%d,\"base_steps\":%d,\"tune_steps\":%d,\"train_floor\":%.6f,\"kinds\":[",
+            parallel_threads(), (int)sizeof(real), BASE_STEPS, TUNE_STEPS, text->train_floor);
+    for (int k = 0; k < MEMORY_KINDS; k++) fprintf(f, "%s\"%s\"", k ? "," : "", memory_kind_names[k]);
+    fputs("]}", f);
+}
+
+static void put_runs(const Trade trades[2])
+{
+    FILE *f = report_member(report, "runs");
+    for (int r = 0; r < RUNS; r++) {
+        const Run *run = &runs[r];
+        double ms[] = { run->phase_ms[PHASE_FORWARD], run->phase_ms[PHASE_DGRAD], run->phase_ms[PHASE_WGRAD], run->optimizer_ms };
+        double predicted[MEMORY_KINDS];
+        for (int k = 0; k < MEMORY_KINDS; k++) predicted[k] = (double)run->predicted.at_peak[k];
+        fprintf(f, "%s{\"name\":\"%s\",\"heading\":\"%s\",\"learning_rate\":%g,\"r\":%d,\"targets\":%u", r ? ",\n" : "[", run->name, run->heading,
+                run->learning_rate, run->lora ? run->lora->r : 0, run->lora ? run->lora->targets : 0);
+        put_list(f, "ms", ms, 4);
+        put_list(f, "predicted", predicted, MEMORY_KINDS);
+        fputc('}', f);
+    }
+    fputc(']', f);
+    f = report_member(report, "recompute"); // of full and of LoRA on c_attn, each without and with
+    for (int r = 0; r < 2; r++)
+        fprintf(f, "%s{\"peak\":[%ld,%ld],\"ms\":[%.3f,%.3f]}", r ? "," : "[", trades[r].peak[0], trades[r].peak[1], trades[r].ms[0],
+                trades[r].ms[1]);
+    fputc(']', f);
+}
+
+static void write_report(const char *path, Transformer *model, const Text *text, const Trade trades[2])
+{
+    static const char *const files[][2] = { { "metrics", "metrics.json" }, { "loss", "loss.csv" },
+        { "timeline_full", "timeline_full.csv" }, { "timeline_lora", "timeline_lora.csv" },
+        { "timeline_recompute", "timeline_lora_recompute.csv" } };
+    char error[512], name[64];
+    printf("\nFor the page: rank against scale, 25 short runs ...\n");
+    fflush(stdout);
+    put_setup(&model->config, text);
+    put_runs(trades);
+    fclose(samples);
+    fprintf(report_member(report, "samples"), "[%s]", samples_text);
+    free(samples_text);
+    fclose(claims);
+    fprintf(report_member(report, "claims"), "[%s\"}]", claims_text);
+    free(claims_text);
+    put_shapes();
+    report_ops(report, "ops_lora", model, BATCH, CONTEXT); // the adapter of the timelines is still in use
+    transformer_use_adapter(model, NULL);
+    report_ops(report, "ops_full", model, BATCH, CONTEXT);
+    put_grid(model, text);
+    report_tape(report);
+    report_checks(report, 120, seed);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(name, sizeof name, "out/demo/%s", files[i][1]);
+        if (!report_file(report, files[i][0], name, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    }
+    if (!report_end(report, error, sizeof error)) die(EXIT_FAILED, "--html %s", error);
+    printf("The page is %s: open it in a browser.\n", path);
+}
+
 // --------------------------------------------------------------------------------------------------------------------- main
 
 static void help(void)
@@ -810,7 +991,9 @@ static void help(void)
            "  ./demo --shape NAME     the formulas alone, for a large shape:\n                          ");
     for (int i = 0; i < SHAPES; i++)
         printf("%s%s", shapes[i].name, i + 1 == SHAPES ? "\n" : i == 3 ? ",\n                          " : ", ");
-    printf("  --trace                 one step of LoRA's backward pass, node by node, alone\n"
+    printf("  --html FILE             the comparison, and then one web page of it: each op,\n"
+           "                          byte and claim\n"
+           "  --trace                 one step of LoRA's backward pass, node by node, alone\n"
            "  --threads N             threads (default: one for each core, %d here)\n"
            "  --help                  this\n\n"
            "Files go to out/demo/: metrics.json, loss.csv, bytes.csv, timeline_*.csv, and\n"
@@ -859,17 +1042,19 @@ static int trace_one_step(void)
 int main(int argc, char **argv)
 {
     program_name = "demo";
-    enum { SHAPE_OPTION = 1, THREADS, TRACE, HELP, RESIDENT };
+    enum { SHAPE_OPTION = 1, THREADS, TRACE, HTML, HELP, RESIDENT };
     static const struct option options[] = { { "shape", required_argument, NULL, SHAPE_OPTION },
-        { "threads", required_argument, NULL, THREADS },
+        { "threads", required_argument, NULL, THREADS }, { "html", required_argument, NULL, HTML },
                                              { "trace", no_argument, NULL, TRACE }, { "help", no_argument, NULL, HELP },
                                              { "measure-resident", required_argument, NULL, RESIDENT }, { 0 } };
+    const char *html = NULL;
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
         switch (option) {
         case SHAPE_OPTION: return print_one_shape(optarg);
         case THREADS: parallel_set_threads((int)option_long("threads", optarg, 1, MAX_THREADS)); break;
         case TRACE: return trace_one_step();
+        case HTML: html = optarg; break;
         case HELP: help(); return 0;
         case RESIDENT: { // NAME:VOCABULARY, used by the demo itself
             char *colon = strchr(optarg, ':');
@@ -882,6 +1067,8 @@ int main(int argc, char **argv)
     if (optind < argc) die(EXIT_USAGE, "%s: the demo takes no such argument; --help lists what it takes", argv[optind]);
     if ((mkdir("out", 0777) != 0 && errno != EEXIST) || (mkdir("out/demo", 0777) != 0 && errno != EEXIST))
         die(EXIT_FAILED, "out/demo: cannot be made: %s; run the demo in a directory of your own", strerror(errno));
+
+    if (html != NULL) begin_report(html);
 
     double start = seconds_now();
     Text tales = read_builtin("builtin:tales", 400000), pirate = read_builtin("builtin:pirate", 100000),
@@ -943,6 +1130,7 @@ int main(int argc, char **argv)
     write_timelines(model, &pirate);
     write_metrics(base_task, base_tales, &pirate, &tales, hash);
     draw();
+    if (html != NULL) write_report(html, model, &pirate, trades);
     bool sound = transformer_hash(model) == hash && all_confirmed;
     printf("All this took %.0f s. The numbers are in out/demo/metrics.json.\n", seconds_now() - start);
 
