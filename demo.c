@@ -48,9 +48,9 @@ static Run runs[RUNS] = {
 
 static void heading(const char *text)
 {
-    printf("\n== %s ", text);
+    printf("\n%s== %s ", colour(STRONG), text);
     for (size_t i = strlen(text); i < 75; i++) putchar('=');
-    printf("\n");
+    printf("%s\n", colour(NORMAL));
 }
 
 static AdamW *optimizer_for(const Transformer *model)
@@ -409,7 +409,7 @@ static bool all_confirmed = true;
 static void claim(int number, const char *words, const char *verdict, bool found)
 {
     all_confirmed &= found;
-    printf("\n%2d. %-64s%s\n", number, words, found ? verdict : "NOT FOUND");
+    printf("\n%2d. %-64s%s%s%s\n", number, words, colour(found ? ICE : WARM), found ? verdict : "NOT FOUND", colour(NORMAL));
 }
 
 static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, const Text *text, uint64_t hash)
@@ -615,9 +615,9 @@ static int print_one_shape(const char *name)
         fputc('\n', stderr);
         return EXIT_USAGE;
     }
-    printf("%s: %s parameters; %d layers, %d heads, width %d, context %d, vocabulary %d\n", s->name,
+    printf("%s: %s parameters\n  %d layers, %d heads, width %d, context %d, vocabulary %d\n", s->name,
         count_text(shape_parameters(s)), s->L, s->H, s->C, s->T, s->V);
-    printf("\n%-22s%14s%20s%20s%8s\n", formats[0].name, "full", "LoRA r=8 attention", "adapter alone", "ratio");
+    printf("\n%-19s%13s%20s%18s%9s\n", formats[0].name, "full", "LoRA r=8 attention", "adapter alone", "ratio");
     for (int f = 0; f < FORMATS; f++) {
         if (f > 0) printf("\n%s\n", formats[f].name);
         double P = shape_parameters(s), p = shape_adapter(s, 8);
@@ -625,9 +625,9 @@ static int print_one_shape(const char *name)
         double lora[] = { (P + p) * formats[f].weight, p * formats[f].gradient, p * formats[f].moments };
         const char *const rows[] = { "  weights", "  gradients", "  moments" };
         for (int i = 0; i < 3; i++)
-            printf("%-22s%14s%20s%20s%7.1fx\n", rows[i], bytes_text(full[i]), bytes_text(lora[i]), i == 0
+            printf("%-19s%13s%20s%18s%8.1fx\n", rows[i], bytes_text(full[i]), bytes_text(lora[i]), i == 0
                 ? bytes_text(p * formats[f].weight) : "", full[i] / lora[i]);
-        printf("%-22s%14s%20s%20s%7.1fx\n", "  in all", bytes_text(states(s, f, 0)), bytes_text(states(s, f, 8)), "",
+        printf("%-19s%13s%20s%18s%8.1fx\n", "  in all", bytes_text(states(s, f, 0)), bytes_text(states(s, f, 8)), "",
             states(s, f, 0) / states(s, f, 8));
     }
     if (s->llama_inner != 0) {
@@ -807,13 +807,14 @@ static void help(void)
 {
     printf("demo: full fine-tuning against LoRA on a small model, every number measured\n\n"
            "  ./demo                  the whole comparison, under a minute on two cores\n"
-           "  ./demo --shape NAME     the formulas alone, for a large shape: ");
+           "  ./demo --shape NAME     the formulas alone, for a large shape:\n                          ");
     for (int i = 0; i < SHAPES; i++)
-        printf("%s%s", shapes[i].name, i + 1 == SHAPES ? "\n" : i == 2 ? ",\n                          " : ", ");
-    printf("  --trace                 one step of LoRA's backward pass, node by node, and nothing else\n"
+        printf("%s%s", shapes[i].name, i + 1 == SHAPES ? "\n" : i == 3 ? ",\n                          " : ", ");
+    printf("  --trace                 one step of LoRA's backward pass, node by node, alone\n"
            "  --threads N             threads (default: one for each core, %d here)\n"
            "  --help                  this\n\n"
-           "Files go to out/demo/: metrics.json, loss.csv, bytes.csv, timeline_*.csv, and plots if gnuplot is installed.\n"
+           "Files go to out/demo/: metrics.json, loss.csv, bytes.csv, timeline_*.csv, and\n"
+           "plots if gnuplot is installed.\n"
            "Example: ./demo --shape gpt3-175b\n", parallel_threads());
 }
 

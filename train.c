@@ -53,29 +53,38 @@ static const Options defaults = {
 static void help(void)
 {
     printf("train: trains a character-level transformer on any UTF-8 text\n\n"
-           "  --data FILE|builtin:NAME  the text (builtin:tales); built in: tales and the tasks pirate, robot, ghost\n"
-           "  --out DIR                 where the model, or the adapter, and the logs go (out)\n"
+           "  --data FILE|builtin:NAME  the text (builtin:tales); built in: tales and the\n"
+           "                            tasks pirate, robot, ghost\n"
+           "  --out DIR                 where the model, or the adapter, and logs go (out)\n"
            "  --init DIR                start from this model instead of random weights\n"
-           "  --resume                  go on from the last save in --out, with its text and settings, to the bit as if it\n"
-           "                            had never stopped. --max-iters, --eval-interval and --threads may be others; with\n"
-           "                            another total the learning rate follows the new curve from there on. --data and\n"
-           "                            --init say where the text and an adapter's base are now, if they have moved\n"
-           "  --lora-r N                0: train everything (0); N > 0: freeze --init and train adapters of rank N\n"
+           "  --resume                  go on from the last save in --out, with its text and\n"
+           "                            settings, to the bit as if it had never stopped.\n"
+           "                            --max-iters, --eval-interval and --threads may be\n"
+           "                            others; with another total the learning rate follows\n"
+           "                            the new curve from there on. --data and --init say\n"
+           "                            where the text and an adapter's base are now, if\n"
+           "                            they have moved\n"
+           "  --lora-r N                0: train everything (0); N > 0: freeze --init and\n"
+           "                            train adapters of rank N\n"
            "  --lora-alpha X            the adapters' scale is alpha / r (twice r)\n"
-           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both; in the place of c_attn\n"
-           "                            some of its parts q, k, v, each of rank N (c_attn)\n"
-           "  --n-layer 4  --n-head 4  --n-embd 128  --block-size 64  --batch-size 12  --dropout 0\n"
+           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj is\n"
+           "                            both; in the place of c_attn some of its parts q, k,\n"
+           "                            v, each of rank N (c_attn)\n"
+           "  --n-layer 4  --n-head 4  --n-embd 128  --block-size 64  --batch-size 12\n"
+           "  --dropout 0\n"
            "  --max-iters 2000          steps in all, those before a --resume included\n"
            "  --learning-rate 1e-3  --min-lr 1e-4  --warmup-iters 100\n"
            "  --weight-decay 0.1  --beta1 0.9  --beta2 0.99  --grad-clip 1.0\n"
            "  --eval-interval 250       steps between evaluations and saves\n"
            "  --seed 1337\n"
-           "  --threads N               one for each core (%d here); the result does not depend on it\n"
-           "  --recompute               keep only the blocks' inputs, and run each block again in backward\n"
+           "  --threads N               one for each core (%d here); the result does not\n"
+           "                            depend on it\n"
+           "  --recompute               keep only the blocks' inputs, and run each block\n"
+           "                            again in backward\n"
            "  --trace                   print the first step's backward pass, node by node\n\n"
-           "Example: ./train --data book.txt --out out/book && ./sample --model out/book --prompt \"Once \"\n"
-           "         ./train --data builtin:pirate --init out/book --lora-r 8 --learning-rate 3e-3 --out out/pirate\n",
-           parallel_threads());
+           "Example: ./train --data book.txt --out out/book\n"
+           "         ./train --data builtin:pirate --init out/book --lora-r 8 \\\n"
+           "                 --learning-rate 3e-3 --out out/pirate\n", parallel_threads());
 }
 
 // The command line's options, in place of those of `start`.
@@ -351,10 +360,10 @@ int main(int argc, char **argv)
     describe(&state, &o);
     long trainable = transformer_trainable_size(model),
          all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
-    printf("%s: %s characters, vocabulary %d; ", o.data, thousands(text.count), c->vocab_size);
-    if (!isnan(text.val_floor)) printf("no model can beat %.3f nats a character\n", text.val_floor);
-    else printf("guessing gives %.3f nats a character\n", log(c->vocab_size));
-    printf("model: %d layers, %d heads, width %d, context %d: %s numbers, of which %s (%.2f %%) train\n", c->n_layer, c->n_head,
+    printf("%s: %s characters, vocabulary %d\n", o.data, thousands(text.count), c->vocab_size);
+    if (!isnan(text.val_floor)) printf("  no model can beat %.3f nats a character\n", text.val_floor);
+    else printf("  guessing gives %.3f nats a character\n", log(c->vocab_size));
+    printf("model: %d layers, %d heads, width %d, context %d\n  %s numbers, of which %s (%.2f %%) train\n", c->n_layer, c->n_head,
            c->n_embd, c->block_size, thousands(all), thousands(trainable), 100.0 * (double)trainable / (double)all);
 
     int B = o.batch_size, T = c->block_size;
@@ -420,6 +429,7 @@ int main(int argc, char **argv)
         progress_step(&progress, state.step, result.loss, (long)B * T);
     }
     progress_end(&progress);
+    progress_curve(&progress);
     bool logged = !ferror(log);
     logged &= fclose(log) == 0;
     long done = state.step - first;

@@ -11,21 +11,36 @@
 
 #include <stdbool.h>
 
+enum { CURVE_COLUMNS = 60 };
+
 typedef struct Progress {
     const char *what;      // "pretraining"
     long   first, total;   // steps done before this run, and in the end
     double floor;          // the text's floor, or NAN
     double start, shown;   // seconds
     double loss, val;      // smoothed training loss; the last validation loss, or NAN
-    bool   terminal;
+    bool   fresh_val;      // no step has come since that
+    bool   terminal;       // stdout is one that can go back to the start of a line
+    int    length;         // of the line that stands there
+    // for the curve: each column is an equal share of the steps
+    int    columns;
+    double sum[CURVE_COLUMNS], vals[CURVE_COLUMNS]; // of the losses; the last validation loss, or NAN
+    long   steps[CURVE_COLUMNS];
 } Progress;
 
-// On a terminal: one line, rewritten a few times a second: step, loss, floor, validation, speed, time left. Into a pipe: ten plain
-// lines in all. Both on stdout.
+// On a terminal: one line, rewritten a few times a second: step, loss, floor, validation, speed, time left; where that would be
+// wider than the terminal, less of it. Into a pipe, or where TERM is dumb: ten plain lines in all. Both on stdout.
 void progress_begin(Progress *p, const char *what, long first, long total, double floor);
 void progress_step(Progress *p, long steps_done, double loss, long tokens_per_step);
 void progress_validation(Progress *p, double val); // shown from now on
 void progress_end(Progress *p);                    // leaves the last line standing
+// On a terminal: the losses of the run as a small curve from 0 up, with the floor as a line. Else nothing.
+void progress_curve(const Progress *p);
+
+// Colours say again what words or signs say: ice is frozen or fixed, warm is what trains. The sequence that begins one (NORMAL:
+// ends it), or "" if stdout is no terminal, TERM is dumb, or NO_COLOR is set and not empty.
+typedef enum Colour { NORMAL, STRONG, ICE, WARM } Colour;
+const char *colour(Colour c);
 
 // "3,239,424", "37.7 MB" (10^6), "1.4 TB": strings in one of sixteen buffers used in turn.
 const char *thousands(long number);

@@ -109,6 +109,44 @@ prints 'frozen: skipped, saves'
 prints 'passed through 15 of 16 frozen linears and the head; 16 weight gradients'
 for program in train sample adapter demo; do runs "$program --help" $BIN/$program --help; prints 'Example'; done
 
+# What a terminal shows, and what a pipe gets. `script` lends a terminal.
+# on_terminal COLUMNS VARIABLE=VALUE...: a short training on one of that width, whose output goes to $dir/log as it came
+on_terminal() {
+    columns=$1; shift
+    env -u NO_COLOR TERM=xterm LC_ALL=C.UTF-8 "$@" script -qec "stty cols $columns; $BIN/train --out '$dir/seen' --max-iters 40 $small" /dev/null \
+        < /dev/null > "$dir/log" 2>&1
+}
+escape=$(printf '\033')
+narrow() { # narrow COLUMNS PATTERN: no line with it, nor what overwrites one, is wider than that
+    if LC_ALL=C tr -d '\200-\277' < "$dir/log" | LC_ALL=C tr '\r' '\n' | LC_ALL=C sed "s/$escape\[[0-9;]*m//g" |
+        LC_ALL=C awk -v most="$1" -v pattern="$2" '$0 ~ pattern { n++; if (length > most) bad = 1 } END { exit bad || !n }'; then ok
+    else fail "a line of more than $1 columns"; fi
+}
+if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
+    on_terminal 80
+    prints "$(printf '\r')training 40/40  .*loss [0-9.]*.*floor [0-9.]*.*val [0-9.]*.*[0-9]k chars/s  [0-9]* s left"
+    prints "$escape"
+    prints '▀'
+    prints 'step 1 to 40; loss ▀, validation ○, floor ─'
+    narrow 79 '^[^s]'
+    on_terminal 60 NO_COLOR=1 LC_ALL=C
+    prints "step 1 to 40; loss ', validation o, floor -"
+    if grep -q -e "$escape" -e '▀' "$dir/log"; then fail "colours, or characters that the locale lacks"; else ok; fi
+    narrow 59 '^training|^ .*[|+]|step'
+    on_terminal 80 TERM=dumb
+    if grep -q -e "$escape" -e 'step 1 to' "$dir/log" || [ "$(grep -c '^training' "$dir/log")" -ne 10 ]; then fail "no plain lines where TERM is dumb"; else ok; fi
+else
+    echo "no \`script\` that lends a terminal: what one shows is not tested"
+fi
+env TERM=xterm $BIN/train --out "$dir/seen" --max-iters 40 $small > "$dir/log" 2>&1
+if grep -q -e "$escape" -e "$(printf '\r')" "$dir/log" || [ "$(grep -c '^training' "$dir/log")" -ne 10 ]; then fail "a pipe gets more than ten plain lines"; else ok; fi
+prints '^training 40/40  loss [0-9.]*  floor [0-9.]*  val [0-9.]*  [0-9]*k chars/s  [0-9]* s left$'
+narrow 79 '^[^s]' # but for where it was saved
+for words in "train --help" "demo --help" "demo --shape gpt3-175b" "demo --shape llama-65b"; do
+    $BIN/$words > "$dir/log" 2>&1
+    narrow 80 .
+done
+
 cp "$dir/one/model.safetensors" "$dir/before"
 $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
