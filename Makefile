@@ -10,6 +10,8 @@
 # make walk       the functions of the book in the order in which a first step meets them
 # make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
 #                 PYTHON=... has it, llm.c (LLMC=DIR) and a training on a text (DATA=FILE)
+# make plots      pictures of a step, of bytes by context, of gradients and of learning, as SVG, PNG and CSV in out/plots/ (gnuplot)
+# make picture    the picture in README.md
 # make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
 # make handout    the course: a student's tree without the solutions; make grade marks one, make course-check proves that it is fair
 #                 (assignments/README.md; its other targets are in assignments/course.mk)
@@ -88,7 +90,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
 RUNS = 10000000
 
-.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants programs questions report test test-all test-long tests walk $(NUMBERS)
+.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants picture plots programs questions report test test-all test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -175,6 +177,16 @@ bench: $(BUILD)/bench/bench
 	$(if $(LLMC),$(CC) -Ofast -march=native -fopenmp -DOMP -w -I'$(LLMC)' bench/llmc.c -o $(BUILD)/bench/llmc -lm)
 	@$(BUILD)/bench/bench --python '$(PYTHON)' $(if $(PLAIN),,--plain $(BUILD)-plain/bench/bench) \
 	    $(if $(LLMC),--llmc $(BUILD)/bench/llmc) $(if $(DATA),--data '$(DATA)')
+
+# The CSV files come from a run of the engine; gnuplot, where there is one, draws them.
+plots: $(BUILD)/plots/measure
+	@mkdir -p out/plots
+	@$< out/plots
+	@sh plots/draw.sh out/plots
+
+picture: $(BUILD)/plots/measure
+	@$< --picture > $(BUILD)/picture.svg
+	@mv $(BUILD)/picture.svg plots/first_step.svg
 
 # q07 builds and runs the one program whose name begins with q07_.
 $(NUMBERS):

@@ -109,6 +109,44 @@ prints 'frozen: skipped, saves'
 prints 'passed through 15 of 16 frozen linears and the head; 16 weight gradients'
 for program in train sample adapter demo; do runs "$program --help" $BIN/$program --help; prints 'Example'; done
 
+# What a terminal shows, and what a pipe gets. `script` lends a terminal.
+# on_terminal COLUMNS VARIABLE=VALUE...: a short training on one of that width, whose output goes to $dir/log as it came
+on_terminal() {
+    columns=$1; shift
+    env -u NO_COLOR TERM=xterm LC_ALL=C.UTF-8 "$@" script -qec "stty cols $columns; $BIN/train --out '$dir/seen' --max-iters 40 $small" /dev/null \
+        < /dev/null > "$dir/log" 2>&1
+}
+escape=$(printf '\033')
+narrow() { # narrow COLUMNS PATTERN: no line with it, nor what overwrites one, is wider than that
+    if LC_ALL=C tr -d '\200-\277' < "$dir/log" | LC_ALL=C tr '\r' '\n' | LC_ALL=C sed "s/$escape\[[0-9;]*m//g" |
+        LC_ALL=C awk -v most="$1" -v pattern="$2" '$0 ~ pattern { n++; if (length > most) bad = 1 } END { exit bad || !n }'; then ok
+    else fail "a line of more than $1 columns"; fi
+}
+if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
+    on_terminal 80
+    prints "$(printf '\r')training 40/40  .*loss [0-9.]*.*floor [0-9.]*.*val [0-9.]*.*[0-9]k chars/s  [0-9]* s left"
+    prints "$escape"
+    prints '▀'
+    prints 'step 1 to 40; loss ▀, validation ○, floor ─'
+    narrow 79 '^[^s]'
+    on_terminal 60 NO_COLOR=1 LC_ALL=C
+    prints "step 1 to 40; loss ', validation o, floor -"
+    if grep -q -e "$escape" -e '▀' "$dir/log"; then fail "colours, or characters that the locale lacks"; else ok; fi
+    narrow 59 '^training|^ .*[|+]|step'
+    on_terminal 80 TERM=dumb
+    if grep -q -e "$escape" -e 'step 1 to' "$dir/log" || [ "$(grep -c '^training' "$dir/log")" -ne 10 ]; then fail "no plain lines where TERM is dumb"; else ok; fi
+else
+    echo "no \`script\` that lends a terminal: what one shows is not tested"
+fi
+env TERM=xterm $BIN/train --out "$dir/seen" --max-iters 40 $small > "$dir/log" 2>&1
+if grep -q -e "$escape" -e "$(printf '\r')" "$dir/log" || [ "$(grep -c '^training' "$dir/log")" -ne 10 ]; then fail "a pipe gets more than ten plain lines"; else ok; fi
+prints '^training 40/40  loss [0-9.]*  floor [0-9.]*  val [0-9.]*  [0-9]*k chars/s  [0-9]* s left$'
+narrow 79 '^[^s]' # but for where it was saved
+for words in "train --help" "sample --help" "adapter --help" "demo --help" "demo --shape gpt3-175b" "demo --shape llama-65b"; do
+    $BIN/$words > "$dir/log" 2>&1
+    narrow 80 .
+done
+
 cp "$dir/one/model.safetensors" "$dir/before"
 $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
@@ -147,33 +185,5 @@ refuses 2 'no such shape' $BIN/demo --shape huge
 runs "another base" $BIN/train --data "$dir/text.txt" --out "$dir/other" --max-iters 2 $small --seed 7
 refuses 1 'its fingerprint is' $BIN/sample --model "$dir/other" --adapter "$dir/adapter" --adapter "$dir/adapter"
 if [ -e "$dir/x" ]; then fail "a refused run left $dir/x"; else ok; fi
-
-# What a terminal sees, through a pseudo-terminal; what a pipe sees has no escape in it, and no line over 80 columns.
-escape=$(printf '\033')
-plain() { # WHAT FILE
-    if grep -q "$escape" "$2"; then fail "$1: an escape sequence"; else ok; fi
-    if awk 'length > 80 { exit 1 }' "$2"; then ok; else fail "$1: a line over 80 columns"; fi
-}
-tales="--n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 2 --max-iters 30 --eval-interval 10 --out $dir/tales"
-$BIN/train $tales > "$dir/pipe" 2> /dev/null
-plain "train into a pipe" "$dir/pipe"
-for program in train sample adapter demo; do $BIN/$program --help > "$dir/help" && plain "$program --help" "$dir/help"; done
-on_terminal() { # COLUMNS SETTING...
-    columns=$1; shift
-    env LC_ALL=C TERM=xterm NO_COLOR= "$@" script -qec "stty cols $columns; $BIN/train $tales" /dev/null < /dev/null | tr '\r' '\n' > "$dir/log"
-}
-if script -qec 'stty cols 80' /dev/null < /dev/null > /dev/null 2>&1; then
-    on_terminal 80
-    for field in ' 30/30' 'loss [0-9]' 'floor [0-9]' 'val [0-9]' 'k chars/s' ' s left' "$escape"; do prints "^training.*$field"; done
-    prints '0[.]2[0-9]*.* |.*-----' # the floor's line of the curve
-    prints 'loss .*, validation o, floor -'
-    on_terminal 50 NO_COLOR=1
-    if awk 'length > 50 && /^training|\|/ { exit 1 }' "$dir/log"; then ok; else fail "a terminal of 50 columns: a longer line"; fi
-    if grep -q "$escape" "$dir/log"; then fail "NO_COLOR: an escape sequence"; else ok; fi
-    on_terminal 80 TERM=dumb
-    if grep -q "$escape" "$dir/log" || [ "$(grep -c '^training' "$dir/log")" -ne 10 ]; then fail "TERM=dumb: not ten plain lines"; else ok; fi
-else
-    echo "the program script is not there: what a terminal sees is not tested"
-fi
 
 finish

@@ -295,4 +295,16 @@ for text in TUTORIAL.md README.md; do
     check_links "$text"
 done
 
+# The README's picture is, to the byte, what a run of the engine draws now, and the words for it say its numbers.
+picture() { sed -n 's|<[^>]*>||gp' "$1" | grep -e 'peak' -e 'through [0-9]' | grep -o '[0-9][0-9,.]*'; }
+if in_tree 'make -s build/cc-float/plots/measure && build/cc-float/plots/measure --picture'; then
+    if cmp -s "$dir/out" plots/first_step.svg; then ok
+    else fail "plots/first_step.svg is not what a run draws now; make picture: $(picture "$dir/out" | tr '\n' ' ')"; fi
+    if [ "$(picture "$dir/out" | wc -l)" -eq 8 ]; then ok; else fail "the picture has no two peaks and no two counts of gradients"; fi
+    words=$(sed -n '/^!\[/,/first_step/p' README.md | tr '\n' ' ')
+    for number in $(picture "$dir/out"); do
+        case $words in *" $number "*) ok ;; *) fail "README.md's words for the picture do not say $number" ;; esac
+    done
+else fail "the picture cannot be drawn"; fi
+
 finish

@@ -1,0 +1,17 @@
+# style.gp - what all plots share. Expects `dir`, `name` and `kind` (svg or png); each plot sets its size first with set_size.
+# Colours tell kinds of bytes apart for colour-blind eyes too: frozen and fixed things are ice blue, what trains is warm.
+if (kind eq 'svg') {
+    set terminal svg size W,H font 'DejaVu Sans,13' background rgb '#fcfcfa' noenhanced
+} else {
+    set terminal pngcairo size 2*W,2*H font 'DejaVu Sans,13' fontscale 2 linewidth 2 pointscale 2 background rgb '#fcfcfa' noenhanced
+}
+set output dir.'/'.name.'.'.kind
+set datafile separator ','
+set border 3 lc rgb '#55606e'
+set tics nomirror out textcolor rgb '#1b2430'
+set grid y lc rgb '#d6dbe1' lw 1 lt 1
+set title font ',15' textcolor rgb '#1b2430'
+unset key
+weights = 0xa9cbe6; adapters = 0xd55e00; gradients = 0xb5478b; moments = 0x6a4c93
+kept = 0x12806a; live = 0x5aa9dc; activation_gradients = 0xe0a100; workspace = 0x8a8f98
+ink = 0x1b2430; soft = 0x55606e; ice = 0x4f86b3; warm = 0xc2500f
