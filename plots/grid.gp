@@ -16,5 +16,5 @@ file = dir.'/grid.csv'
 stats file every ::1 using 4 nooutput
 low = STATS_min; middle = (STATS_min + STATS_max) / 2
 set cbrange [low:STATS_max]
-plot file every ::1 using (log2($1)):(log2($2)):4 with image, \
+plot file every ::1 using (log2($1)):(log2($2)):4 with image pixels, \
      '' every ::1 using (log2($1)):(log2($2)):(sprintf('%.3f', $4)):($4 < middle ? 0xffffff : ink) with labels font ',14' textcolor rgb variable
