@@ -471,7 +471,7 @@ static void put_transformer(FILE *f, Mode mode)
     memcpy(base, ledger.live, sizeof base);
     char error[256];
     Transformer *model = transformer_new((Config){ 7, LETTERS, 2, 2, 8, 0 }, 1337, error, sizeof error);
-    check(model != NULL, "report: %s", error);
+    if (model == NULL) { fprintf(stderr, "report: %s\n", error); exit(1); }
     transformer_train_base(model, mode == MODE_FULL);
     LoraConfig lora = { .r = RANK, .alpha = 2 * RANK, .targets = (1u << LINEARS) - 1, .first_block = mode == MODE_TOP, .last_block = -1 };
     if (mode != MODE_FULL) check(transformer_add_adapter(model, "lora", lora, 1337, error, sizeof error) != NULL, "report: %s", error);
