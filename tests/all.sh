@@ -2,20 +2,29 @@
 # all.sh - what `make test-all` runs: sanitizers, valgrind, two compilers at each level, failing allocations, static checks, PyTorch and PEFT, a
 # tenth of the mutants. Ends with `N passed, N failed`.
 # PYTHON is an interpreter that has the packages (requirements are in tests/against_torch.py and tests/interop.py); a tool that is not
-# there is skipped with a line that says so, and with REQUIRE_ALL=1 a failure.
+# there is skipped with a line that says so, and with REQUIRE_ALL=1 a failure. With QUICK=1 the sanitizers and valgrind run fewer
+# programs, fuzzing is short, and what repeats other checks at more points (levels of optimisation, every allocation) is left out.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/check.sh
-python=${PYTHON:-python3}
+python=${PYTHON:-python3} quick=${QUICK:-}
 
 # Threads and what they share: the kernels, the engine, whole models.
 threads_clean() {
-    make -s CC=gcc TSAN=1 tests &&
-        TSAN_OPTIONS='halt_on_error=1' sh tests/run.sh build/gcc-float-tsan/test_ops build/gcc-float-tsan/test_engine build/gcc-float-tsan/test_model
+    local dir=build/gcc-float-tsan tests
+    tests="$dir/test_ops $dir/test_engine ${quick:+$dir/test_steps}"
+    [ -n "$quick" ] || tests="$tests $dir/test_model"
+    make -s CC=gcc TSAN=1 $tests && TSAN_OPTIONS='halt_on_error=1' sh tests/run.sh $tests
 }
 
 # In float all tests, in double those of the book.
 memory_clean() {
+    local dir=build/gcc-float-sanitize tests
+    if [ -n "$quick" ]; then
+        tests="$dir/test_ops $dir/test_engine $dir/test_peft $dir/test_steps $dir/test_formats"
+        make -s CC=gcc SANITIZE=1 $tests programs && BIN=$dir sh tests/run.sh $tests tests/test_programs.sh
+        return
+    fi
     make -s CC=gcc SANITIZE=1 tests programs &&
         make -s CC=gcc SANITIZE=1 REAL=double build/gcc-double-sanitize/test_ops build/gcc-double-sanitize/test_engine build/gcc-double-sanitize/test_steps &&
         BIN=build/gcc-float-sanitize sh tests/run.sh build/gcc-float-sanitize/test_* build/gcc-double-sanitize/test_* tests/test_programs.sh
@@ -37,9 +46,11 @@ every_level() {
 # A short training with all leaks, and four test programs; these have children that end in mid-work, so AddressSanitizer looks for their leaks.
 valgrind_clean() {
     local dir=build/cc-float-portable t
-    make -s PORTABLE=1 $dir/train $dir/test_ops $dir/test_engine $dir/test_peft $dir/test_steps || return 1
+    make -s PORTABLE=1 $dir/train || return 1
+    [ -n "$quick" ] || make -s PORTABLE=1 $dir/test_ops $dir/test_engine $dir/test_peft $dir/test_steps || return 1
     valgrind -q --error-exitcode=9 --leak-check=full $dir/train --data README.md --out build/valgrind --threads 1 --max-iters 3 --n-layer 2 \
         --n-embd 32 --block-size 16 --batch-size 2 --eval-interval 2 > "$log.train" 2>&1 || { cat "$log.train"; return 1; }
+    [ -z "$quick" ] || return 0
     for t in ops engine peft steps; do printf '#!/bin/sh\nexec valgrind -q --error-exitcode=9 %s\n' $dir/test_$t > $dir/valgrind_$t; chmod +x $dir/valgrind_$t; done
     sh tests/run.sh $dir/valgrind_*
 }
@@ -48,14 +59,14 @@ every_request_fails() {
     make -s build/cc-float/test_faults && EVERY_REQUEST=1 sh tests/run.sh build/cc-float/test_faults
 }
 
-need gcc && check "AddressSanitizer and UndefinedBehaviorSanitizer: all tests in float, the book's in double" memory_clean
+need gcc && check "AddressSanitizer and UndefinedBehaviorSanitizer" memory_clean
 need gcc && check "ThreadSanitizer: the tests that start threads" threads_clean
-need gcc clang && check "gcc and clang, each at -O0, -O1, -O2 and -O3" every_level gcc clang
-need valgrind && check "valgrind: a training with all its leaks, and four test programs" valgrind_clean
-check "every single allocation of the programs fails in turn" every_request_fails
+[ -z "$quick" ] && need gcc clang && check "gcc and clang, each at -O0, -O1, -O2 and -O3" every_level gcc clang
+need valgrind && check "valgrind" valgrind_clean
+[ -z "$quick" ] && check "every single allocation of the programs fails in turn" every_request_fails
 need clang-tidy && check "clang-tidy" sh tests/lint.sh clang-tidy
 need cppcheck && check "cppcheck" sh tests/lint.sh cppcheck
-need clang && check "fuzzing, 30 seconds each" make fuzz SECONDS=30
+need clang && check "fuzzing" make fuzz SECONDS=$([ -n "$quick" ] && echo 5 || echo 30)
 if need "$python"; then
     check "against transformers and PEFT" "$python" tests/interop.py
     check "against PyTorch: every gradient, and fifty steps" "$python" tests/against_torch.py
