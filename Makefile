@@ -2,8 +2,8 @@
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
 # make report     the same, and one web page of it: out/report.html, every op of a step, every byte, every claim
 # make test       all tests that need nothing but a C compiler (under two minutes)
-# make test-all   what goes beyond that: sanitizers, static checks, PyTorch, a tenth of the mutants (under twenty minutes; skips
-#                 tools that are not there)
+# make test-all   what goes beyond that: sanitizers, static checks, PyTorch, a tenth of the mutants, the
+#                 course (under twenty minutes; THOROUGH=1: more of it; skips tools that are not there)
 # make test-long  all mutants, 40,000 steps, coverage; writes tests/REPORT.md (under an hour)
 # make mutants    one fault at a time, and which test notices
 # make gdb        a small full-then-LoRA step, stopped at its first gradient kernel (gdb/README.md)

@@ -2,12 +2,13 @@
 # all.sh - what `make test-all` runs: sanitizers, valgrind, two compilers at each level, failing allocations, static checks, PyTorch and PEFT, a
 # tenth of the mutants. Ends with `N passed, N failed`.
 # PYTHON is an interpreter that has the packages (requirements are in tests/against_torch.py and tests/interop.py); a tool that is not
-# there is skipped with a line that says so, and with REQUIRE_ALL=1 a failure. With QUICK=1 the sanitizers and valgrind run fewer
-# programs, fuzzing is short, and what repeats other checks at more points (levels of optimisation, every allocation) is left out.
+# there is skipped with a line that says so, and with REQUIRE_ALL=1 a failure. With THOROUGH=1 (about ten minutes
+# more) the sanitizers and valgrind run more programs, and all levels of optimisation and every single failing allocation are tried.
+# FUZZ_SECONDS=N fuzzes each reader so long instead of 30.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/check.sh
-python=${PYTHON:-python3} quick=${QUICK:-}
+python=${PYTHON:-python3} quick=$([ -n "${THOROUGH:-}" ] || echo 1)
 
 # Threads and what they share: the kernels, the engine, whole models.
 threads_clean() {
@@ -66,7 +67,7 @@ need valgrind && check "valgrind" valgrind_clean
 [ -z "$quick" ] && check "every single allocation of the programs fails in turn" every_request_fails
 need clang-tidy && check "clang-tidy" sh tests/lint.sh clang-tidy
 need cppcheck && check "cppcheck" sh tests/lint.sh cppcheck
-need clang && check "fuzzing" make fuzz SECONDS=$([ -n "$quick" ] && echo 5 || echo 30)
+need clang && check "fuzzing" make fuzz SECONDS="${FUZZ_SECONDS:-30}"
 if need "$python"; then
     check "against transformers and PEFT" "$python" tests/interop.py
     check "against PyTorch: every gradient, and fifty steps" "$python" tests/against_torch.py
