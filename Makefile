@@ -80,7 +80,7 @@ BUILD = build/$(call variant,$(REAL))
 PROGRAMS = $(basename $(wildcard train.c sample.c adapter.c demo.c))
 BOOK = tensor parallel matmul autograd lora transformer adamw predict
 IO = $(basename $(wildcard io/*.c))
-PAGE = $(basename $(wildcard io/report.html))
+PAGE = $(basename $(wildcard io/report.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO) $(PAGE:io/report=io/page))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
 QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))
