@@ -80,7 +80,8 @@ def plot(series, title="", x="", y="", log=""):
     if not shutil.which("gnuplot"):
         print(text)
         return
-    script = 'set terminal svg size 680,380 font "sans,12" background "white"\nset key outside bottom horizontal\nset grid\n'
+    script = 'set terminal svg size 680,380 font "sans,12" background "white" noenhanced\nset key outside top right horizontal\n'
+    script += 'set grid\nset format "%g"\n'
     script += f'set title "{title}"\nset xlabel "{x}"\nset ylabel "{y}"\n'
     script += "".join(f"set logscale {axis}\n" for axis in log)
     for i, points in enumerate(series.values()):

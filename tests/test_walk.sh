@@ -15,7 +15,7 @@ while read -r name file line; do
     if sed -n "${line}p" "$file" | grep -q "[ *]$name("; then ok; else fail "$file:$line does not define $name"; fi
 done < "$dir/places"
 
-# README.md's map: no file of the book includes a later one, and each header says what it is and what to read next
+# README.md's map: no file of the book includes a later one
 files=$(sed -n 's/^| `\([a-z]*\)\.h` `\.c` |.*/\1/p' README.md)
 [ "$(echo "$files" | wc -l)" -ge 8 ] || fail "README.md has no map of the book"
 earlier=
@@ -24,8 +24,21 @@ for file in $files; do
     for included in $(sed -n 's/^#include "\(.*\)\.h"$/\1/p' "$file.h" "$file.c"); do
         case "$earlier " in *" $included "*) ok ;; *) fail "$file includes $included.h, which README.md's map has not yet" ;; esac
     done
-    if sed -n 1p "$file.h" | grep -q "^// $file.h - ." && sed '/^#ifndef/q' "$file.h" | grep -q '^// Read next: '; then ok
-    else fail "$file.h does not say at its head what it is and what to read next"; fi
+done
+
+# Each file of the book and each program says at its head what it is and what to read next; each experiment where to look, in 40 to
+# 100 lines from which nothing but public headers is included.
+says() { sed -n 1p "$1" | grep -q "^// ${1##*/} - ." && sed '/^$/q' "$1" | grep -q "$2"; }
+for file in $(echo "$files" | sed 's/.*/&.h &.c/') train.c sample.c adapter.c demo.c; do
+    if says "$file" 'Read next: '; then ok; else fail "$file does not say at its head what it is and what to read next"; fi
+done
+for file in io/*.h io/*.c; do
+    if says "$file" .; then ok; else fail "$file does not say at its head what it is"; fi
+done
+for file in experiments/q*.c; do
+    lines=$(wc -l < "$file")
+    if says "$file" 'Look at' && [ "$lines" -ge 40 ] && [ "$lines" -le 100 ] && ! grep -q '^#include ".*\.c"' "$file"; then ok
+    else fail "$file ($lines lines) does not say where to look, or is too long to be read at once"; fi
 done
 
 cat > "$dir/hook.c" <<'END'
