@@ -472,7 +472,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     claim(1, "base + two small matrices is less than base + equal matrices", "true", adapter < delta);
     say("    Base %s, adapter on c_attn %s; a full-size change of the same\n"
         "    matrices would be %s, %.0f times the adapter.\n",
-           bytes_text(base_bytes), bytes_text(adapter), bytes_text(delta), delta / adapter);
+        bytes_text(base_bytes), bytes_text(adapter), bytes_text(delta), delta / adapter);
 
     transformer_use_adapter(model, pirate);
     Tensor *apart = transformer_logits(model, NULL, ids, 1, CONTEXT);
@@ -488,8 +488,8 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     say("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n"
         "    while the originals are kept for unmerging). Largest difference of a\n"
         "    logit: %.1e of %.1f. Unmerging gave back the base's bytes: %s.\n",
-           bytes_text((double)with_copy), largest_difference(apart, merged),
-               norm_of(apart->data, apart->size) / sqrt((double)apart->size), restored ? "yes" : "NO");
+        bytes_text((double)with_copy), largest_difference(apart, merged),
+            norm_of(apart->data, apart->size) / sqrt((double)apart->size), restored ? "yes" : "NO");
     tensor_drop(apart);
     tensor_drop(merged);
 
@@ -501,9 +501,9 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
               flops[C_ATTN_ONLY] < 0.9 * flops[FULL]);
     say("    Weight gradients of the base: %ld -> %ld. But %ld of %ld input gradients\n"
         "    stay, so the work falls by %.0f %%, not by nearly all.\n",
-           each(full, full->counts.wgrad), each(lora, lora->counts.wgrad), each(lora, lora->counts.dgrad),
-               each(full, full->counts.dgrad),
-           100 * (1 - flops[C_ATTN_ONLY] / flops[FULL]));
+        each(full, full->counts.wgrad), each(lora, lora->counts.wgrad), each(lora, lora->counts.dgrad),
+            each(full, full->counts.dgrad),
+        100 * (1 - flops[C_ATTN_ONLY] / flops[FULL]));
 
     int all[LINEARS], blocks[LINEARS], none[LINEARS];
     Adapter *fresh = transformer_add_adapter(model, "fresh", on_all, seed, error, sizeof error);
@@ -522,7 +522,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     say("    %ld of 16 linear layers and the head pass one on; below the lowest adapter\n"
         "    nothing does. Cut the flow at frozen weights, and of four adapters in a\n"
         "    plain chain %d get a gradient (%d without the cut). In the transformer, of\n",
-           each(lora, lora->counts.dgrad) - 1, broken.reached, flowing.reached);
+        each(lora, lora->counts.dgrad) - 1, broken.reached, flowing.reached);
     say("    4 each:                c_attn  attn.c_proj  c_fc  mlp.c_proj\n");
     say("      no cut               %4d    %7d     %5d  %6d\n", all[0], all[1], all[2], all[3]);
     say("      cut in the blocks    %4d    %7d     %5d  %6d  (residual stream)\n", blocks[0], blocks[1], blocks[2],
@@ -542,7 +542,7 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     claim(6, "the base is constant, its derivative 0, so it is trivial", "false", !flowing.weight_grad && flowing.through > 0);
     say("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx =\n"
         "    dLoss/dy W^T is not 0: through the chain's four frozen layers came %.3g.\n",
-           flowing.weight_grad ? "COMPUTED" : "grad: not computed", flowing.through);
+        flowing.weight_grad ? "COMPUTED" : "grad: not computed", flowing.through);
 
     double whole_ms = full->phase_ms[PHASE_FORWARD] + full->phase_ms[PHASE_DGRAD] + full->phase_ms[PHASE_WGRAD] + full->optimizer_ms;
     claim(7, "gradients are cheap; keeping them is what costs", "half true",
@@ -550,15 +550,15 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
               lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] < full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS] / 10);
     say("    Parameter gradients at their peak: %s -> %s. But computing the\n"
         "    base's was %.0f %% of the multiplications and %.0f %% of the time of a full step.\n",
-           bytes_text((double)full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
-               bytes_text((double)lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
-           100 * wgrad_flops / flops[FULL], 100 * full->phase_ms[PHASE_WGRAD] / whole_ms);
+        bytes_text((double)full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
+            bytes_text((double)lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS]),
+        100 * wgrad_flops / flops[FULL], 100 * full->phase_ms[PHASE_WGRAD] / whole_ms);
 
     claim(8, "optimizer state shrinks with the number of trained parameters", "true",
           full->ledger.own_peak[MEMORY_MOMENTS] * lora->trainable == lora->ledger.own_peak[MEMORY_MOMENTS] * full->trainable);
     say("    Moments: %s (%.1f times the weights) -> %s.\n", bytes_text((double)full->ledger.own_peak[MEMORY_MOMENTS]),
-           (double)full->ledger.own_peak[MEMORY_MOMENTS] / base_bytes,
-               bytes_text((double)lora->ledger.own_peak[MEMORY_MOMENTS]));
+        (double)full->ledger.own_peak[MEMORY_MOMENTS] / base_bytes,
+            bytes_text((double)lora->ledger.own_peak[MEMORY_MOMENTS]));
 
     enum { SWITCHES = 1000 };
     double start = seconds_now();
@@ -567,9 +567,9 @@ static void print_claims(Transformer *model, Adapter *pirate, Adapter *robot, co
     claim(9, "keep one gold copy, and small adapters for each task", "true", transformer_hash(model) == hash);
     say("    Here: one base of %s, %s more for each adapter on all four layers\n"
         "    (%.0f %%), %.1f microseconds to switch; the base's bytes now: %s.\n",
-           bytes_text(base_bytes), bytes_text((double)adapter_size(pirate, &model->config) * real_size),
-           100 * (double)adapter_size(pirate, &model->config) * real_size / base_bytes, 1e6 * switching,
-               transformer_hash(model) == hash ? "unchanged" : "CHANGED");
+        bytes_text(base_bytes), bytes_text((double)adapter_size(pirate, &model->config) * real_size),
+        100 * (double)adapter_size(pirate, &model->config) * real_size / base_bytes, 1e6 * switching,
+            transformer_hash(model) == hash ? "unchanged" : "CHANGED");
 
     double here = (double)full->ledger.peak / (double)lora->ledger.peak;
     Config gpt3 = { 50257, 2048, 96, 96, 12288, 0 };

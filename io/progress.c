@@ -5,7 +5,6 @@
 
 #include "io/training.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
