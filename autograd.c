@@ -909,7 +909,7 @@ static void attention_forward(const Node *n, real *y, Part part)
     for (long index = s.begin; index < s.end; index++) {
         Head h = head_of(n, index);
         real *S = work_of(n, part), *work = S + block_room(h.T);
-        for (int t0 = 0; t0 < h.T; t0 += QUERIES) {
+        for (int t0 = n->from; t0 < h.T; t0 += QUERIES) {
             Block b = block_at(&h, t0);
             scores(&h, b, matrix(h.q + t0 * h.row, h.row), transposed(h.k, h.row), 1 / (real)sqrt((double)h.D), S, work);
             for (int i = 0; i < b.rows; i++) {
@@ -927,8 +927,9 @@ static void attention_forward(const Node *n, real *y, Part part)
                 }
             }
             matmul((Matmul){ .m = b.rows, .n = h.D, .k = b.keys, .a = matrix(S, b.row), .b = matrix(h.v, h.row),
-                             .scale = 1, .c = y + ((index / n->heads * h.T + t0) * h.C + index % n->heads * h.D),
-                             .c_row = h.C, .triangle = LOWER_A, .diagonal = t0, .work = work }, whole);
+                             .scale = 1, .c_row = h.C,
+                             .c = y + (index / n->heads * (h.T - n->from) + t0 - n->from) * h.C + index % n->heads * h.D,
+                             .triangle = LOWER_A, .diagonal = t0, .work = work }, whole);
         }
     }
 }
@@ -972,27 +973,31 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
     // end task
 }
 
-// Two products of 2D over the T(T+1)/2 pairs of a query and a key that it sees, in every head
+// Two products of 2D over the pairs of a query and a key that it sees, in every head: T(T+1)/2 if all are queries
 static long attention_flops(const Node *n)
 {
-    long T = n->out->shape[1];
-    return n->out->shape[0] * (T * (T + 1) / 2) * 4 * last_dim(n->out);
+    long T = n->in[0]->shape[1], from = n->from;
+    return n->out->shape[0] * (T * (T + 1) - from * (from + 1)) / 2 * 4 * last_dim(n->out);
 }
 
 static long attention_saved(const Node *n) { return 2l * n->out->shape[0] * n->heads * n->out->shape[1]; }
 static long attention_workspace(const Node *n) // two blocks, of P and of dS, and what the products need
 {
-    int T = n->out->shape[1], D = last_dim(n->out) / n->heads;
+    int T = n->in[0]->shape[1], D = last_dim(n->out) / n->heads;
     return 2 * block_room(T) + larger(matmul_scratch(T, D), matmul_scratch(D, T));
 }
 
-Tensor *op_attention(Tape *tape, Tensor *qkv, int heads)
+static Tensor *attention(Tape *tape, Tensor *qkv, int heads, int from)
 {
     check(qkv->ndim == 3 && heads > 0 && last_dim(qkv) % (3 * heads) == 0,
           "attention: %s %s is not [B, T, 3 x %d heads x D]", qkv->name, shape_text(qkv), heads);
-    return record(tape, (Node){ .op = OP_ATTENTION, .in = { qkv }, .heads = heads },
-                  SHAPE(qkv->shape[0], qkv->shape[1], last_dim(qkv) / 3));
+    check(from >= 0 && from < qkv->shape[1], "attention: no position %d in %s %s", from, qkv->name, shape_text(qkv));
+    return record(tape, (Node){ .op = OP_ATTENTION, .in = { qkv }, .heads = heads, .from = from },
+                  SHAPE(qkv->shape[0], qkv->shape[1] - from, last_dim(qkv) / 3));
 }
+
+Tensor *op_attention(Tape *tape, Tensor *qkv, int heads) { return attention(tape, qkv, heads, 0); }
+Tensor *op_attention_from(Tensor *qkv, int heads, int from) { return attention(NULL, qkv, heads, from); }
 
 // ---- gelu: y = 0.5 x (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3); the same as y = x s with s = 1 / (1 + e^(-2u))
 //      dL/dx = dy (s + x s (1 - s) 2 du/dx), du/dx = sqrt(2/pi) (1 + 3 * 0.044715 x^2)

@@ -54,7 +54,7 @@ struct Node {
     // constants of the call, for the ops that have them
     const int *ids;             // token ids or targets, [N]
     real     scalar;            // a factor; dropout's probability
-    int      heads;
+    int      heads, from;       // attention: of how many heads, and which position is the first to be computed
     uint64_t seed;              // dropout: of this call
     long     first_call;        // recompute: the number of its first dropout call
     Tensor *(*block)(Tape *tape, Tensor *x, void *context); // recompute: what to run again
@@ -155,6 +155,8 @@ Tensor *op_linear(Tape *tape, Tensor *x, Tensor *W, Tensor *b);
 Tensor *op_lm_head(Tape *tape, Tensor *x, Tensor *wte);
 // causal multi-head attention: softmax(q k^T / sqrt(D), over positions up to t) v        qkv [B,T,3C] = q | k | v -> [B,T,C]
 Tensor *op_attention(Tape *tape, Tensor *qkv, int heads);
+// Of that, the rows of positions from .. T-1 alone, without a tape: what new tokens need of q | k | v of all  -> [B,T-from,C]
+Tensor *op_attention_from(Tensor *qkv, int heads, int from);
 // GPT-2's: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 Tensor *op_gelu(Tape *tape, Tensor *x);
 // With a tape: each element is 0 with probability p, else x / (1 - p). Without a tape (evaluation): a copy of x. Element i

@@ -171,9 +171,29 @@ static inline void product(int height, int width, Tile *tile, Matmul q, Part par
         }
 }
 
+// A single row of C, which a new token asks for: no number of B is used twice, so none is copied.
+static void single_row(Matmul q, Part part)
+{
+    enum { SUMS = ROWS * COLUMNS };
+    Share columns = share(part, q.n, COLUMNS);
+    for (long j0 = columns.begin; j0 < columns.end; j0 += SUMS) {
+        int count = smaller(SUMS, columns.end - j0);
+        real sum[SUMS] = { 0 };
+        if (q.start) memcpy(sum, q.start + j0, (size_t)count * sizeof *sum);
+        for (int p = 0; p < q.k; p++) {
+            real a = q.a.at[p * q.a.column];
+            const real *b = q.b.at + p * q.b.row + j0;
+            if (count == SUMS) KEEP_LOOP for (int j = 0; j < SUMS; j++) sum[j] += a * (q.scale * b[j]);
+            else for (int j = 0; j < count; j++) sum[j] += a * (q.scale * b[j]);
+        }
+        memcpy(q.c + j0, sum, (size_t)count * sizeof *sum);
+    }
+}
+
 void matmul(Matmul q, Part part)
 {
-    if (q.n > COLUMNS / 2) product(ROWS, COLUMNS, wide_tile, q, part);
+    if (q.m == 1 && q.b.column == 1 && q.triangle == WHOLE) single_row(q, part);
+    else if (q.n > COLUMNS / 2) product(ROWS, COLUMNS, wide_tile, q, part);
     else product(2 * ROWS, COLUMNS / 2, narrow_tile, q, part); // an adapter's few columns: half a wide tile would be padding
 }
 

@@ -122,13 +122,23 @@ static Tensor *dropout(Tape *tape, const Config *config, Tensor *x)
     return tape != NULL && config->dropout > 0 ? replace(x, op_dropout(tape, x, (real)config->dropout)) : x;
 }
 
-// One block, x [B,T,C] -> [B,T,C]; x stays the caller's.
-static Tensor *block_forward(Tape *tape, Tensor *x, void *context)
+// Attention of new rows [1,T,3C] to themselves and to the `count` rows in `past`, to which it adds them.
+static Tensor *attention_with_past(Tensor *rows, int heads, real *past, int count)
 {
-    const Block *block = context;
+    int T = rows->shape[1], width = last_dim(rows);
+    memcpy(past + (long)count * width, rows->data, (size_t)rows->size * sizeof(real));
+    Tensor *all = tensor_result("qkv", NULL, SHAPE(1, count + T, width), false);
+    memcpy(all->data, past, (size_t)all->size * sizeof(real));
+    return replace(all, op_attention_from(all, heads, count));
+}
+
+// One block, x [B,T,C] -> [B,T,C]; x stays the caller's. `past`, if not NULL: q, k and v of `count` positions before these.
+static Tensor *block_forward(Tape *tape, Tensor *x, const Block *block, real *past, int count)
+{
+    int heads = block->config->n_head;
     Tensor *h = op_layernorm(tape, x, block->ln_1_weight, block->ln_1_bias);
     h = replace(h, linear_apply(tape, &block->linear[C_ATTN], h));              // [B,T,3C]
-    h = replace(h, op_attention(tape, h, block->config->n_head));               // [B,T,C]
+    h = replace(h, past ? attention_with_past(h, heads, past, count) : op_attention(tape, h, heads)); // [B,T,C]
     h = replace(h, linear_apply(tape, &block->linear[ATTN_C_PROJ], h));
     Tensor *y = op_add(tape, x, h = dropout(tape, block->config, h));
     h = replace(h, op_layernorm(tape, y, block->ln_2_weight, block->ln_2_bias));
@@ -154,20 +164,16 @@ static bool block_trains(const Transformer *model, int index)
     return trains;
 }
 
-// Up to and including the last layernorm, [B,T,C].
-static Tensor *hidden(const Transformer *model, Tape *tape, const int *ids, int B, int T)
+static Tensor *block_again(Tape *tape, Tensor *x, void *block) { return block_forward(tape, x, block, NULL, 0); }
+
+Tensor *transformer_logits(const Transformer *model, Tape *tape, const int *ids, int B, int T)
 {
     Tensor *x = op_embedding(tape, model->wte, model->wpe, ids, B, T);
     x = dropout(tape, &model->config, x);
     for (int i = 0; i < model->config.n_layer; i++)
-        x = replace(x, model->recompute ? op_recompute(tape, block_forward, &model->blocks[i], x, block_trains(model, i))
-                                        : block_forward(tape, x, &model->blocks[i]));
-    return replace(x, op_layernorm(tape, x, model->ln_f_weight, model->ln_f_bias));
-}
-
-Tensor *transformer_logits(const Transformer *model, Tape *tape, const int *ids, int B, int T)
-{
-    Tensor *x = hidden(model, tape, ids, B, T);
+        x = replace(x, model->recompute ? op_recompute(tape, block_again, &model->blocks[i], x, block_trains(model, i))
+                                        : block_forward(tape, x, &model->blocks[i], NULL, 0));
+    x = replace(x, op_layernorm(tape, x, model->ln_f_weight, model->ln_f_bias)); // [B,T,C]
     return replace(x, op_lm_head(tape, x, model->wte));
 }
 
@@ -223,17 +229,34 @@ Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapt
     return logits;
 }
 
-void transformer_next(const Transformer *model, const int *ids, int T, real *logits)
+Cache cache_new(const Transformer *model)
 {
-    int C = model->config.n_embd;
-    Tensor *x = hidden(model, NULL, ids, 1, T);
+    const Config *c = &model->config;
+    return (Cache){ 0, tensor_new("past", MEMORY_KEPT_ACTIVATIONS, SHAPE(c->n_layer, c->block_size, 3 * c->n_embd)) };
+}
+
+void cache_free(Cache *cache) { tensor_drop(cache->past); }
+
+void transformer_next(const Transformer *model, Cache *cache, const int *ids, int T, real *logits)
+{
+    int C = model->config.n_embd, count = cache->count;
+    long block = last_dim(cache->past) * (long)model->config.block_size; // numbers in `past` for each
+    check(T > 0 && count + T <= model->config.block_size, "transformer_next: %d tokens after %d, in a context of %d", T, count,
+          model->config.block_size);
+    Tensor positions = *model->wpe; // from `count` on: the same numbers, seen from there
+    positions.data += (long)count * C;
+    positions.shape[0] -= count;
+    Tensor *x = op_embedding(NULL, model->wte, &positions, ids, 1, T);
+    for (int i = 0; i < model->config.n_layer; i++)
+        x = replace(x, block_forward(NULL, x, &model->blocks[i], cache->past->data + i * block, count));
+    cache->count += T;
     Tensor *last = tensor_result("last", NULL, SHAPE(1, C), false);
     memcpy(last->data, x->data + (long)(T - 1) * C, (size_t)C * sizeof(real));
-    Tensor *y = op_lm_head(NULL, last, model->wte);
-    memcpy(logits, y->data, (size_t)y->size * sizeof(real));
-    tensor_drop(y);
-    tensor_drop(last);
     tensor_drop(x);
+    last = replace(last, op_layernorm(NULL, last, model->ln_f_weight, model->ln_f_bias));
+    last = replace(last, op_lm_head(NULL, last, model->wte));
+    memcpy(logits, last->data, (size_t)last->size * sizeof(real));
+    tensor_drop(last);
 }
 
 int sample_token(real *logits, int V, double temperature, int top_k, uint64_t seed, uint64_t i)

@@ -89,8 +89,14 @@ Tensor *transformer_loss(const Transformer *model, Tape *tape, const int *ids, c
 // gets the bits that it would get alone, and nothing has to be known about adapters anywhere else. Nothing may be merged
 // (check()).
 Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapters, const int *ids, int B, int T);
-// The logits of what follows ids[0..T-1], written to logits[V].
-void    transformer_next(const Transformer *model, const int *ids, int T, real *logits);
+// What a model remembers of the tokens that it has read one after the other (the KV cache): q, k and v of each in every block.
+// With it, a token more costs one row of work instead of the whole context again. It is for one model with one adapter.
+typedef struct Cache { int count; Tensor *past; } Cache; // tokens read, at most block_size; [n_layer,block_size,3C]
+Cache   cache_new(const Transformer *model); // the caller's, until cache_free; count = 0 empties it
+void    cache_free(Cache *cache);
+// Reads ids[0..T-1] after what is in the cache, to which it adds them, and writes the logits of what follows to logits[V]: the
+// bits that transformer_logits of all of them has in its last row. There must be room for T more (check()).
+void    transformer_next(const Transformer *model, Cache *cache, const int *ids, int T, real *logits);
 // Draws one token: logits / temperature, the top_k largest only (0: all), by the i-th number of the seed. Temperature 0: the
 // largest. Changes logits.
 int     sample_token(real *logits, int V, double temperature, int top_k, uint64_t seed, uint64_t i);

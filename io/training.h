@@ -50,7 +50,8 @@ bool   validation_leaks(const Text *text, double loss);
 double evaluate_quickly(const Transformer *model, const Text *text, int B);
 
 // Writes `length` tokens that follow the prompt, `prompt_length` >= 1, into tokens (which holds the prompt and has room for
-// both). The context is the last block_size tokens.
+// both). The context is what came before, up to block_size tokens; when it is full, its later half becomes the next one's
+// beginning (a position's embedding is learned, so nothing that is remembered fits another position).
 void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k,
               uint64_t seed);
 

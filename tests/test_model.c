@@ -368,15 +368,16 @@ TEST(a_token_changes_nothing_before_it)
     transformer_free(model);
 }
 
-TEST(causality_over_a_long_context) // more positions than attention takes at a time
+enum { LONG = 150 }; // more positions than attention takes at a time
+
+TEST(causality_over_a_long_context)
 {
-    enum { LONG = 61 };
     Transformer *model = transformer_new((Config){ V, LONG, 1, 1, 10, 0 }, 5, error, sizeof error);
     make_irregular(model);
     int in[LONG];
     for (int t = 0; t < LONG; t++) in[t] = (t * t + 3 * t) % V;
     Tensor *before = transformer_logits(model, NULL, in, 1, LONG);
-    for (int t = 0; t < LONG; t += 5) {
+    for (int t = 0; t < LONG; t += 7) {
         in[t] = (in[t] + 1) % V;
         Tensor *after = transformer_logits(model, NULL, in, 1, LONG);
         in[t] = (in[t] + V - 1) % V;
@@ -386,6 +387,32 @@ TEST(causality_over_a_long_context) // more positions than attention takes at a 
         tensor_drop(after);
     }
     tensor_drop(before);
+    transformer_free(model);
+}
+
+// Read in pieces of any length, with what came before in a cache: the bits of the whole sequence read at once.
+TEST(a_cache_gives_the_same_bits)
+{
+    static const int pieces[] = { 1, 2, 5, 63, 64, 65, LONG }, SHORTER = LONG - 30;
+    Transformer *model = transformer_new((Config){ V, LONG, 2, 3, 30, 0 }, 5, error, sizeof error);
+    adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+    make_irregular(model);
+    int in[LONG];
+    for (int t = 0; t < LONG; t++) in[t] = (t * t + 3 * t) % V;
+    Tensor *all = transformer_logits(model, NULL, in, 1, LONG);
+    Cache cache = cache_new(model);
+    real next[V];
+    for (int i = 0; i < (int)(sizeof pieces / sizeof *pieces); i++) {
+        cache.count = 0;
+        for (int end, length = i % 2 ? LONG : SHORTER; cache.count < length; ) { // what an earlier run left must not matter
+            end = cache.count + pieces[i] < length ? cache.count + pieces[i] : length;
+            transformer_next(model, &cache, in + cache.count, end - cache.count, next);
+            EXPECT(cache.count == end, "%d read, %d in the cache", end, cache.count);
+            EXPECT(same_bits(next, all->data + (end - 1) * V, V), "in pieces of %d: other bits after %d tokens", pieces[i], end);
+        }
+    }
+    cache_free(&cache);
+    tensor_drop(all);
     transformer_free(model);
 }
 
@@ -399,11 +426,6 @@ TEST(a_sequence_does_not_depend_on_its_batch)
         Tensor *alone = transformer_logits(model, NULL, ids + b * T, 1, T);
         EXPECT(same_bits(both + (long)b * T * V, alone->data, T * V), "sequence %d has other bits alone", b);
         tensor_drop(alone);
-    }
-    real next[V];
-    for (int length = 1; length <= T; length++) {
-        transformer_next(model, ids, length, next);
-        EXPECT(same_bits(next, both + (length - 1) * V, V), "transformer_next of %d tokens is not the last row of the logits", length);
     }
     Tape *tape = tape_new(); // with a tape: the same bits
     Tensor *taped = transformer_logits(model, tape, ids, B, T);
@@ -1055,6 +1077,7 @@ int main(void)
     RUN(the_tied_head_adds_up_two_gradients);
     RUN(a_token_changes_nothing_before_it);
     RUN(causality_over_a_long_context);
+    RUN(a_cache_gives_the_same_bits);
     RUN(a_sequence_does_not_depend_on_its_batch);
     RUN(gradients_are_counted);
     RUN(flops_follow_the_formulas);

@@ -42,18 +42,21 @@ TEST(each_target_once)
     int tokens[1 + 17 * T + 3];
     long counts[] = { 2, T, T + 1, T + 2, sizeof tokens / sizeof *tokens };
     for (int i = 0; i < (int)(sizeof tokens / sizeof *tokens); i++) tokens[i] = (int)(random_bits(3, (uint64_t)i) % V);
+    Cache cache = cache_new(model);
     for (int c = 0; c < 5; c++) {
         double sum = 0;
         for (long at = 0; at + 1 < counts[c]; at++) {
             double logits[V], total = 0;
             real next[V];
-            transformer_next(model, tokens + at / T * T, (int)(at % T) + 1, next);
+            if (at % T == 0) cache.count = 0;
+            transformer_next(model, &cache, tokens + at, 1, next);
             for (int v = 0; v < V; v++) total += exp(logits[v] = (double)next[v]);
             sum += log(total) - logits[tokens[at + 1]];
         }
         double mean = evaluate_all(model, tokens, counts[c]);
         EXPECT(fabs(mean - sum / (double)(counts[c] - 1)) < 1e-5, "%ld tokens: %.7f, by hand %.7f", counts[c], mean, sum / (double)(counts[c] - 1));
     }
+    cache_free(&cache);
     transformer_free(model);
 }
 
@@ -104,12 +107,12 @@ TEST(nothing_honest_comes_below_the_floor)
     text_free(&text);
 }
 
-// Sampling is a function of the seed, at temperature 0 of nothing, and sees the last block_size tokens only.
+// Sampling is a function of the seed, at temperature 0 of nothing. A context of 6 goes on with the last 3 when it is full.
 TEST(generated_tokens)
 {
     enum { V = 11, T = 6 };
     Transformer *model = model_of(V, T, 1, 8);
-    for (int i = 0; i < model->base_count; i++) fill_normal(model->parameters[i], 0.5, (uint64_t)i);
+    for (int i = 0; i < model->base_count; i++) fill_normal(model->parameters[i], 1.5, (uint64_t)i);
     int a[40] = { 1, 2, 3 }, b[40] = { 1, 2, 3 }, c[40] = { 1, 2, 3 };
     generate(model, a, 3, 37, 1.0, 0, 5);
     generate(model, b, 3, 37, 1.0, 0, 5);
@@ -121,6 +124,17 @@ TEST(generated_tokens)
     generate(model, longer, 7 + T, 20, 0, 0, 1);
     generate(model, shorter, T, 20, 0, 0, 2);
     EXPECT(memcmp(longer + 7, shorter, (T + 20) * sizeof *shorter) == 0, "what lies more than a context back is not seen");
+
+    static const int seen[] = { 1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 3, 4, 5, 6, 3 };
+    enum { STEPS = sizeof seen / sizeof *seen };
+    int tokens[1 + STEPS] = { 7 };
+    generate(model, tokens, 1, STEPS, 1.0, 0, 3);
+    for (int end = 1; end <= STEPS; end++) {
+        Tensor *logits = transformer_logits(model, NULL, tokens + end - seen[end - 1], 1, seen[end - 1]);
+        int drawn = sample_token(logits->data + (seen[end - 1] - 1) * V, V, 1.0, 0, 3, (uint64_t)(end - 1));
+        EXPECT(tokens[end] == drawn, "token %d is %d; drawn after the %d before it: %d", end, tokens[end], seen[end - 1], drawn);
+        tensor_drop(logits);
+    }
     transformer_free(model);
 }
 
