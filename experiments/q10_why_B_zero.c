@@ -77,7 +77,7 @@ int main(void)
 
     why("dB = s (x A)^T dY is 0 if A is; dA = s x^T (dY B^T) is 0 if B is. With one of the two at 0, the model starts "
         "as it was and the other factor moves at once; with both, neither ever does. Which one is 0 matters little.");
-    finding(same_start, "with A or B at 0 the model is unchanged, to the bit");
+    finding(same_start, "with A or B at 0 the first loss is the frozen layer's own, to the bit");
     finding(random_differs, "with both random it is not: the first loss is already another");
     finding(one_zero, "only the factor that is 0 gets a gradient at step 0, the other one's is exactly 0; from step 1 both do");
     finding(stuck, "both 0: both gradients are exactly 0 for ever, and the loss never moves");

@@ -17,6 +17,10 @@
 #                            between < and >: `loss <` is what follows "loss", `naive` all numbers of a line with "naive"
 #   answer: SED => REGEX => WORDS   the answer to an exercise: the last program, changed so, prints a line that matches REGEX,
 #                            and the answers at the text's end say WORDS (without: something that matches REGEX)
+#   number: N = EXPRESSION   a number of the chapter's prose that no block shows, computed from numbers that blocks show
+#   given: N N ...           numbers of the chapter's prose that are nobody's result: an exercise's, a cache's size
+# Each number of two digits or more in the prose must stand in a block of its chapter (of any, for the answers), or in one of
+# these two marks.
 # A link [`name`](file) must lead to a file in which that name is defined: a function, a table, or for a header any word.
 #
 # All runs in a copy of the tree made of links, so out/ and the programs of this directory stay as they are. What takes long in
@@ -58,6 +62,7 @@ readme_instead() {
 cut_blocks() {
     rm -f "$dir"/blocks/*
     awk -v dir="$dir/blocks/" '
+        /^<!-- (number|given): / { next }
         fence == "" && /^<!-- .* -->$/ { marks = marks substr($0, 6, length($0) - 9) "\n"; next }
         /^ *```/ && fence == "" {
             n++
@@ -289,10 +294,83 @@ check_links() {
     done < "$dir/links"
 }
 
+# No number in prose without a source. Numbers of chapters, exercises and experiments, and what links lead to, do not count.
+check_numbers() {
+    awk '
+        function plain(s) { gsub(/,/, "", s); return s + 0 }
+        function unit(s,    u) { # of the last digit that is not 0
+            gsub(/,/, "", s)
+            if (match(s, /\.[0-9]+$/)) return 10 ^ (1 - RLENGTH)
+            for (u = 1; s ~ /[1-9]0+$/; u *= 10) s = substr(s, 1, length(s) - 1)
+            return u
+        }
+        function value(expression,    command, result) {
+            command = "awk \"BEGIN { printf \\\"%.12g\\\", " expression " }\""
+            command | getline result
+            close(command)
+            return result
+        }
+        function numbers_of(s, into, name,    n) {
+            while (match(s, /[0-9][0-9,]*(\.[0-9]+)?/)) {
+                n = substr(s, RSTART, RLENGTH); s = substr(s, RSTART + RLENGTH); sub(/,+$/, "", n)
+                if (length(n) > 1) into[++into[0]] = n
+            }
+        }
+        BEGIN { chapter = 0 }
+        NR == FNR && /^## / { chapter++ }
+        NR == FNR && /^ *```/ { fence = !fence; next }
+        NR == FNR && fence {
+            split("", found); numbers_of($0, found)
+            for (i = 1; i <= found[0]; i++) shown[chapter, plain(found[i])] = shown["any", plain(found[i])] = 1
+        }
+        NR == FNR && /^<!-- given: / { n = split($0, word, " "); for (i = 3; i < n; i++) sourced[chapter, plain(word[i])] = 1 }
+        NR == FNR && /^<!-- answer: / {
+            split("", found); sub(/.* => /, ""); numbers_of($0, found)
+            for (i = 1; i <= found[0]; i++) shown["any", plain(found[i])] = 1
+        }
+        NR == FNR && /^<!-- number: / {
+            line = substr($0, 14, length($0) - 17); at = index(line, " = ")
+            computed[++marks] = substr(line, 1, at - 1); from[marks] = substr(line, at + 3); of[marks] = chapter
+        }
+        NR == FNR { next }
+        FNR == 1 {
+            chapter = fence = 0
+            for (m = 1; m <= marks; m++) {
+                split("", found); numbers_of(from[m], found)
+                for (i = 1; i <= found[0]; i++)
+                    if (length(found[i]) > 3 && !(("any", plain(found[i])) in shown))
+                        print FILENAME ": " computed[m] " is said to come of " found[i] ", which no block shows"
+                got = value(from[m]) - plain(computed[m])
+                if (got < 0) got = -got
+                if (got > 0.501 * unit(computed[m])) print FILENAME ": " computed[m] " is not " from[m]
+                sourced[of[m], plain(computed[m])] = 1
+            }
+        }
+        /^## / { chapter++; answers = /^## Answers/; exercise = 0; next }
+        /^ *```/ { fence = !fence; next }
+        fence || /^<!--/ || /^\| [0-9]+ \|/ { next }
+        /^$/ { exercise = 0 }
+        /^\*\*Exercises/ { exercise = 1 }
+        {
+            gsub(/\]\([^)]*\)/, "]"); gsub(/q[0-9][0-9]|\*\*[0-9]+\.[0-9]\*\*/, "")
+            gsub(/[Cc]hapters? [0-9]+( and [0-9]+)?|exercise [0-9.]+|\[[a-z]* [0-9]+\]/, "")
+            if (exercise) gsub(/(^| )[0-9]+\.[12]( |$)/, " ")
+            split("", found); numbers_of($0, found)
+            for (i = 1; i <= found[0]; i++)
+                if (!((chapter, plain(found[i])) in shown) &&
+                    !((chapter, plain(found[i])) in sourced) &&
+                    !(answers && ("any", plain(found[i])) in shown))
+                    print FILENAME ":" FNR ": no command of this chapter prints the number " found[i]
+        }
+    ' "$1" "$1" > "$dir/numbers"
+    if [ -s "$dir/numbers" ]; then while read -r line; do fail "$line"; done < "$dir/numbers"; else ok; fi
+}
+
 (cd "$dir/tree" && make -s) > "$dir/out" 2>&1 || { cat "$dir/out"; fail "make fails"; }
 for text in TUTORIAL.md README.md; do
     check_blocks "$text"
     check_links "$text"
+    check_numbers "$text"
 done
 
 # The README's picture is, to the byte, what a run of the engine draws now, and the words for it say its numbers.
