@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 800, TUNE_STEPS = 200, GRID_STEPS = 60, EVERY = 20 };
+enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 800, TUNE_STEPS = 200, GRID_STEPS = 60, GRID_BATCH = 4, EVERY = 40 };
 enum { BLOCKS = 4, MATRICES = BLOCKS * LINEARS + 1 }; // the tied head is the last
 static const uint64_t seed = 1337;
 static const LoraConfig on_c_attn = { .r = 8, .alpha = 16, .targets = 1u << C_ATTN, .last_block = -1 };
@@ -248,7 +248,7 @@ static void write_context(void)
 // -------------------------------------------------------------------------------------------------------------------- learning
 
 // Trains what requires grad. With a log: a row for each step, with the validation loss before each EVERY-th and after the last.
-static void train(Transformer *model, const Text *text, const char *what, long steps, double rate, FILE *log)
+static void train(Transformer *model, const Text *text, const char *what, int B, long steps, double rate, FILE *log)
 {
     Schedule schedule = { rate, rate / 10, steps / 10, steps };
     AdamW *optimizer = new_optimizer(model);
@@ -256,14 +256,14 @@ static void train(Transformer *model, const Text *text, const char *what, long s
     static int batch[2 * BATCH * CONTEXT];
     for (long step = 0; step < steps; step++) {
         if (log != NULL) fprintf(log, "%s,%ld,", what, step);
-        if (log != NULL && step % EVERY == 0) fprintf(log, "%.6f", evaluate_quickly(model, text, BATCH));
+        if (log != NULL && step % EVERY == 0) fprintf(log, "%.6f", evaluate_quickly(model, text, B));
         double now = schedule_rate(&schedule, step);
-        StepResult result = training_step(model, tape, optimizer, text, BATCH, seed, step, now, batch);
+        StepResult result = training_step(model, tape, optimizer, text, B, seed, step, now, batch);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm))
             die(EXIT_FAILED, "%s: step %ld is not finite", what, step);
         if (log != NULL) fprintf(log, ",%.6f\n", result.loss);
     }
-    if (log != NULL) fprintf(log, "%s,%ld,%.6f,\n", what, steps, evaluate_quickly(model, text, BATCH));
+    if (log != NULL) fprintf(log, "%s,%ld,%.6f,\n", what, steps, evaluate_quickly(model, text, B));
     tape_free(tape);
     adamw_free(optimizer);
 }
@@ -276,7 +276,7 @@ static void write_learning(Transformer *model, const Text *tales)
     close_csv(floors, "floor.csv");
     fprintf(log, "run,step,val_loss,train_loss\n");
     train_what(model, NULL);
-    train(model, tales, "base", BASE_STEPS, 3e-3, log);
+    train(model, tales, "base", BATCH, BASE_STEPS, 3e-3, log);
 
     real **base = malloc((size_t)model->base_count * sizeof *base); // full fine-tuning changes it
     if (base == NULL) die(EXIT_FAILED, "out of memory");
@@ -285,16 +285,16 @@ static void write_learning(Transformer *model, const Text *tales)
         if ((base[i] = malloc((size_t)t->size * sizeof(real))) == NULL) die(EXIT_FAILED, "out of memory");
         memcpy(base[i], t->data, (size_t)t->size * sizeof(real));
     }
-    train(model, &pirate, "full", TUNE_STEPS, 2e-3, log);
+    train(model, &pirate, "full", BATCH, TUNE_STEPS, 2e-3, log);
     for (int i = 0; i < model->base_count; i++) {
         memcpy(model->parameters[i]->data, base[i], (size_t)model->parameters[i]->size * sizeof(real));
         free(base[i]);
     }
     free(base);
     train_what(model, &on_c_attn);
-    train(model, &pirate, "LoRA c_attn", TUNE_STEPS, 2e-2, log);
+    train(model, &pirate, "LoRA c_attn", BATCH, TUNE_STEPS, 2e-2, log);
     train_what(model, &on_all);
-    train(model, &pirate, "LoRA all 4", TUNE_STEPS, 1e-2, log);
+    train(model, &pirate, "LoRA all 4", BATCH, TUNE_STEPS, 1e-2, log);
     close_csv(log, "learning.csv");
 
     static const int ranks[] = { 1, 2, 4, 8, 16 };
@@ -307,7 +307,7 @@ static void write_learning(Transformer *model, const Text *tales)
             lora.r = ranks[r];
             lora.alpha = scales[s] * ranks[r];
             train_what(model, &lora);
-            train(model, &pirate, "grid", GRID_STEPS, 1e-2, NULL);
+            train(model, &pirate, "grid", GRID_BATCH, GRID_STEPS, 1e-2, NULL);
             fprintf(grid, "%d,%g,%g,%.6f\n", ranks[r], scales[s], lora.alpha, evaluate_validation(model, &pirate));
         }
     close_csv(grid, "grid.csv");
