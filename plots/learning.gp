@@ -13,11 +13,11 @@ set xlabel 'step' textcolor rgb soft
 set yrange [0:4]
 set datafile missing NaN
 set title 'the base reads tales'
-set xrange [0:800]
+set xrange [0:500]
 set label 1 sprintf('floor %.3f: no model can be better', tales) at 15,tales offset 0,0.6 textcolor rgb ice
 plot file using 2:(pick('base',4)) with points pt 7 ps 0.2 lc rgb soft, '< grep "^base,[0-9]*,[0-9]" '.file using 2:3 with lines lw 3 lc rgb ink, tales lw 2 dt 2 lc rgb ice
 set title "the same base learns the pirate's way"
-set xrange [0:200]
+set xrange [0:150]
 set label 1 sprintf('floor %.3f', pirate) at 4,pirate offset 0,0.6 textcolor rgb ice
 set key inside top right samplen 2 textcolor rgb ink
 plot for [i=1:3] file using 2:(pick(word2(i),4)) with points pt 7 ps 0.2 lc rgb tone(i) notitle, \

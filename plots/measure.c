@@ -16,7 +16,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 800, TUNE_STEPS = 200, GRID_STEPS = 60, GRID_BATCH = 4, EVERY = 40 };
+enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 500, TUNE_STEPS = 150, GRID_STEPS = 60 };
+enum { SMALL = 4, EVERY = 25 }; // windows a batch of the grid's runs and of evaluations; steps between these
 enum { BLOCKS = 4, MATRICES = BLOCKS * LINEARS + 1 }; // the tied head is the last
 static const uint64_t seed = 1337;
 static const LoraConfig on_c_attn = { .r = 8, .alpha = 16, .targets = 1u << C_ATTN, .last_block = -1 };
@@ -247,7 +248,8 @@ static void write_context(void)
 
 // -------------------------------------------------------------------------------------------------------------------- learning
 
-// Trains what requires grad. With a log: a row for each step, with the validation loss before each EVERY-th and after the last.
+// Trains what requires grad. With a log: a row for each step, with the validation loss before each EVERY-th, the 11th (early
+// steps change most), and after the last.
 static void train(Transformer *model, const Text *text, const char *what, int B, long steps, double rate, FILE *log)
 {
     Schedule schedule = { rate, rate / 10, steps / 10, steps };
@@ -256,14 +258,14 @@ static void train(Transformer *model, const Text *text, const char *what, int B,
     static int batch[2 * BATCH * CONTEXT];
     for (long step = 0; step < steps; step++) {
         if (log != NULL) fprintf(log, "%s,%ld,", what, step);
-        if (log != NULL && step % EVERY == 0) fprintf(log, "%.6f", evaluate_quickly(model, text, B));
+        if (log != NULL && (step % EVERY == 0 || step == 10)) fprintf(log, "%.6f", evaluate_quickly(model, text, SMALL));
         double now = schedule_rate(&schedule, step);
         StepResult result = training_step(model, tape, optimizer, text, B, seed, step, now, batch);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm))
             die(EXIT_FAILED, "%s: step %ld is not finite", what, step);
         if (log != NULL) fprintf(log, ",%.6f\n", result.loss);
     }
-    if (log != NULL) fprintf(log, "%s,%ld,%.6f,\n", what, steps, evaluate_quickly(model, text, B));
+    if (log != NULL) fprintf(log, "%s,%ld,%.6f,\n", what, steps, evaluate_quickly(model, text, SMALL));
     tape_free(tape);
     adamw_free(optimizer);
 }
@@ -307,7 +309,7 @@ static void write_learning(Transformer *model, const Text *tales)
             lora.r = ranks[r];
             lora.alpha = scales[s] * ranks[r];
             train_what(model, &lora);
-            train(model, &pirate, "grid", GRID_BATCH, GRID_STEPS, 1e-2, NULL);
+            train(model, &pirate, "grid", SMALL, GRID_STEPS, 1e-2, NULL);
             fprintf(grid, "%d,%g,%g,%.6f\n", ranks[r], scales[s], lora.alpha, evaluate_validation(model, &pirate));
         }
     close_csv(grid, "grid.csv");

@@ -60,6 +60,8 @@ every_request_fails() {
     make -s build/cc-float/test_faults && EVERY_REQUEST=1 sh tests/run.sh build/cc-float/test_faults
 }
 
+plots_drawn() { make -s plots > "$log.plots" 2>&1 && "$python" tests/test_plots.py || { cat "$log.plots"; return 1; }; }
+
 need gcc && check "AddressSanitizer and UndefinedBehaviorSanitizer" memory_clean
 need gcc && check "ThreadSanitizer: the tests that start threads" threads_clean
 [ -z "$quick" ] && need gcc clang && check "gcc and clang, each at -O0, -O1, -O2 and -O3" every_level gcc clang
@@ -74,5 +76,6 @@ if need "$python"; then
     check "a tenth of the mutants" "$python" tests/mutants.py --tenth
     head -n 1 "$log" # which
 fi
+need gnuplot "$python" && check "gnuplot draws every plot" plots_drawn
 need awk cksum xargs && check "the course grades fairly" make -s course-check
 summary
