@@ -825,8 +825,9 @@ static void print_all(void)
     for (int i = 0; i < OTHERS; i++)
         if (others[i]->peer != &torch || torch.name[0] != '\0') print_peer(others[i]);
     if (torch.name[0] != '\0')
-        printf("(%s; `losses`: relative difference from ours in the first %d steps; sampling: ms a character)\n", torch.name,
-               CHECKED);
+        printf("(%s; `losses`: relative difference from ours in the first %d steps; sampling: ms a character,\n"
+               "theirs as in nanoGPT, with the whole context again for each; ours remembers q, k and v of what it has read)\n",
+               torch.name, CHECKED);
     printf("\nTraining on a text: ");
     if (text_seconds > 0) printf("2000 iterations, validation loss %.4f, %.1f s in all\n", text_loss, text_seconds);
     else printf("skipped: %s\n", no_text);
