@@ -1,7 +1,7 @@
 # Rank and scale: the loss after the same short training of an adapter on c_attn, four windows a step.
 W = 760; H = 560
 load 'plots/style.gp'
-set title 'Validation loss after 60 short steps of LoRA on c_attn (rate 0.01)'
+set title 'Validation loss after 60 steps of LoRA on c_attn (rate 0.01)'
 unset grid; unset border
 set tics scale 0
 set xlabel 'rank r' textcolor rgb soft

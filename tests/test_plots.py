@@ -1,5 +1,5 @@
-"""What gnuplot draws for `make plots`: every plots/*.gp runs without a word, for SVG and for PNG, and its SVG is XML with its title,
-its axes' labels and as many curves as it is there for. Needs gnuplot, and the CSV files that `make plots` leaves.
+"""What gnuplot draws for `make plots`: every plots/*.gp runs without a word, for SVG and for PNG, and its SVG is XML with its
+title, its axes' labels and as many curves as it is there for. Needs gnuplot, and the CSV files that `make plots` leaves.
 
     python3 tests/test_plots.py [DIR]     DIR: the CSV files (default: out/plots)"""
 
@@ -13,14 +13,16 @@ import xml.etree.ElementTree as xml
 
 # Of each plot: how many curves with something drawn in them, and words that stand in it.
 PLOTS = {
-    "timeline": (3 * 8, ["Bytes over one training step", "full: all weights train", "LoRA on c_attn", "LoRA, blocks recomputed", "MB",
-                         "changes of the ledger", "forward", "backward", "activations kept for backward"]),
-    "bytes": (6, ["measured (bars) and predicted by arithmetic", "MB", "full training", "LoRA on c_attn, r = 8", "weights", "moments"]),
+    "timeline": (3 * 8, ["Bytes over one training step", "full: all weights train", "LoRA on c_attn", "LoRA, blocks recomputed",
+                         "MB", "changes of the ledger", "forward", "backward", "activations kept for backward"]),
+    "bytes": (6, ["measured (bars) and predicted by arithmetic", "MB", "full training", "LoRA on c_attn, r = 8", "weights",
+                  "moments"]),
     "context": (5 * 2, ["What LoRA saves, and the activations that it keeps", "context, tokens", "MB", "GB", "TB",
                         "gpt3-175b, one window"]),
-    "flow": (3 * 9 - 4, ["Where gradients flow", "full training", "LoRA on every c_attn", "forward", "skipped", "head (wte)", "dA, dB"]),
-    "learning": (3 + 7, ["the base reads tales", "learns the pirate's way", "nats a character", "step", "LoRA c_attn", "LoRA all 4",
-                         "floor"]),
+    "flow": (3 * 9 - 4, ["Where gradients flow", "full training", "LoRA on every c_attn", "forward", "skipped", "head (wte)",
+                         "dA, dB"]),
+    "learning": (3 + 7, ["the base reads tales", "learns the pirate's way", "nats a character", "step", "LoRA c_attn",
+                         "LoRA all 4", "floor"]),
     "grid": (2, ["Validation loss after 60 steps", "rank r", "scale s = alpha / r", "nats a character"]),
 }
 DRAWN = {"path", "polygon", "use", "text", "image"}
