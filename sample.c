@@ -4,8 +4,9 @@
 //     ./sample --model out/book --adapter out/other --adapter out/third          one text each, from one base in memory
 //
 // Load the model and its characters, turn the prompt into token ids, and repeat: logits of the next character, draw one, append
-// it (generate in io/training.c, sample_token in transformer.c). No tape is given, so nothing is recorded or kept. An adapter
-// is a pointer in each linear layer: the next --adapter changes pointers, and the base stays as it is.
+// it (generate in io/training.c, transformer_next and sample_token in transformer.c). No tape is given, so nothing is recorded;
+// what each block found out about a character is remembered (Cache), so that the next one costs one row of work. An adapter is
+// a pointer in each linear layer: the next --adapter changes pointers, and the base stays as it is.
 //
 // The text goes to stdout, the speed to stderr. The same seed draws the same text. Read next: adapter.c.
 
