@@ -152,7 +152,8 @@ report: all
 	@mkdir -p out
 	@./demo --html out/report.html
 
-# Every test in float and in double; then the programs on small texts, as a user calls them. One job for each core, unless -j says.
+# Every test in float and in double; then the programs on small texts, as a user calls them. One job for each core;
+# `make -j1 JOBS=1 test`: one at a time.
 JOBS = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 test:

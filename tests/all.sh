@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# all.sh - what `make test-all` runs: sanitizers, valgrind, two compilers at each level, failing allocations, static checks, PyTorch and PEFT, a
-# tenth of the mutants. Ends with `N passed, N failed`.
+# all.sh - what `make test-all` runs: sanitizers, valgrind, two compilers at each level, failing allocations, static checks,
+# PyTorch and PEFT, gnuplot's drawings, a tenth of the mutants. Ends with `N passed, N failed`.
 # PYTHON is an interpreter that has the packages (requirements are in tests/against_torch.py and tests/interop.py); a tool that is not
 # there is skipped with a line that says so, and with REQUIRE_ALL=1 a failure. With THOROUGH=1 (about ten minutes
 # more) the sanitizers and valgrind run more programs, and all levels of optimisation and every single failing allocation are tried.
