@@ -18,6 +18,7 @@
 
 #include <getopt.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 static void help(void)
 {
@@ -135,6 +136,11 @@ int main(int argc, char **argv)
     if (base == NULL && !adapter_base(first, named, sizeof named, error, sizeof error)) die(EXIT_FAILED, "%s", error);
     if (base == NULL) base = named;
     Vocabulary vocabulary = { 0 };
+    struct stat source, target;
+    if (out != NULL && stat(base, &source) == 0 && stat(out, &target) == 0 && source.st_dev == target.st_dev &&
+        source.st_ino == target.st_ino)
+        die(EXIT_USAGE, "--out %s is the base itself, which its adapters need as it is; choose another directory", out);
+
     Transformer *model = model_load(base, &vocabulary, error, sizeof error);
     if (model == NULL) die(EXIT_FAILED, "%s", error);
     Adapter *adapter = adapter_load(model, first, "first", any_base, error, sizeof error);

@@ -271,7 +271,7 @@ static void run_backward(Tape *tape)
             continue;
         }
         if (n->op == OP_RECOMPUTE) run_recompute(tape, n);
-        else for (int i = MAX_INPUTS - 1; i >= 0; i--) {
+        else for (int i = MAX_INPUTS - 1; i >= 0; i--) { // input 0 last: it may turn dy itself into dx
             Tensor *in = n->in[i];
             if (in == NULL) continue;
             if (!in->requires_grad) { skipped(tape, n, number, i); continue; } // the guard: all that freezing is
@@ -325,8 +325,8 @@ static void check_same_shape(const char *op, const Tensor *a, const Tensor *b)
 static Share elements(const Node *n, Part part) { return share(part, n->out->size, LANES); } // of an elementwise kernel
 static Share rows(const Node *n, Part part) { return share(part, rows_of(n->out), 1); }      // of a kernel that owns rows
 
-// A part's own scratch
-static real *work_of(const Node *n, Part part) { return n->work + part.index * ops[n->op].workspace(n); }
+// A part's own scratch; NULL if the op needs none (in the plain build)
+static real *work_of(const Node *n, Part part) { return n->work ? n->work + part.index * ops[n->op].workspace(n) : NULL; }
 
 // ---- add: y = a + b        dL/da = dy, dL/db = dy
 

@@ -679,7 +679,7 @@ static int print_one_shape(const char *name)
     }
     if (s->llama_inner != 0) {
         printf("\nActivations depend on the architecture; the engine knows GPT-2's alone.\n");
-        return 0;
+        return output_status();
     }
     Config config = { s->V, s->T, s->L, s->H, s->C, 0 };
     printf("\nOne step on one window of %d tokens, 32-bit, at the peak:\n%-24s%16s%16s%16s\n", s->T, "", "full", "LoRA",
@@ -691,7 +691,7 @@ static int print_one_shape(const char *name)
             bytes_text((double)p[1].at_peak[k]), bytes_text((double)p[2].at_peak[k]));
     printf("%-24s%16s%16s%16s\n", "in all", bytes_text((double)p[0].peak), bytes_text((double)p[1].peak),
         bytes_text((double)p[2].peak));
-    return 0;
+    return output_status();
 }
 
 // ------------------------------------------------------------------------------------------------------ memory against time
@@ -1036,7 +1036,7 @@ static int trace_one_step(void)
     tape_free(tape);
     transformer_free(model);
     text_free(&text);
-    return 0;
+    return output_status();
 }
 
 int main(int argc, char **argv)
@@ -1047,15 +1047,16 @@ int main(int argc, char **argv)
         { "threads", required_argument, NULL, THREADS }, { "html", required_argument, NULL, HTML },
                                              { "trace", no_argument, NULL, TRACE }, { "help", no_argument, NULL, HELP },
                                              { "measure-resident", required_argument, NULL, RESIDENT }, { 0 } };
-    const char *html = NULL;
+    const char *html = NULL, *one_shape = NULL;
+    bool trace = false;
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
         switch (option) {
-        case SHAPE_OPTION: return print_one_shape(optarg);
+        case SHAPE_OPTION: one_shape = optarg; break;
         case THREADS: parallel_set_threads((int)option_long("threads", optarg, 1, MAX_THREADS)); break;
-        case TRACE: return trace_one_step();
+        case TRACE: trace = true; break;
         case HTML: html = optarg; break;
-        case HELP: help(); return 0;
+        case HELP: help(); return output_status();
         case RESIDENT: { // NAME:VOCABULARY, used by the demo itself
             char *colon = strchr(optarg, ':');
             if (colon == NULL) die(EXIT_USAGE, "--measure-resident %s: NAME:VOCABULARY is needed", optarg);
@@ -1065,6 +1066,8 @@ int main(int argc, char **argv)
         default: option_unknown(argv, optind - 1);
         }
     if (optind < argc) die(EXIT_USAGE, "%s: the demo takes no such argument; --help lists what it takes", argv[optind]);
+    if (one_shape != NULL) return print_one_shape(one_shape);
+    if (trace) return trace_one_step();
     if ((mkdir("out", 0777) != 0 && errno != EEXIST) || (mkdir("out/demo", 0777) != 0 && errno != EEXIST))
         die(EXIT_FAILED, "out/demo: cannot be made: %s; run the demo in a directory of your own", strerror(errno));
 
@@ -1141,5 +1144,5 @@ int main(int argc, char **argv)
     text_free(&pirate);
     text_free(&robot);
     if (!sound) die(EXIT_FAILED, "a claim's verdict was not found, or the base's bytes have changed: this is a bug");
-    return 0;
+    return output_status();
 }

@@ -30,7 +30,7 @@ enum { BUILTIN_CHARACTERS = 1000000 };
 
 typedef struct Options {
     const char *data, *out, *init;
-    bool     resume, recompute, trace, shape_given, alpha_given, min_lr_given;
+    bool     resume, recompute, trace, shape_given, alpha_given, targets_given, min_lr_given;
     Config   config;
     LoraConfig lora;            // r 0: everything trains
     int      batch_size, threads;
@@ -120,6 +120,7 @@ static Options read_options(int argc, char **argv, const Options *start)
         case LORA_ALPHA: o.lora.alpha = option_double(name, optarg, 0, 1e6); o.alpha_given = true; break;
         case LORA_TARGETS: {
             const char *bad = NULL;
+            o.targets_given = true;
             o.lora.targets = lora_targets(optarg, &bad);
             if (o.lora.targets == 0)
                 die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj "
@@ -156,6 +157,9 @@ static Options read_options(int argc, char **argv, const Options *start)
 // What must fit together in a new run; fills in what depends on other options.
 static void complete(Options *o)
 {
+    if (o->lora.r == 0 && (o->alpha_given || o->targets_given))
+        die(EXIT_USAGE, "--lora-%s needs --lora-r N: without a rank there is no adapter, and the whole model would train",
+            o->targets_given ? "targets" : "alpha");
     if (!o->alpha_given) o->lora.alpha = 2.0 * o->lora.r;
     if (!o->min_lr_given && o->schedule.min_lr > o->schedule.learning_rate) o->schedule.min_lr = o->schedule.learning_rate;
     if (o->schedule.min_lr > o->schedule.learning_rate)
@@ -236,11 +240,22 @@ static char *copy_path(const char *path)
     return copy;
 }
 
+// A model and an adapter in one directory would be taken for each other, and one training state would replace the other's.
+static void check_directory(const char *dir, bool adapter)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, adapter ? "model.safetensors" : "adapter_model.safetensors");
+    if (access(path, F_OK) == 0)
+        die(EXIT_USAGE, "--out %s holds %s; %s needs a directory of its own: choose another --out", dir,
+            adapter ? "a whole model" : "an adapter", adapter ? "an adapter" : "a whole model");
+}
+
 // Makes or loads the model that a new run begins with.
 static TrainingState begin(const Options *o, Text *text)
 {
     char error[1024];
     TrainingState state = { .seed = o->seed };
+    check_directory(o->out, o->lora.r > 0);
     if (o->init != NULL) {
         state.model = model_load(o->init, &state.vocabulary, error, sizeof error);
         if (state.model == NULL) die(EXIT_FAILED, "%s", error);
@@ -367,10 +382,11 @@ int main(int argc, char **argv)
            c->n_embd, c->block_size, thousands(all), thousands(trainable), 100.0 * (double)trainable / (double)all);
 
     int B = o.batch_size, T = c->block_size;
+    if ((long)B * T > 1 << 30) die(EXIT_USAGE, "--batch-size %d of %d characters each: more than 2^30 in a step", B, T);
     int *batch = malloc(2 * (size_t)B * (size_t)T * sizeof *batch);
     long todo = o.schedule.max_iters - state.step;
     double *times = malloc((size_t)(todo > 0 ? todo : 1) * sizeof *times);
-    if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory: no room for a batch");
+    if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory: no room for a batch and the times of %ld steps", todo);
     if (todo <= 0) printf("all %ld steps are done already; --max-iters is the total\n", o.schedule.max_iters);
 
     // A directory that cannot be written to is found before the work. What a resumed run left is brought to the state's step; a
@@ -387,6 +403,7 @@ int main(int argc, char **argv)
     Progress progress;
     progress_begin(&progress, "training", state.step, o.schedule.max_iters, text.train_floor);
     long first = state.step;
+    bool saved = o.resume;
     double before = seconds_now(), evaluating = 0;
     while (state.step < o.schedule.max_iters && !stop_asked) {
         long step = state.step;
@@ -401,8 +418,8 @@ int main(int argc, char **argv)
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
             char where[256] = "every weight and gradient is finite; a smaller --learning-rate may help";
             find_bad_number(model, where, sizeof where);
-            die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; the last save in %s is intact", step,
-                result.loss, result.gradient_norm, where, o.out);
+            die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; %s %s", step, result.loss,
+                result.gradient_norm, where, saved ? "what was saved before is intact, in" : "this run has saved nothing in", o.out);
         }
         times[step - first] = result.seconds;
         state.step++;
@@ -424,10 +441,16 @@ int main(int argc, char **argv)
             fprintf(log, ",%.8g,%.6g,%.3f\n", rate, result.gradient_norm, 1e3 * result.seconds);
             fflush(log);
         }
-        if (evaluate) save(&o, &state);
+        if (evaluate) {
+            save(&o, &state);
+            saved = true;
+        }
         evaluating += seconds_now() - start;
         progress_step(&progress, state.step, result.loss, (long)B * T);
     }
+    action.sa_handler = SIG_DFL; // what is left can be stopped at any time: each file is replaced whole
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     progress_end(&progress);
     progress_curve(&progress);
     bool logged = !ferror(log);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 const char *program_name = "meltwater";
 
@@ -55,5 +56,6 @@ uint64_t option_seed(const char *value) { return (uint64_t)option_long("seed", v
 
 void option_unknown(char **argv, int index)
 {
+    if (optopt > ' ') die(EXIT_USAGE, "-%c: no such option; --help lists them all", optopt); // long ones have no such code
     die(EXIT_USAGE, "%s: no such option, or its value is missing; --help lists them all", argv[index]);
 }

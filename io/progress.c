@@ -3,7 +3,7 @@
 
 #include "io/progress.h"
 
-#include "io/training.h"
+#include "tensor.h"
 
 #include <stdlib.h>
 #include <sys/ioctl.h>

@@ -184,6 +184,21 @@ refuses 2 'info, merge or diff' $BIN/adapter nothing
 refuses 2 'no such shape' $BIN/demo --shape huge
 runs "another base" $BIN/train --data "$dir/text.txt" --out "$dir/other" --max-iters 2 $small --seed 7
 refuses 1 'its fingerprint is' $BIN/sample --model "$dir/other" --adapter "$dir/adapter" --adapter "$dir/adapter"
+
+# What would replace a base, or put a model and an adapter into one directory
+sum=$(cat "$dir/base/"* "$dir/adapter/"* | cksum)
+refuses 2 'is the base itself' $BIN/adapter merge "$dir/adapter" --out "$dir/adapter/../base"
+refuses 2 'holds a whole model' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --out "$dir/base"
+refuses 2 'holds an adapter' $BIN/train --data "$dir/text.txt" --init "$dir/base" --out "$dir/adapter"
+refuses 2 'needs --lora-r' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-alpha 8 --out "$dir/x"
+refuses 2 'needs --lora-r' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-targets c_attn --out "$dir/x"
+if [ "$(cat "$dir/base/"* "$dir/adapter/"* | cksum)" = "$sum" ]; then ok; else fail "a refused call changed a base or an adapter"; fi
+
+refuses 2 '-a: no such option' $BIN/train -abc
+refuses 2 'more than 2^30' $BIN/train --data builtin:tales --out "$dir/x" --n-embd 2 --n-head 1 --block-size 2048 --batch-size 1048576
+refuses 1 'saved nothing' $BIN/train --data "$dir/text.txt" --out "$dir/diverged" --max-iters 40 $small --eval-interval 40 --learning-rate 100 --grad-clip 0
+refuses 2 'no such option' $BIN/demo --shape gpt-7b --bogus
+refuses 2 'no such option' $BIN/demo --trace --bogus
 if [ -e "$dir/x" ]; then fail "a refused run left $dir/x"; else ok; fi
 
 finish
