@@ -15,7 +15,7 @@ The faults are in tests/mutants/*.txt, one paragraph each:
 
 For each mutant one file is rebuilt and the named test run, first without the fault, where it must pass. What it says is shown. A mutant that
 is not noticed by its own test fails the run, even if other tests notice it (which is told): its test must be named or written. So does one
-that does not apply, because the code has moved, or does not build. --tenth takes one mutant in ten, the K-th tenth of 0 to 9; without K the
+that does not build, and, whichever are chosen, each that does not apply because the code has moved. --tenth takes one mutant in ten, the K-th tenth of 0 to 9; without K the
 commit says which, the next commit takes the next tenth, and the first line tells K. Ends with `N passed, N failed`. Needs nothing but
 Python's standard library.
 """
@@ -120,9 +120,7 @@ def try_mutant(m, tree):
     path = tree / m["file"]
     original = path.read_text()
     times = path.stat()
-    text, problem = mutated(m, original)
-    if problem:
-        return False, [f"FAIL {m['name']}: does not apply: {problem}"]
+    text, _ = mutated(m, original)
     shutil.rmtree(tree / "build", ignore_errors=True)
     shutil.copytree(work / "base/build" / m["real"], tree / "build" / m["real"], copy_function=shutil.copy2)
     try:
@@ -152,10 +150,17 @@ def try_mutant(m, tree):
 def main():
     arguments = sys.argv[1:]
     mutants = read_mutants()
+    passed = failed = 0
+    for m in mutants[:]:
+        _, problem = mutated(m, (root / m["file"]).read_text())
+        if problem:
+            print(f"FAIL {m['name']}: does not apply: {problem}")
+            mutants.remove(m)
+            failed += 1
     if "--list" in arguments:
         for m in mutants:
             print(f"{m['file']:18} {m['name']:36} {m['program']} {m['expected']}")
-        return
+        sys.exit(failed > 0)
     if arguments[:1] == ["--tenth"]:
         if len(arguments) > 2 or not re.fullmatch("[0-9]?", "".join(arguments[1:])):
             sys.exit("--tenth takes one number from 0 to 9, or none")
@@ -182,7 +187,6 @@ def main():
                 shutil.copy2(path, target)
         if name != "base":
             trees.put(tree)
-    passed = failed = 0
     for real in sorted({m["real"] for m in mutants}):
         programs = sorted({m["program"] for m in mutants if m["real"] == real})
         problem = build(work / "base", real, programs)
