@@ -11,6 +11,17 @@ set width 0
 set print thread-events off
 set debuginfod enabled off
 
+define find-norm
+  set $norm = norm_of($arg0, $arg1)
+end
+document find-norm
+Used by the others: find-norm POINTER COUNT sets $norm. So does find-shape TENSOR with $shape. Both call the program's own
+functions, which not every gdb can on every processor; meltwater.py replaces them by two that read its memory.
+end
+define find-shape
+  set $shape = shape_text($arg0)
+end
+
 # $_strlen is one of gdb's own functions that are written in Python. ($without_python: shows the reduced form all the same.)
 if $_isvoid($_strlen) || ! $_isvoid($without_python)
   echo This gdb runs without Python: p *t shows bare fields; use `tensor t`. All commands work.\n
@@ -22,7 +33,7 @@ define say-grad
   if ($arg0)->grad == 0
     printf "grad: not computed"
   else
-    set $norm = norm_of(($arg0)->grad, ($arg0)->size)
+    find-norm ($arg0)->grad ($arg0)->size
     printf "|grad| = %.4g", $norm
     if $norm != $norm
       printf " (a kernel is about to store it)"
@@ -44,7 +55,8 @@ end
 
 define tensor
   set $t = $arg0
-  printf "%s %s", $t->name, shape_text($t)
+  find-shape $t
+  printf "%s %s", $t->name, $shape
   if $t->requires_grad
     printf " requires_grad, "
   else
@@ -54,7 +66,8 @@ define tensor
   if $t->data == 0
     printf ", its data is gone\n"
   else
-    printf ", |data| = %.4g\n ", norm_of($t->data, $t->size)
+    find-norm $t->data $t->size
+    printf ", |data| = %.4g\n ", $norm
     set $e = 0
     while $e < $t->size && $e < 8
       printf " %.4g", $t->data[$e]
@@ -114,7 +127,8 @@ define tape
     else
       printf "   "
     end
-    printf "#%-3d %-14s -> %-20s %-10s ", $i, ops[$node->op].name, $node->out->name, shape_text($node->out)
+    find-shape $node->out
+    printf "#%-3d %-14s -> %-20s %-10s ", $i, ops[$node->op].name, $node->out->name, $shape
     if $node->out->node == NODE_CONSUMED
       printf "has run: freed what it kept\n"
     else
@@ -150,7 +164,8 @@ define flow-line
   else
     printf "   "
   end
-  printf "#%-3d %-14s d/d %-38s %-9s ", $i, ops[$node->op].name, $in->name, shape_text($in)
+  find-shape $in
+  printf "#%-3d %-14s d/d %-38s %-9s ", $i, ops[$node->op].name, $in->name, $shape
   if ! $in->requires_grad
     if $in->kind == MEMORY_WEIGHTS || $in->kind == MEMORY_ADAPTERS
       printf "frozen: no gradient of its own\n"
@@ -207,13 +222,13 @@ flow [TAPE]: every gradient that backward computes, passes on or leaves out, in 
 end
 
 define ledger
-  printf "%-22s %12s %12s %12s\n", "bytes", "live", "own peak", "at the peak"
+  echo bytes                          live     own peak  at the peak\n
   set $k = 0
   while $k < MEMORY_KINDS
     printf "%-22s %12ld %12ld %12ld\n", memory_kind_names[$k], ledger.live[$k], ledger.own_peak[$k], ledger.at_peak[$k]
     set $k = $k + 1
   end
-  printf "%-22s %12ld %12s %12ld\n", "total", ledger.total, "", ledger.peak
+  printf "total                  %12ld              %12ld\n", ledger.total, ledger.peak
 end
 document ledger
 ledger: the bytes of each kind: now, the most it ever held, and what it held when the total was highest.
@@ -221,8 +236,11 @@ end
 
 # Inside a kernel of input 0: says what flows through which frozen weight.
 define through
-  printf "through frozen %s %s: dX = f(dY, W) reads W's values; ", n->in[1]->name, shape_text(n->in[1])
-  printf "|dY| = %.4g, dX goes to %s %s\n", norm_of(dy, n->out->size), n->in[0]->name, shape_text(n->in[0])
+  find-shape n->in[1]
+  find-norm dy n->out->size
+  printf "through frozen %s %s: dX = f(dY, W) reads W's values; |dY| = %.4g, ", n->in[1]->name, $shape, $norm
+  find-shape n->in[0]
+  printf "dX goes to %s %s\n", n->in[0]->name, $shape
 end
 document through
 Used by the breakpoints of `stop-frozen`.

@@ -15,13 +15,17 @@ def norm(pointer, count):
     return math.sqrt(math.fsum(x * x for x in numbers))
 
 
-def label(t):
-    """Name and shape; raises ValueError if this is no tensor: a variable that was not set yet."""
+def shape(t):
+    """[2,3,5]; raises ValueError if this is no tensor: a variable that was not set yet."""
     ndim, size = int(t["ndim"]), int(t["size"])
-    shape = [int(t["shape"][d]) for d in range(ndim)] if 1 <= ndim <= 4 else []
-    if not shape or size != math.prod(shape) or size < 1:
+    numbers = [int(t["shape"][d]) for d in range(ndim)] if 1 <= ndim <= 4 else []
+    if not numbers or size != math.prod(numbers) or size < 1:
         raise ValueError
-    return t["name"].string(errors="replace") + " [" + ",".join(map(str, shape)) + "]"
+    return "[" + ",".join(map(str, numbers)) + "]"
+
+
+def label(t):
+    return t["name"].string(errors="replace") + " " + shape(t)
 
 
 def tensor_text(t):
@@ -58,4 +62,18 @@ def words(value):
     return Words(value, text) if text else None
 
 
+class Find(gdb.Command):
+    """Used by meltwater.gdb's commands: sets a variable of gdb's, here without a call of the program's own functions."""
+
+    def __init__(self, variable, function):
+        super().__init__("find-" + variable, gdb.COMMAND_DATA)
+        self.variable, self.function = variable, function
+
+    def invoke(self, argument, from_tty):
+        values = [gdb.parse_and_eval(word) for word in argument.split()]
+        gdb.set_convenience_variable(self.variable, self.function(*values))
+
+
 gdb.pretty_printers.append(words)
+Find("norm", lambda pointer, count: norm(pointer, int(count)))
+Find("shape", lambda tensor: shape(tensor.dereference()))
