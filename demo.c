@@ -746,6 +746,12 @@ static FILE *open_out(const char *name)
     return file;
 }
 
+static void close_out(FILE *file, const char *name)
+{
+    bool written = !ferror(file);
+    if (fclose(file) != 0 || !written) die(EXIT_FAILED, "out/demo/%s: not all could be written; is the disk full?", name);
+}
+
 // One step's live bytes, op by op, for full, LoRA, and LoRA with recomputation.
 static void write_timelines(Transformer *model, const Text *text)
 {
@@ -767,7 +773,7 @@ static void write_timelines(Transformer *model, const Text *text)
             adamw_step(optimizer, 0);
             zero_grads(model);
             memory_timeline(NULL);
-            if (file != NULL) fclose(file);
+            if (file != NULL) close_out(file, names[i]);
         }
         tape_free(tape);
         adamw_free(optimizer);
@@ -803,7 +809,7 @@ static void draw(void)
                 "set ylabel 'training loss, nats a character'\n"
             "plot for [w in 'pretraining full c_attn all'] 'out/demo/loss.csv' using 2:(stringcolumn(1) eq w ? $3 : NaN) smooth bezier lw 2 title w\n",
             1.9e-6 * (double)runs[FULL].ledger.peak);
-    fclose(script);
+    close_out(script, "plot.gp");
     FILE *csv = open_out("bytes.csv");
     fprintf(csv, "run");
     for (int k = 0; k < MEMORY_KINDS; k++) fprintf(csv, ",%s", memory_kind_names[k]);
@@ -812,7 +818,7 @@ static void draw(void)
         for (int k = 0; k < MEMORY_KINDS; k++) fprintf(csv, ",%ld", runs[r].ledger.at_peak[k]);
     }
     fprintf(csv, "\n");
-    fclose(csv);
+    close_out(csv, "bytes.csv");
     if (system("command -v gnuplot > /dev/null 2>&1") == 0 && system("gnuplot out/demo/plot.gp") == 0) {
         printf("\nPlots: bytes.svg, timeline.svg, loss.svg in out/demo/, beside their CSV files.\n");
         return;
@@ -845,7 +851,7 @@ static void write_metrics(double base_task, double base_tales, const Text *pirat
         fprintf(f, "}\n  }");
     }
     fprintf(f, "\n}\n");
-    fclose(f);
+    close_out(f, "metrics.json");
 }
 
 // ----------------------------------------------------------------------------------------------------- one web page of it all
@@ -1108,7 +1114,7 @@ int main(int argc, char **argv)
     }
     Adapter *machine = add(model, "robot", &on_all);
     train(model, &robot, "robot", TUNE_STEPS, runs[ALL_FOUR].learning_rate, NULL, log);
-    fclose(log);
+    close_out(log, "loss.csv");
     uint64_t hash_after = transformer_hash(model);
 
     long empty = resident_of(argv[0], "nothing", tales.vocabulary.size);

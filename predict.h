@@ -18,7 +18,7 @@ typedef struct Prediction {
 
 // A step after the first (the moments exist): forward, backward, optimizer, on B windows of T tokens, with `threads` parts.
 // `lora` NULL: all of the base trains. Otherwise the base is frozen and an adapter of that form is in use. Numbers of
-// `real_bytes` bytes each. Dropout must be 0.
+// `real_bytes` bytes each. Dropout must be 0. Targets are whole linear layers: adapters of q, k or v alone are not foreseen.
 Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute,
                         int threads, int real_bytes);
 

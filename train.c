@@ -307,12 +307,13 @@ static void save(const Options *o, const TrainingState *state)
 }
 
 // Opens DIR/log.csv for more rows. A run that was killed may have got further than its last save: who resumes from `step`
-// writes the rows after it anew.
+// writes the rows after it anew. A new run's rows go to DIR/log.csv.new until its first save (keep_log), for the log of an
+// older one belongs to the model that is still there.
 static FILE *open_log(const char *dir, bool resuming, long step)
 {
     char path[4096], error[1024], *old = NULL;
     size_t n;
-    snprintf(path, sizeof path, "%s/log.csv", dir);
+    snprintf(path, sizeof path, "%s/log.csv%s", dir, resuming ? "" : ".new");
     if (resuming && file_read(path, (size_t)1 << 30, &old, &n, error, sizeof error)) {
         char *end = strchr(old, '\n'); // of the heading, then of each row that stays
         while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && atol(end + 1) <= step)
@@ -326,6 +327,14 @@ static FILE *open_log(const char *dir, bool resuming, long step)
     return log;
 }
 
+static void keep_log(const char *dir)
+{
+    char path[4096], fresh[4096];
+    snprintf(path, sizeof path, "%s/log.csv", dir);
+    snprintf(fresh, sizeof fresh, "%s/log.csv.new", dir);
+    if (rename(fresh, path) != 0) die(EXIT_FAILED, "cannot rename %s to log.csv: %s", fresh, strerror(errno));
+}
+
 static volatile sig_atomic_t stop_asked;
 static void ask_to_stop(int signal_number) { stop_asked = signal_number; }
 
@@ -337,6 +346,46 @@ static void clean_up(Tape *tape, int *batch, double *times, Text *text, Training
     text_free(text);
     state_free(state);
     memory_release_pool();
+}
+
+// What a run measured, for metrics.json.
+typedef struct Metrics {
+    const char *dir;
+    double train_loss, val_loss, floor;       // floor: NAN if there is none
+    double step_ms, tokens_per_second;
+    long   trainable, all;
+    long   steps;                             // that the counts are of
+    const Counts *counts;
+    const Ledger *peaks;
+} Metrics;
+
+static void write_metrics(const Metrics *m)
+{
+    char path[4096], error[1024];
+    snprintf(path, sizeof path, "%s/metrics.json", m->dir);
+    FileWriter *file = file_write_begin(path, error, sizeof error);
+    if (file == NULL) die(EXIT_FAILED, "%s", error);
+    file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", m->val_loss, m->train_loss);
+    if (!isnan(m->floor)) file_printf(file, "  \"floor\": %.6f,\n", m->floor);
+    file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", m->step_ms, m->tokens_per_second);
+    file_printf(file, "  \"trainable_parameters\": %ld,\n  \"all_parameters\": %ld,\n", m->trainable, m->all);
+    const Counts *counts = m->counts;
+    const struct { const char *key; long count; } gradients[] = {
+        { "dgrad", counts->dgrad }, { "wgrad", counts->wgrad }, { "wgrad_skipped", counts->wgrad_skipped },
+        { "wgrad_never_recorded", counts->wgrad_never_recorded }, { "adapter_gradients", counts->adapter_gradients },
+    };
+    for (size_t i = 0; i < sizeof gradients / sizeof *gradients; i++)
+        file_printf(file, "  \"%s\": %ld,\n", gradients[i].key, gradients[i].count / m->steps);
+    file_printf(file, "  \"flops\": {");
+    for (int p = 0; p < PHASES; p++)
+        file_printf(file, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], counts_phase(counts, (Phase)p).flops / m->steps);
+    file_printf(file, "},\n  \"pool_bytes\": %ld,\n  \"peak_bytes\": {\"total\": %ld", m->peaks->pool, m->peaks->peak);
+    for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, ", \"%s\": %ld", memory_kind_names[k], m->peaks->at_peak[k]);
+    file_printf(file, "},\n  \"own_peak_bytes\": {");
+    for (int k = 0; k < MEMORY_KINDS; k++)
+        file_printf(file, "%s\"%s\": %ld", k ? ", " : "", memory_kind_names[k], m->peaks->own_peak[k]);
+    file_printf(file, "}\n}\n");
+    if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
 }
 
 // Whether there is an adapter whose every B is exactly zero, as it was when fresh.
@@ -356,7 +405,7 @@ int main(int argc, char **argv)
     if (!o.resume) complete(&o);
     if (o.threads > 0) parallel_set_threads(o.threads);
     Text text;
-    char path[4096], error[1024];
+    char error[1024];
     TrainingState state = o.resume ? resume(argc, argv, &o) : begin(&o, &text);
     Transformer *model = state.model;
     const Config *c = &model->config;
@@ -443,6 +492,7 @@ int main(int argc, char **argv)
         }
         if (evaluate) {
             save(&o, &state);
+            if (!saved) keep_log(o.out);
             saved = true;
         }
         evaluating += seconds_now() - start;
@@ -459,6 +509,7 @@ int main(int argc, char **argv)
     double tokens_per_second = done > 0 ? (double)(done * B * T) / (seconds_now() - before - evaluating) : 0;
     if (stop_asked) {
         save(&o, &state);
+        if (!saved) keep_log(o.out);
         printf("stopped after step %ld and saved; go on with: ./train --resume --out %s\n", state.step, o.out);
         clean_up(tape, batch, times, &text, &state);
         return 128 + stop_asked;
@@ -466,32 +517,11 @@ int main(int argc, char **argv)
 
     Ledger peaks = ledger; // of the steps alone
     double train_loss = evaluate_training(model, &text), val_loss = evaluate_validation(model, &text);
-    long measured = done > 1 ? done - 1 : 1;
-    snprintf(path, sizeof path, "%s/metrics.json", o.out);
-    FileWriter *file = file_write_begin(path, error, sizeof error);
-    if (file == NULL) die(EXIT_FAILED, "%s", error);
-    file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", val_loss, train_loss);
-    if (!isnan(text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", text.val_floor);
-    double step_ms = done > 0 ? 1e3 * median(times, done) : 0.0;
-    file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", step_ms, tokens_per_second);
-    file_printf(file, "  \"trainable_parameters\": %ld,\n  \"all_parameters\": %ld,\n", trainable, all);
-    const Counts *counts = &tape->counts;
-    const struct { const char *key; long count; } gradients[] = {
-        { "dgrad", counts->dgrad }, { "wgrad", counts->wgrad }, { "wgrad_skipped", counts->wgrad_skipped },
-        { "wgrad_never_recorded", counts->wgrad_never_recorded }, { "adapter_gradients", counts->adapter_gradients },
-    };
-    for (size_t i = 0; i < sizeof gradients / sizeof *gradients; i++)
-        file_printf(file, "  \"%s\": %ld,\n", gradients[i].key, gradients[i].count / measured);
-    file_printf(file, "  \"flops\": {");
-    for (int p = 0; p < PHASES; p++)
-        file_printf(file, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], counts_phase(counts, (Phase)p).flops / measured);
-    file_printf(file, "},\n  \"pool_bytes\": %ld,\n  \"peak_bytes\": {\"total\": %ld", peaks.pool, peaks.peak);
-    for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, ", \"%s\": %ld", memory_kind_names[k], peaks.at_peak[k]);
-    file_printf(file, "},\n  \"own_peak_bytes\": {");
-    for (int k = 0; k < MEMORY_KINDS; k++)
-        file_printf(file, "%s\"%s\": %ld", k ? ", " : "", memory_kind_names[k], peaks.own_peak[k]);
-    file_printf(file, "}\n}\n");
-    if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (done > 0) // else what the run wrote at its end is there already
+        write_metrics(&(Metrics){ .dir = o.out, .train_loss = train_loss, .val_loss = val_loss, .floor = text.val_floor,
+                                  .step_ms = 1e3 * median(times, done), .tokens_per_second = tokens_per_second,
+                                  .trainable = trainable, .all = all, .steps = done > 1 ? done - 1 : 1,
+                                  .counts = &tape->counts, .peaks = &peaks });
     if (!logged) die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o.out, o.out);
 
     if (!isnan(text.val_floor))
@@ -504,8 +534,9 @@ int main(int argc, char **argv)
         if (now != hash) die(EXIT_FAILED, "the frozen base has changed: this is a bug");
     }
     printf("saved in %s\n", o.out);
-    printf("final: train loss %.4f, val loss %.4f, %.0f tokens/s, peak %ld bytes\n", train_loss, val_loss, tokens_per_second,
-           peaks.peak);
+    printf("final: train loss %.4f, val loss %.4f", train_loss, val_loss);
+    if (done > 0) printf(", %.0f tokens/s, peak %ld bytes", tokens_per_second, peaks.peak);
+    printf("\n");
 
     clean_up(tape, batch, times, &text, &state);
     return output_status();

@@ -611,10 +611,22 @@ static bool tied_head(const Safetensors *file, const Transformer *model, char *e
     return true;
 }
 
+static bool holds(const char *dir, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    struct stat status;
+    return stat(path, &status) == 0;
+}
+
 Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, size_t size)
 {
     char why[WHY];
     if (vocabulary != NULL) *vocabulary = (Vocabulary){ 0 };
+    if (!holds(dir, "config.json") && holds(dir, "adapter_config.json")) {
+        fail(error, size, "%s holds an adapter, and no model: name the model that it belongs to", dir);
+        return NULL;
+    }
     Json *json = read_json(dir, "config.json", SMALL_FILE, error, size);
     if (json == NULL) return NULL;
     Config config;

@@ -82,7 +82,10 @@ runs "then the rest, with a larger total" $BIN/train --out "$dir/half" --resume 
 runs "all at once" $BIN/train --data "$dir/text.txt" --out "$dir/full" --max-iters 20 $small --min-lr 1e-3
 runs "gives the same bytes" cmp "$dir/half/model.safetensors" "$dir/full/model.safetensors"
 cp "$dir/older" "$dir/half/model.safetensors" # as if it had been killed between the state and the model
+cp "$dir/half/metrics.json" "$dir/metrics"
 runs "resuming where nothing is left to do" $BIN/train --out "$dir/half" --resume
+prints '^final: train loss [0-9.]*, val loss [0-9.]*$'
+runs "leaves what was measured" cmp "$dir/half/metrics.json" "$dir/metrics"
 runs "brings an older model to the state's step" cmp "$dir/half/model.safetensors" "$dir/full/model.safetensors"
 runs "options that are what they were" $BIN/train --resume --out "$dir/half" --batch-size 2 --min-lr 0.001 --seed 1337 --n-layer 2
 refuses 2 'batch-size 3: the run in .* has 2' $BIN/train --resume --out "$dir/half" --batch-size 3
@@ -148,12 +151,16 @@ for words in "train --help" "sample --help" "adapter --help" "demo --help" "demo
 done
 
 cp "$dir/one/model.safetensors" "$dir/before"
+cp "$dir/one/log.csv" "$dir/before.csv"
 $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
 sleep 1
 kill -KILL $child
 wait $child 2> /dev/null
 runs "a run that is killed early leaves an older model alone" cmp "$dir/one/model.safetensors" "$dir/before"
+runs "and its log" cmp "$dir/one/log.csv" "$dir/before.csv"
+runs "one that saves replaces both" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 4 $small
+if [ "$(tail -n 1 "$dir/one/log.csv" | cut -d, -f1)" = 4 ] && [ ! -e "$dir/one/log.csv.new" ]; then ok; else fail "the log is not of the new run"; fi
 $BIN/train --data "$dir/text.txt" --out "$dir/stopped" --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
 sleep 1
@@ -179,6 +186,8 @@ refuses 2 'no such option' $BIN/train --learning-rat
 refuses 2 'of memory' $BIN/train --n-layer 4096 --n-embd 65536 --out "$dir/x"
 refuses 2 'shape' $BIN/train --init "$dir/base" --n-layer 3
 refuses 1 'none.d' $BIN/sample --model "$dir/none.d"
+refuses 1 'holds an adapter, and no model' $BIN/sample --model "$dir/adapter"
+refuses 1 'holds an adapter, and no model' $BIN/train --data "$dir/text.txt" --init "$dir/adapter" --out "$dir/x"
 refuses 1 'prompt' $BIN/sample --model "$dir/base" --prompt '@@'
 refuses 2 'info, merge or diff' $BIN/adapter nothing
 refuses 2 'no such shape' $BIN/demo --shape huge
