@@ -21,6 +21,7 @@
 enum { LOOKS = 30000 };
 
 static int threads;                         // parts per kernel; 0: not chosen yet
+static atomic_int looks;                    // LOOKS; 0 with more threads than cores: who looks then keeps the others from working
 static int workers;                         // threads started so far, beside the caller; worker w computes part w + 1
 static atomic_uint rounds[MAX_THREADS];     // raised once for every round in which worker w has a part
 static atomic_int unfinished;               // workers that have not ended their part of this round
@@ -48,7 +49,7 @@ static void *worker(void *argument)
     int index = (int)(intptr_t)argument;
     for (unsigned seen = 0;; seen++) {
         for (int look = 0; atomic_load_explicit(&rounds[index], memory_order_acquire) == seen; look++) {
-            if (look < LOOKS) continue;
+            if (look < looks) continue;
             pthread_mutex_lock(&mutex);
             atomic_fetch_add(&sleepers, 1);
             while (atomic_load(&rounds[index]) == seen) pthread_cond_wait(&wake, &mutex);
@@ -70,6 +71,7 @@ void parallel_set_threads(int count)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (count <= 0) count = cores > 0 ? (int)cores : 1;
     threads = count < MAX_THREADS ? count : MAX_THREADS;
+    looks = cores <= 0 || threads <= cores ? LOOKS : 0;
 }
 
 int parallel_threads(void)
@@ -109,7 +111,7 @@ void parallel_run(void (*work)(void *context, Part part), void *context)
         pthread_mutex_unlock(&mutex);
     }
     work(context, (Part){ 0, parts });
-    for (int look = 0; look < LOOKS; look++)
+    for (int look = 0; look < looks; look++)
         if (atomic_load_explicit(&unfinished, memory_order_acquire) == 0) return;
     pthread_mutex_lock(&mutex);
     atomic_store(&caller_sleeps, 1);
