@@ -18,15 +18,11 @@
 
 AdamW *adamw_new(Tensor **parameters, int count, AdamWConfig config)
 {
-    AdamW *o = calloc(1, sizeof *o);
+    static const char lists[] = "the optimizer's lists";
     size_t n = (size_t)count;
-    if (o != NULL)
-        *o = (AdamW){ config, malloc(n * sizeof *o->parameters), calloc(n, sizeof *o->m), calloc(n, sizeof *o->v),
-                      calloc(n, sizeof *o->squares), count, 0, 0 };
-    if (o == NULL || !o->parameters || !o->m || !o->v || !o->squares) {
-        fprintf(stderr, "out of memory: no room for the optimizer's lists\n");
-        exit(1);
-    }
+    AdamW *o = allocate(1, sizeof *o, lists);
+    *o = (AdamW){ config, allocate(n, sizeof *o->parameters, lists), allocate(n, sizeof *o->m, lists),
+                  allocate(n, sizeof *o->v, lists), allocate(n, sizeof *o->squares, lists), count, 0, 0 };
     memcpy(o->parameters, parameters, n * sizeof *parameters);
     return o;
 }

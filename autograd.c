@@ -23,17 +23,10 @@ enum { SMALL_WORK = 20000 }; // multiplications, or elements: below this, waking
 static void *grow(void *array, int *capacity, size_t element)
 {
     *capacity = *capacity ? 2 * *capacity : 64;
-    array = realloc(array, (size_t)*capacity * element);
-    if (array == NULL) { fprintf(stderr, "out of memory: no room for %d nodes of the tape\n", *capacity); exit(1); }
-    return array;
+    return reallocate(array, (size_t)*capacity, element, "the nodes of a tape");
 }
 
-Tape *tape_new(void)
-{
-    Tape *tape = calloc(1, sizeof *tape);
-    if (tape == NULL) { fprintf(stderr, "out of memory: no room for a tape\n"); exit(1); }
-    return tape;
-}
+Tape *tape_new(void) { return allocate(1, sizeof(Tape), "a tape"); }
 
 Work counts_phase(const Counts *counts, Phase phase)
 {

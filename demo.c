@@ -89,9 +89,8 @@ static void train(Transformer *model, const Text *text, const char *what, long s
     Schedule schedule = { learning_rate, learning_rate / 10, steps / 10, steps };
     AdamW *optimizer = optimizer_for(model);
     Tape *tape = tape_new();
-    int *batch = malloc(2 * BATCH * CONTEXT * sizeof *batch);
-    double *times = malloc((size_t)steps * sizeof *times);
-    if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory");
+    int *batch = allocate(2 * BATCH * CONTEXT, sizeof *batch, "a batch");
+    double *times = allocate((size_t)steps, sizeof *times, "the times of the steps");
     Progress progress;
     progress_begin(&progress, what, 0, steps, text->train_floor);
     for (long step = 0; step < steps; step++) {
@@ -143,11 +142,12 @@ static Adapter *add(Transformer *model, const char *name, const LoraConfig *lora
 // A copy of the base's numbers outside the ledger, to go back to after full fine-tuning.
 static real **copy_base(const Transformer *model)
 {
-    real **copy = malloc((size_t)model->base_count * sizeof *copy);
-    for (int i = 0; copy != NULL && i < model->base_count; i++) {
-        size_t bytes = (size_t)model->parameters[i]->size * sizeof(real);
-        if ((copy[i] = malloc(bytes)) == NULL) die(EXIT_FAILED, "out of memory");
-        memcpy(copy[i], model->parameters[i]->data, bytes);
+    static const char what[] = "a copy of the base";
+    real **copy = allocate((size_t)model->base_count, sizeof *copy, what);
+    for (int i = 0; i < model->base_count; i++) {
+        size_t count = (size_t)model->parameters[i]->size;
+        copy[i] = allocate(count, sizeof(real), what);
+        memcpy(copy[i], model->parameters[i]->data, count * sizeof(real));
     }
     return copy;
 }
@@ -406,8 +406,7 @@ static real *adapter_gradients(Transformer *model, const int *ids, bool base_too
     Tape *tape = tape_new();
     backward(tape, transformer_loss(model, tape, ids, ids + 1, BATCH, CONTEXT));
     *count = adapter_size(model->active, &model->config);
-    real *all = malloc((size_t)*count * sizeof *all), *next = all;
-    if (all == NULL) die(EXIT_FAILED, "out of memory");
+    real *all = allocate((size_t)*count, sizeof *all, "the gradients"), *next = all;
     for (int i = model->base_count; i < model->parameter_count; i++) {
         const Tensor *t = model->parameters[i];
         if (!t->requires_grad) continue;

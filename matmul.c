@@ -43,8 +43,8 @@ enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats on aarch64; 
 // panels of WIDTH columns in the second.
 enum { DEPTH = 256, WIDTH = 256 };
 
-// Each compiler unrolls one kind of loop too early, and must be told not to. gcc the short one over columns, before it looks for
-// vectors: then it finds none. clang those over rows that begin and end a tile: then the sums stay in memory, with 512-bit
+// Each compiler unrolls one kind of loop too early, and must be told not to. gcc the short one over columns, before it looks
+// for vectors: then it finds none. clang those over rows that begin and end a tile: then the sums stay in memory, with 512-bit
 // registers at a third of the speed.
 #if defined __clang__
 #define KEEP_ROWS _Pragma("nounroll")

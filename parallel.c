@@ -21,7 +21,7 @@
 enum { LOOKS = 30000 };
 
 static int threads;                         // parts per kernel; 0: not chosen yet
-static atomic_int looks;                    // LOOKS; 0 with more threads than cores: who looks then keeps the others from working
+static atomic_int looks;                    // LOOKS; 0 with more threads than cores, where who looks keeps others from work
 static int workers;                         // threads started so far, beside the caller; worker w computes part w + 1
 static atomic_uint rounds[MAX_THREADS];     // raised once for every round in which worker w has a part
 static atomic_int unfinished;               // workers that have not ended their part of this round

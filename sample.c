@@ -40,8 +40,7 @@ static void help(void)
 static void write_sample(const Transformer *model, const Vocabulary *vocabulary, const int *prompt, int prompt_length,
                          int length, double temperature, int top_k, uint64_t seed)
 {
-    int *tokens = malloc((size_t)(prompt_length + length) * sizeof *tokens);
-    if (tokens == NULL) die(EXIT_FAILED, "out of memory: no room for %d characters", length);
+    int *tokens = allocate((size_t)(prompt_length + length), sizeof *tokens, "the characters");
     memcpy(tokens, prompt, (size_t)prompt_length * sizeof *tokens);
     double start = seconds_now();
     generate(model, tokens, prompt_length, length, temperature, top_k, seed);
@@ -105,8 +104,7 @@ int main(int argc, char **argv)
     if (model == NULL) die(EXIT_FAILED, "%s", error);
     if (vocabulary.size == 0 && !vocabulary_load(directory, model->config.vocab_size, &vocabulary, error, sizeof error))
         die(EXIT_FAILED, "%s", error);
-    int *ids = malloc(strlen(prompt) * sizeof *ids);
-    if (ids == NULL) die(EXIT_FAILED, "out of memory: no room for the prompt");
+    int *ids = allocate(strlen(prompt), sizeof *ids, "the prompt");
     long n = vocabulary_encode(&vocabulary, prompt, strlen(prompt), ids, error, sizeof error);
     if (n < 0) die(EXIT_FAILED, "--prompt: %s", error);
 

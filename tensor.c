@@ -99,6 +99,20 @@ void memory_reset_peaks(void)
     ledger.peak = ledger.total;
 }
 
+void *allocate(size_t count, size_t size, const char *what)
+{
+    void *room = calloc(count + (count == 0), size);
+    if (room == NULL) { fprintf(stderr, "out of memory: no room for %s\n", what); exit(1); }
+    return room;
+}
+
+void *reallocate(void *array, size_t count, size_t size, const char *what)
+{
+    array = realloc(array, count * size);
+    if (array == NULL) { fprintf(stderr, "out of memory: no room for %s\n", what); exit(1); }
+    return array;
+}
+
 // The pool: one list of free buffers for each size. A training step asks for the same sizes each time, so after the first
 // step every request is met from here, and no page is touched for the first time again.
 typedef struct FreeBuffer { struct FreeBuffer *next; } FreeBuffer;
@@ -114,9 +128,7 @@ static SizeClass *class_of(long bytes)
         if (classes[i].bytes == bytes) return &classes[i];
     if (class_count == class_capacity) {
         class_capacity = class_capacity ? 2 * class_capacity : 64;
-        SizeClass *more = realloc(classes, (size_t)class_capacity * sizeof *classes);
-        if (more == NULL) { fprintf(stderr, "out of memory\n"); exit(1); }
-        classes = more;
+        classes = reallocate(classes, (size_t)class_capacity, sizeof *classes, "the pool's list");
     }
     classes[class_count] = (SizeClass){ bytes, NULL };
     return &classes[class_count++];
@@ -194,8 +206,7 @@ static Tensor *header_new(const char *name, MemoryKind kind, real *buffer, int n
     check(ndim >= 1 && ndim <= MAX_DIMS, "%s: a tensor has 1 to %d dimensions, not %d", name, MAX_DIMS, ndim);
     Tensor *t = (Tensor *)(void *)spare_headers;
     if (t != NULL) spare_headers = spare_headers->next;
-    else t = malloc(sizeof *t);
-    if (t == NULL) { fprintf(stderr, "out of memory: no room for the tensor %s\n", name); exit(1); }
+    else t = allocate(1, sizeof *t, name);
     *t = (Tensor){ .ndim = ndim, .size = 1, .kind = kind, .holders = 1, .node = NODE_LEAF };
     snprintf(t->name, sizeof t->name, "%s", name);
     for (int d = 0; d < MAX_DIMS; d++) {

@@ -138,6 +138,10 @@ void    tensor_free(Tensor *t);
 static inline int  last_dim(const Tensor *t) { return t->shape[t->ndim - 1]; }
 static inline long rows_of(const Tensor *t) { return t->size / last_dim(t); }
 bool        same_shape(const Tensor *a, const Tensor *b);
+// Room outside the ledger, for lists: `count` zeroed elements of `size` bytes, the caller's to free; or an array's room
+// changed. Never NULL: without memory there is one line, that there is no room for `what`, and exit status 1.
+void       *allocate(size_t count, size_t size, const char *what);
+void       *reallocate(void *array, size_t count, size_t size, const char *what);
 // "[64,128]": a string in one of eight buffers used in turn, for messages.
 const char *shape_text(const Tensor *t);
 // Prints name, shape, flags, gradient's norm and the numbers (the corners of large tensors).

@@ -306,33 +306,55 @@ static void save(const Options *o, const TrainingState *state)
     if (!state_save(o->out, state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
 }
 
-// Opens DIR/log.csv for more rows. A run that was killed may have got further than its last save: who resumes from `step`
-// writes the rows after it anew. A new run's rows go to DIR/log.csv.new until its first save (keep_log), for the log of an
-// older one belongs to the model that is still there.
-static FILE *open_log(const char *dir, bool resuming, long step)
+// DIR/log.csv, a row for every tenth step and every evaluation. Until a new run's first save its rows are in memory, for the log
+// of an older run belongs to the model that is still there.
+typedef struct Log { FILE *file; char *early; size_t early_size; } Log;
+
+static FILE *open_log(const char *dir, const char *mode)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/log.csv", dir);
+    FILE *file = fopen(path, mode);
+    if (file == NULL) die(EXIT_FAILED, "cannot write %s: %s; choose another --out", path, strerror(errno));
+    return file;
+}
+
+static const char log_heading[] = "step,train_loss,val_loss,learning_rate,gradient_norm,ms\n";
+
+static void begin_log(Log *log)
+{
+    log->file = open_memstream(&log->early, &log->early_size);
+    if (log->file == NULL) die(EXIT_FAILED, "out of memory: no room for the log");
+    fputs(log_heading, log->file);
+}
+
+// After the first save.
+static void keep_log(Log *log, const char *dir)
+{
+    if (log->early == NULL) return;
+    fclose(log->file);
+    log->file = open_log(dir, "w");
+    fwrite(log->early, 1, log->early_size, log->file);
+    fflush(log->file);
+    free(log->early);
+    log->early = NULL;
+}
+
+// A run that was killed may have got further than its last save: who resumes from `step` writes the rows after it anew.
+static void resume_log(Log *log, const char *dir, long step)
 {
     char path[4096], error[1024], *old = NULL;
     size_t n;
-    snprintf(path, sizeof path, "%s/log.csv%s", dir, resuming ? "" : ".new");
-    if (resuming && file_read(path, (size_t)1 << 30, &old, &n, error, sizeof error)) {
+    snprintf(path, sizeof path, "%s/log.csv", dir);
+    if (file_read(path, (size_t)1 << 30, &old, &n, error, sizeof error)) {
         char *end = strchr(old, '\n'); // of the heading, then of each row that stays
         while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && atol(end + 1) <= step)
             end = strchr(end + 1, '\n');
         if (!file_write_all(path, old, end ? (size_t)(end + 1 - old) : 0, error, sizeof error)) die(EXIT_FAILED, "%s", error);
         free(old);
     }
-    FILE *log = fopen(path, resuming ? "a" : "w");
-    if (log == NULL) die(EXIT_FAILED, "cannot write %s: %s; choose another --out", path, strerror(errno));
-    if (ftell(log) == 0) fprintf(log, "step,train_loss,val_loss,learning_rate,gradient_norm,ms\n");
-    return log;
-}
-
-static void keep_log(const char *dir)
-{
-    char path[4096], fresh[4096];
-    snprintf(path, sizeof path, "%s/log.csv", dir);
-    snprintf(fresh, sizeof fresh, "%s/log.csv.new", dir);
-    if (rename(fresh, path) != 0) die(EXIT_FAILED, "cannot rename %s to log.csv: %s", fresh, strerror(errno));
+    log->file = open_log(dir, "a");
+    if (ftell(log->file) == 0) fputs(log_heading, log->file);
 }
 
 static volatile sig_atomic_t stop_asked;
@@ -432,17 +454,18 @@ int main(int argc, char **argv)
 
     int B = o.batch_size, T = c->block_size;
     if ((long)B * T > 1 << 30) die(EXIT_USAGE, "--batch-size %d of %d characters each: more than 2^30 in a step", B, T);
-    int *batch = malloc(2 * (size_t)B * (size_t)T * sizeof *batch);
+    int *batch = allocate(2 * (size_t)B * (size_t)T, sizeof *batch, "a batch");
     long todo = o.schedule.max_iters - state.step;
-    double *times = malloc((size_t)(todo > 0 ? todo : 1) * sizeof *times);
-    if (batch == NULL || times == NULL) die(EXIT_FAILED, "out of memory: no room for a batch and the times of %ld steps", todo);
+    double *times = allocate((size_t)(todo > 0 ? todo : 1), sizeof *times, "the times of the steps");
     if (todo <= 0) printf("all %ld steps are done already; --max-iters is the total\n", o.schedule.max_iters);
 
     // A directory that cannot be written to is found before the work. What a resumed run left is brought to the state's step; a
     // new run replaces an older model only when it has trained one.
     if (o.resume) save(&o, &state);
     else if (!file_make_directories(o.out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    FILE *log = open_log(o.out, o.resume, state.step);
+    Log log = { 0 };
+    if (o.resume) resume_log(&log, o.out, state.step);
+    else begin_log(&log);
     struct sigaction action = { .sa_handler = ask_to_stop };
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -485,14 +508,14 @@ int main(int argc, char **argv)
         }
         if (evaluate
             || step % 10 == 0) { // before the save: --resume takes away rows that are too many, and cannot add what lacks
-            fprintf(log, "%ld,%.6f,", state.step, result.loss);
-            if (evaluate) fprintf(log, "%.6f", val);
-            fprintf(log, ",%.8g,%.6g,%.3f\n", rate, result.gradient_norm, 1e3 * result.seconds);
-            fflush(log);
+            fprintf(log.file, "%ld,%.6f,", state.step, result.loss);
+            if (evaluate) fprintf(log.file, "%.6f", val);
+            fprintf(log.file, ",%.8g,%.6g,%.3f\n", rate, result.gradient_norm, 1e3 * result.seconds);
+            fflush(log.file);
         }
         if (evaluate) {
             save(&o, &state);
-            if (!saved) keep_log(o.out);
+            keep_log(&log, o.out);
             saved = true;
         }
         evaluating += seconds_now() - start;
@@ -503,13 +526,13 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &action, NULL);
     progress_end(&progress);
     progress_curve(&progress);
-    bool logged = !ferror(log);
-    logged &= fclose(log) == 0;
     long done = state.step - first;
     double tokens_per_second = done > 0 ? (double)(done * B * T) / (seconds_now() - before - evaluating) : 0;
+    if (stop_asked) save(&o, &state);
+    keep_log(&log, o.out);
+    bool logged = !ferror(log.file);
+    logged &= fclose(log.file) == 0;
     if (stop_asked) {
-        save(&o, &state);
-        if (!saved) keep_log(o.out);
         printf("stopped after step %ld and saved; go on with: ./train --resume --out %s\n", state.step, o.out);
         clean_up(tape, batch, times, &text, &state);
         return 128 + stop_asked;

@@ -15,18 +15,13 @@
 
 const char *const linear_names[LINEARS] = { "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj" };
 
+static const char lists[] = "the model's lists";
+
 int linear_inputs(const Config *config, LinearKind kind) { return config->n_embd * (kind == MLP_C_PROJ ? 4 : 1); }
 
 int linear_outputs(const Config *config, LinearKind kind)
 {
     return config->n_embd * (kind == C_ATTN ? 3 : kind == C_FC ? 4 : 1);
-}
-
-static void *allocate(size_t count, size_t size)
-{
-    void *memory = calloc(count, size);
-    if (memory == NULL) { fprintf(stderr, "out of memory: no room for the model's lists\n"); exit(1); }
-    return memory;
 }
 
 // ------------------------------------------------------------------------------------------------------------- construction
@@ -63,10 +58,10 @@ static Tensor *parameter(Transformer *model, uint64_t seed, double deviation, do
 Transformer *transformer_new(Config config, uint64_t seed, char *error, size_t size)
 {
     if (!possible(&config, error, size)) return NULL;
-    Transformer *model = allocate(1, sizeof *model);
+    Transformer *model = allocate(1, sizeof *model, lists);
     model->config = config;
-    model->parameters = allocate((size_t)(4 + config.n_layer * (4 + 2 * LINEARS)), sizeof *model->parameters);
-    model->blocks = allocate((size_t)config.n_layer, sizeof *model->blocks);
+    model->parameters = allocate((size_t)(4 + config.n_layer * (4 + 2 * LINEARS)), sizeof *model->parameters, lists);
+    model->blocks = allocate((size_t)config.n_layer, sizeof *model->blocks, lists);
     int C = config.n_embd;
     char name[64];
     model->wte = parameter(model, seed, 0.02, 0, "transformer.wte.weight", SHAPE(config.vocab_size, C));
@@ -191,7 +186,7 @@ static void point_at(Transformer *model, const Adapter *adapter)
         model->blocks[i / LINEARS].linear[i % LINEARS].lora = adapter && adapter->lora[i].A ? &adapter->lora[i] : NULL;
 }
 
-static bool merged(const Transformer *model)
+bool transformer_is_merged(const Transformer *model)
 {
     for (int i = 0; i < model->config.n_layer; i++)
         for (int k = 0; k < LINEARS; k++)
@@ -199,14 +194,20 @@ static bool merged(const Transformer *model)
     return false;
 }
 
+static void must_not_be_merged(const Transformer *model, const char *function)
+{
+    check(!transformer_is_merged(model), "%s: %s is merged; unmerge it first", function,
+          model->active ? model->active->name : "an adapter");
+}
+
 Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapters, const int *ids, int B, int T)
 {
-    check(!merged(model), "logits_mixed: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
+    must_not_be_merged(model, "logits_mixed");
     int V = model->config.vocab_size;
     size_t row = (size_t)T * (size_t)V; // of logits
     Tensor *logits = tensor_result("logits", NULL, SHAPE(B, T, V), false);
-    int *rows = allocate((size_t)B, sizeof *rows), *their_ids = allocate((size_t)B * (size_t)T, sizeof *their_ids);
-    bool *done = allocate((size_t)B, sizeof *done);
+    int *rows = allocate((size_t)B, sizeof *rows, lists), *their_ids = allocate((size_t)(B * T), sizeof *their_ids, lists);
+    bool *done = allocate((size_t)B, sizeof *done, lists);
     for (int first = 0; first < B; first++) {
         int count = 0;
         for (int b = first; b < B; b++) {
@@ -382,7 +383,7 @@ Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig
 {
     const Config *c = &model->config;
     int count = c->n_layer * LINEARS, highest = 0;
-    check(!merged(model), "add_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
+    must_not_be_merged(model, "add_adapter");
     for (const Adapter *a = model->adapters; a != NULL; a = a->next)
         if (strcmp(a->name, name) == 0) return fail(error, size, "an adapter with the name %s is already attached", name), NULL;
     if (strlen(name) >= sizeof ((Adapter *)0)->name)
@@ -396,16 +397,15 @@ Adapter *transformer_add_layers(Transformer *model, const char *name, LoraConfig
     if (highest > LARGEST_RANK) return fail(error, size, "r is %d; the largest is %d", highest, LARGEST_RANK), NULL;
     if (highest == 0) return fail(error, size, "the rank is 0 in every block: nothing to attach"), NULL;
 
-    Adapter *adapter = allocate(1, sizeof *adapter);
+    Adapter *adapter = allocate(1, sizeof *adapter, lists);
     snprintf(adapter->name, sizeof adapter->name, "%s", name);
     adapter->config = config;
-    adapter->lora = allocate((size_t)count, sizeof *adapter->lora);
+    adapter->lora = allocate((size_t)count, sizeof *adapter->lora, lists);
     adapter->next = model->adapters;
     model->adapters = adapter;
 
     size_t most = (size_t)(model->parameter_count + 2 * count);
-    model->parameters = realloc(model->parameters, most * sizeof *model->parameters);
-    if (model->parameters == NULL) { fprintf(stderr, "out of memory: no room for the model's lists\n"); exit(1); }
+    model->parameters = reallocate(model->parameters, most, sizeof *model->parameters, lists);
     for (int i = 0; i < count; i++) {
         LinearKind kind = (LinearKind)(i % LINEARS);
         char full[160];
@@ -436,7 +436,7 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
     if (config.first_block < 0 || config.first_block > config.last_block || config.last_block >= c->n_layer)
         return fail(error, size, "blocks %d to %d: the model has blocks 0 to %d", config.first_block, config.last_block,
                     c->n_layer - 1), NULL;
-    LoraLayer *layers = allocate((size_t)c->n_layer * LINEARS, sizeof *layers);
+    LoraLayer *layers = allocate((size_t)c->n_layer * LINEARS, sizeof *layers, lists);
     bool good = true;
     for (int i = config.first_block; i <= config.last_block && good; i++) {
         int r = config.r_by_block ? config.r_by_block[i] : config.r;
@@ -456,7 +456,7 @@ Adapter *transformer_add_adapter(Transformer *model, const char *name, LoraConfi
 
 void transformer_use_adapter(Transformer *model, Adapter *adapter)
 {
-    check(!merged(model), "use_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
+    must_not_be_merged(model, "use_adapter");
     model->active = adapter;
     point_at(model, adapter);
     for (int i = model->base_count; i < model->parameter_count; i++) set_requires_grad(model->parameters[i], false);
@@ -469,7 +469,7 @@ void transformer_use_adapter(Transformer *model, Adapter *adapter)
 
 void transformer_remove_adapter(Transformer *model, Adapter *adapter)
 {
-    check(!merged(model), "remove_adapter: %s is merged; unmerge it first", model->active ? model->active->name : "an adapter");
+    must_not_be_merged(model, "remove_adapter");
     if (model->active == adapter) transformer_use_adapter(model, NULL);
     for (Adapter **link = &model->adapters; *link != NULL; link = &(*link)->next)
         if (*link == adapter) { *link = adapter->next; break; }
@@ -498,7 +498,7 @@ void transformer_unmerge(Transformer *model) { each_linear(model, linear_unmerge
 
 void transformer_forget_original(Transformer *model)
 {
-    if (!merged(model)) return;
+    if (!transformer_is_merged(model)) return;
     each_linear(model, linear_forget_original);
     transformer_remove_adapter(model, model->active);
 }

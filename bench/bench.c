@@ -337,8 +337,7 @@ typedef struct Trainer {
 static void shape_begin(Shape *shape)
 {
     shape->text.count = shape->text.train_count = 100000;
-    shape->text.tokens = malloc((size_t)shape->text.count * sizeof *shape->text.tokens);
-    if (shape->text.tokens == NULL) die(EXIT_FAILED, "out of memory: no room for a text");
+    shape->text.tokens = allocate((size_t)shape->text.count, sizeof *shape->text.tokens, "a text");
     for (long i = 0; i < shape->text.count; i++)
         shape->text.tokens[i] = (int)(random_bits(SEED, (uint64_t)i) % (uint64_t)shape->config.vocab_size);
 }
@@ -379,11 +378,9 @@ static Trainer *trainer_new(const Shape *shape, const LoraConfig *lora, const ch
 {
     long held = ledger.total;
     char error[512];
-    Trainer *t = calloc(1, sizeof *t);
-    if (t == NULL) die(EXIT_FAILED, "out of memory: no room for a trainer");
+    Trainer *t = allocate(1, sizeof *t, "a trainer");
     *t = (Trainer){ .shape = shape, .model = model_new(shape, lora), .tape = tape_new(),
-                    .batch = malloc(2 * sizeof(int) * (size_t)(shape->B * shape->config.block_size)) };
-    if (t->batch == NULL) die(EXIT_FAILED, "out of memory: no room for a batch");
+                    .batch = allocate(2 * (size_t)(shape->B * shape->config.block_size), sizeof(int), "a batch") };
     bool saved = dir == NULL   ? true
                  : lora == NULL ? model_save(t->model, NULL, dir, error, sizeof error)
                                 : adapter_save(t->model, t->model->active, "..", dir, error, sizeof error);
@@ -590,8 +587,7 @@ static bool write_llmc(const Transformer *model, const char *path, char *error, 
         for (int block = 0; block < c->n_layer; block++) {
             const Tensor *t = model->parameters[2 + 12 * block + kind];
             if (t->ndim == 1) { file_write(w, t->data, sizeof(real) * (size_t)t->size); continue; }
-            real *transposed = malloc(sizeof(real) * (size_t)t->size);
-            if (transposed == NULL) die(EXIT_FAILED, "out of memory: no room for a weight");
+            real *transposed = allocate((size_t)t->size, sizeof(real), "a weight");
             for (int i = 0; i < t->shape[0]; i++)
                 for (int o = 0; o < t->shape[1]; o++) transposed[o * t->shape[0] + i] = t->data[i * t->shape[1] + o];
             file_write(w, transposed, sizeof(real) * (size_t)t->size);
@@ -606,8 +602,7 @@ static bool write_llmc(const Transformer *model, const char *path, char *error, 
 static bool write_batches(const Shape *shape, const char *path, char *error, size_t size)
 {
     int T = shape->config.block_size, n = shape->B * T;
-    int *batch = malloc(2 * sizeof *batch * (size_t)n);
-    if (batch == NULL) die(EXIT_FAILED, "out of memory: no room for a batch");
+    int *batch = allocate(2 * (size_t)n, sizeof *batch, "a batch");
     FileWriter *w = file_write_begin(path, error, size);
     for (int i = 0; w != NULL && i < BATCHES; i++) {
         text_batch(&shape->text, shape->B, T, SEED, i, batch, batch + n);
@@ -637,8 +632,7 @@ typedef struct Contender {
 
 static void sample_ours(const Transformer *model, int count)
 {
-    int *tokens = malloc(sizeof *tokens * (size_t)(1 + count));
-    if (tokens == NULL) die(EXIT_FAILED, "out of memory: no room for %d characters", count);
+    int *tokens = allocate((size_t)(1 + count), sizeof *tokens, "the characters");
     tokens[0] = 0;
     generate(model, tokens, 1, count, 0.8, 0, SEED);
     free(tokens);

@@ -35,16 +35,11 @@ enum {
     STATE_VERSION = 1,
 };
 
-static void *allocate(size_t count, size_t size)
-{
-    void *memory = calloc(count + (count == 0), size);
-    if (memory == NULL) { fprintf(stderr, "out of memory: no room to save or load\n"); exit(1); }
-    return memory;
-}
+static const char for_files[] = "what is saved or loaded";
 
 static char *copy_text(const char *text) // NULL stays NULL
 {
-    char *copy = text == NULL ? NULL : allocate(strlen(text) + 1, 1);
+    char *copy = text == NULL ? NULL : allocate(strlen(text) + 1, 1, for_files);
     return copy == NULL ? NULL : strcpy(copy, text);
 }
 
@@ -177,8 +172,7 @@ static Slot *add_slot(Slots *slots, int ndim, int rows, int columns, int block, 
     char in_block[32] = "";
     if (slots->count == slots->room) {
         slots->room = slots->room ? 2 * slots->room : 64;
-        slots->list = realloc(slots->list, (size_t)slots->room * sizeof *slots->list);
-        if (slots->list == NULL) { fprintf(stderr, "out of memory: no room to save or load\n"); exit(1); }
+        slots->list = reallocate(slots->list, (size_t)slots->room, sizeof *slots->list, for_files);
     }
     Slot *slot = &slots->list[slots->count++];
     *slot = (Slot){ .ndim = ndim, .shape = { rows, columns }, .trains = true };
@@ -288,14 +282,14 @@ static size_t slot_size(const Slot *slot) { return (size_t)slot->shape[0] * (siz
 static bool save_slots(Save *save, const char *file, const char *prefix, const Slots *slots,
                        const SafetensorsMetadata *metadata, size_t pairs)
 {
-    struct { char text[128]; } *names = allocate((size_t)slots->count, sizeof *names);
-    SafetensorsTensor *tensors = allocate((size_t)slots->count, sizeof *tensors);
-    real **turned = allocate((size_t)slots->count, sizeof *turned);
+    struct { char text[128]; } *names = allocate((size_t)slots->count, sizeof *names, for_files);
+    SafetensorsTensor *tensors = allocate((size_t)slots->count, sizeof *tensors, for_files);
+    real **turned = allocate((size_t)slots->count, sizeof *turned, for_files);
     for (int i = 0; i < slots->count; i++) {
         const Slot *slot = &slots->list[i];
         snprintf(names[i].text, sizeof names[i].text, "%s%s", prefix, slot->name);
         if (slot->transposed)
-            transpose(slot->data, turned[i] = allocate(slot_size(slot), sizeof(real)), slot->shape[0], slot->shape[1]);
+            transpose(slot->data, turned[i] = allocate(slot_size(slot), sizeof(real), for_files), slot->shape[0], slot->shape[1]);
         tensors[i] =
             (SafetensorsTensor){ names[i].text, REAL_DTYPE, slot->ndim, slot->shape, turned[i] ? turned[i] : slot->data };
     }
@@ -317,7 +311,7 @@ static bool read_slots(const Safetensors *file, const Slots *slots, char *error,
     bool good = true;
     for (int i = 0; good && i < slots->count; i++) {
         const Slot *slot = &slots->list[i];
-        real *turned = slot->transposed ? allocate(slot_size(slot), sizeof(real)) : NULL;
+        real *turned = slot->transposed ? allocate(slot_size(slot), sizeof(real), for_files) : NULL;
         good = safetensors_read(file, slot->entry, turned ? turned : slot->data, REAL_DTYPE, error, size) == SAFETENSORS_OK;
         if (good && turned) transpose(turned, slot->data, slot->shape[1], slot->shape[0]);
         free(turned);
@@ -371,7 +365,7 @@ static const char *dims_text(size_t ndim, const size_t *shape, char text[80])
 static bool match(const Safetensors *file, Slots *slots, bool model_file, char *error, size_t size)
 {
     Names missing = { 0 }, extra = { 0 }, misshaped = { 0 };
-    Slot **sorted = allocate((size_t)slots->count, sizeof *sorted);
+    Slot **sorted = allocate((size_t)slots->count, sizeof *sorted, for_files);
     for (int i = 0; i < slots->count; i++) sorted[i] = &slots->list[i];
     qsort(sorted, (size_t)slots->count, sizeof *sorted, by_name);
     for (size_t e = 0; e < file->count; e++) {
@@ -421,14 +415,6 @@ static bool open_tensors(const char *dir, const char *name, Safetensors **file, 
 {
     char path[PATH];
     return join(path, dir, name, error, size) && safetensors_open(path, file, error, size) == SAFETENSORS_OK;
-}
-
-static bool is_merged(const Transformer *model)
-{
-    for (int i = 0; i < model->config.n_layer; i++)
-        for (int k = 0; k < LINEARS; k++)
-            if (model->blocks[i].linear[k].original != NULL) return true;
-    return false;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------- models
@@ -523,8 +509,8 @@ static bool parse_tokenizer(const Json *json, int vocab_size, Vocabulary *vocabu
         return fail(error, size, "not a tokenizer whose tokens are single characters, the only kind that this program knows");
     if (vocab->count != (size_t)vocab_size)
         return fail(error, size, "it has %zu tokens, but the model %d", vocab->count, vocab_size);
-    uint32_t *list = allocate((size_t)vocab_size, sizeof *list);
-    bool *taken = allocate((size_t)vocab_size, sizeof *taken), good = true;
+    uint32_t *list = allocate((size_t)vocab_size, sizeof *list, for_files);
+    bool *taken = allocate((size_t)vocab_size, sizeof *taken, for_files), good = true;
     for (const Json *item = vocab->child; item != NULL && good; item = item->next) {
         const char *end = item->key;
         uint32_t c = item->key_length > 0 ? utf8_next(&end) : 0;
@@ -600,7 +586,7 @@ static bool tied_head(const Safetensors *file, const Transformer *model, char *e
         const SafetensorsEntry *entry = &file->entries[e];
         if (strcmp(bare(entry->name), "lm_head.weight") != 0) continue;
         bool same = safetensors_shape_is(entry, 2, model->wte->shape);
-        real *head = same ? allocate(entry->elements, sizeof *head) : NULL;
+        real *head = same ? allocate(entry->elements, sizeof *head, for_files) : NULL;
         bool good = !same || safetensors_read(file, entry, head, REAL_DTYPE, error, size) == SAFETENSORS_OK;
         same = same && good && memcmp(head, model->wte->data, entry->elements * sizeof *head) == 0;
         free(head);
@@ -661,7 +647,7 @@ static void hash_text(char text[20], uint64_t hash) { snprintf(text, 20, "%016ll
 
 static bool save_adapter(Save *save, const Transformer *model, const Adapter *adapter, const char *base_dir)
 {
-    check(!is_merged(model), "adapter_save: an adapter is merged into the base; unmerge it first");
+    check(!transformer_is_merged(model), "adapter_save: an adapter is merged into the base; unmerge it first");
     const Config *c = &model->config;
     if (json_valid_utf8(base_dir, strlen(base_dir)) != strlen(base_dir))
         return fail(save->error, save->size, "the base's path is not UTF-8, so it cannot be written into adapter_config.json; "
@@ -709,7 +695,7 @@ static bool same_base(const Transformer *model, const char *fingerprint, const c
 
 Adapter *adapter_load(Transformer *model, const char *dir, const char *name, bool any_base, char *error, size_t size)
 {
-    check(!is_merged(model), "adapter_load: an adapter is merged into the base; unmerge it first");
+    check(!transformer_is_merged(model), "adapter_load: an adapter is merged into the base; unmerge it first");
     char why[WHY];
     Json *json = read_json(dir, "adapter_config.json", SMALL_FILE, error, size);
     if (json == NULL) return NULL;
@@ -804,7 +790,7 @@ static bool save_state(Save *save, const TrainingState *state)
 {
     Transformer *model = state->model;
     const Config *c = &model->config;
-    check(!is_merged(model), "state_save: an adapter is merged into the base; unmerge it first");
+    check(!transformer_is_merged(model), "state_save: an adapter is merged into the base; unmerge it first");
     check((model->active != NULL) == (state->base_dir != NULL), "state_save: an adapter in use and base_dir go together");
     AdapterPlan plan = { 0 };
     Slots slots = { 0 };

@@ -11,6 +11,8 @@
 
 #include "corpus.h"
 
+#include "tensor.h"
+
 #include <assert.h>
 #include <ctype.h>
 #include <math.h>
@@ -150,16 +152,6 @@ typedef struct Grammar {
     int rule_count, choice_count;
 } Grammar;
 
-static void *must_alloc(void *old, size_t bytes)
-{
-    void *memory = realloc(old, bytes);
-    if (!memory) {
-        fprintf(stderr, "corpus: out of memory: %zu bytes for a text; ask for a shorter one\n", bytes);
-        exit(1);
-    }
-    return memory;
-}
-
 static void add_rules(Grammar *g, const GrammarRule *table)
 {
     for (; table->name; table++) {
@@ -199,8 +191,7 @@ static const Rule *find_rule(const Grammar *g, const char *name, size_t length)
 // here once, so that a mistake in a table shows at once and not in the one tale that takes that turn.
 static Grammar *parse_grammar(const GrammarRule *voice, const GrammarRule *shared)
 {
-    Grammar *g = must_alloc(NULL, sizeof *g);
-    g->rule_count = g->choice_count = 0;
+    Grammar *g = allocate(1, sizeof *g, "a grammar");
     add_rules(g, voice);
     if (shared) add_rules(g, shared);
     for (int i = 0; i < g->choice_count; i++) {
@@ -237,10 +228,12 @@ typedef struct Walk {
     Memory memory[LETTERS];
 } Walk;
 
+typedef struct Random { uint64_t seed, drawn; } Random; // the next is random_bits(seed, drawn)
+
 // What all steps of one walk share.
 typedef struct Pen {
     const Grammar *grammar;
-    uint64_t *random;        // the writer's; NULL makes the walk a reader
+    Random *random;          // the writer's; NULL makes the walk a reader
     char *text;              // the tale being written, or to be read
     float *nats;             // the writer's: one for each character
     Walk end;                // the last walk that came to the end of the tale
@@ -254,14 +247,6 @@ typedef struct Rest {
     int start;               // where the expansion begins
     const struct Rest *outer;
 } Rest;
-
-static uint64_t splitmix64(uint64_t *state)
-{
-    uint64_t z = (*state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
 
 // Writes one character, or reads it: false if the text has another one (or none) there.
 static bool put(Pen *pen, Walk *w, char c)
@@ -342,7 +327,7 @@ static int walk(Pen *pen, Walk w, const char *p, const Rest *rest)
 // The writer draws one choice of the rule and follows it; the reader follows them all and adds up the ways.
 static int choose(Pen *pen, Walk w, const Rule *rule, const Rest *rest)
 {
-    int drawn = pen->random ? (int)(splitmix64(pen->random) % (uint64_t)rule->total) : 0, ways = 0;
+    int drawn = pen->random ? (int)(random_bits(pen->random->seed, pen->random->drawn++) % (uint64_t)rule->total) : 0, ways = 0;
     for (int i = rule->first; i < rule->first + rule->count; i++) {
         const Choice *choice = &pen->grammar->choices[i];
         if (pen->random) {
@@ -377,15 +362,17 @@ bool corpus_write(const char *name, uint64_t seed, long length, Corpus *corpus)
     Grammar *grammar = parse_grammar(voice, world);
     char tale[MAX_TALE];
     float nats[MAX_TALE];
-    Pen pen = {.grammar = grammar, .random = &seed, .text = tale, .nats = nats};
+    static const char for_text[] = "a built-in text; ask for a shorter one";
+    Random random = { seed, 0 };
+    Pen pen = {.grammar = grammar, .random = &random, .text = tale, .nats = nats};
     size_t room = 0;
     do {
         walk(&pen, (Walk){0}, "{tale}\n\n", NULL);
         size_t old = (size_t)corpus->length, new = old + (size_t)pen.end.at;
         if (new + 1 > room) {
             room = 2 * (new + 1);
-            corpus->text = must_alloc(corpus->text, room);
-            corpus->nats = must_alloc(corpus->nats, room * sizeof *corpus->nats);
+            corpus->text = reallocate(corpus->text, room, 1, for_text);
+            corpus->nats = reallocate(corpus->nats, room, sizeof *corpus->nats, for_text);
         }
         memcpy(corpus->text + old, tale, new - old);
         memcpy(corpus->nats + old, nats, (new - old) * sizeof *nats);

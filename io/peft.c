@@ -4,12 +4,7 @@
 
 #include <stdlib.h>
 
-static void *allocate(size_t count, size_t size)
-{
-    void *memory = calloc(count + (count == 0), size);
-    if (memory == NULL) { fprintf(stderr, "out of memory: no room for an adapter's configuration\n"); exit(1); }
-    return memory;
-}
+static const char for_config[] = "an adapter's configuration";
 
 static void module_name(char name[80], int index) // "transformer.h.2.mlp.c_fc" for [block][kind]
 {
@@ -40,7 +35,7 @@ static bool has_scale(const LoraLayer *layer, const LoraConfig *l)
 AdapterPlan peft_plan(const Adapter *adapter, const Config *model)
 {
     int count = model->n_layer * LINEARS;
-    AdapterPlan plan = { .config = adapter->config, .layers = allocate((size_t)count, sizeof *plan.layers) };
+    AdapterPlan plan = { .config = adapter->config, .layers = allocate((size_t)count, sizeof *plan.layers, for_config) };
     const LoraLayer *general = NULL; // a layer of the adapter's own rank and alpha, or the next best
     for (int i = 0; i < count; i++) {
         const Lora *lora = &adapter->lora[i];
@@ -330,7 +325,7 @@ static bool apply_patterns(const Json *json, const char *key, const Config *c, d
     const Json *patterns = json_get(json, key);
     if (json_is_empty(patterns)) return true;
     if (patterns->type != JSON_OBJECT) return fail(error, size, "\"%s\" is not an object", key);
-    bool *decided = allocate((size_t)c->n_layer * LINEARS, sizeof *decided), good = true;
+    bool *decided = allocate((size_t)c->n_layer * LINEARS, sizeof *decided, for_config), good = true;
     for (const Json *item = patterns->child; item != NULL && good; item = item->next) {
         good = item->type == JSON_NUMBER || fail(error, size, "a value of \"%s\" is not a number", key);
         for (int i = 0; i < c->n_layer * LINEARS && good; i++) {
@@ -370,14 +365,14 @@ bool peft_parse_config(const Json *json, const Config *model, AdapterPlan *plan,
         || !json_optional_bool(json, "use_rslora", false, &l->rank_stabilized, error, size)) return false;
     l->r = (int)r;
 
-    bool *chosen = allocate(count, sizeof *chosen);
-    double *ranks = allocate(count, sizeof *ranks), *alphas = allocate(count, sizeof *alphas);
+    bool *chosen = allocate(count, sizeof *chosen, for_config);
+    double *ranks = allocate(count, sizeof *ranks, for_config), *alphas = allocate(count, sizeof *alphas, for_config);
     for (size_t i = 0; i < count; i++) ranks[i] = (double)r, alphas[i] = l->alpha;
     bool good = choose_layers(json, model, chosen, error, size)
              && apply_patterns(json, "rank_pattern", model, ranks, error, size)
              && apply_patterns(json, "alpha_pattern", model, alphas, error, size);
     l->first_block = model->n_layer;
-    plan->layers = allocate(count, sizeof *plan->layers);
+    plan->layers = allocate(count, sizeof *plan->layers, for_config);
     for (int i = 0; i < (int)count && good; i++) {
         if (!chosen[i]) continue;
         good = (ranks[i] >= 1 && ranks[i] <= PEFT_LARGEST_RANK && ranks[i] == floor(ranks[i]))

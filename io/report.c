@@ -137,8 +137,7 @@ static int index_of(const Tensor *result) { return atoi(strrchr(result->name, '#
 // Every op of the net, as if all trained: nodes[i] made result i. The tape holds them until it is freed.
 static Tape *structure_of(const Net *net)
 {
-    bool *flags = malloc((size_t)net->count * sizeof *flags);
-    check(flags != NULL, "out of memory");
+    bool *flags = allocate((size_t)net->count, sizeof *flags, "flags");
     for (int i = 0; i < net->count; i++) {
         flags[i] = net->leaves[i]->requires_grad;
         net->leaves[i]->requires_grad = true;
@@ -154,8 +153,7 @@ static Tape *structure_of(const Net *net)
 // The results' numbers, by the kernels themselves: most are no longer there when forward has ended. The caller frees each.
 static real **values_of(const Tape *structure)
 {
-    real **values = calloc((size_t)structure->count, sizeof *values);
-    check(values != NULL, "out of memory");
+    real **values = allocate((size_t)structure->count, sizeof *values, "values");
     for (int i = 0; i < structure->count; i++) {
         Node n = structure->nodes[i];
         Tensor in[MAX_INPUTS];
@@ -168,8 +166,7 @@ static real **values_of(const Tape *structure)
         long scratch = op->workspace ? op->workspace(&n) : 0;
         n.saved = NULL;
         n.work = memory_take(MEMORY_WORKSPACE, scratch);
-        values[i] = malloc((size_t)n.out->size * sizeof *values[i]);
-        check(values[i] != NULL, "out of memory");
+        values[i] = allocate((size_t)n.out->size, sizeof *values[i], "values");
         op->forward(&n, values[i], (Part){ 0, 1 });
         memory_give(MEMORY_WORKSPACE, n.work, scratch);
     }
@@ -509,8 +506,7 @@ static Tensor *windows_loss(void *context, Tape *tape)
 
 void report_ops(Report *report, const char *key, Transformer *model, int B, int T)
 {
-    Windows windows = { model, calloc((size_t)B * (size_t)T, sizeof(int)), B, T };
-    check(windows.ids != NULL, "out of memory");
+    Windows windows = { model, allocate((size_t)B * (size_t)T, sizeof(int), "a batch"), B, T };
     Net net = { windows_loss, &windows, model->parameters, model->parameter_count, false };
     FILE *f = report_member(report, key);
     fputc('{', f);

@@ -152,8 +152,7 @@ double evaluate_quickly(const Transformer *model, const Text *text, int B)
     int T = model->config.block_size;
     const int *tokens = text->tokens + text->train_count;
     long starts = text->count - text->train_count - T; // where a window and the target after it fit
-    int *ids = malloc(2 * (size_t)(B * T) * sizeof *ids), *targets = ids + B * T;
-    if (ids == NULL) { fprintf(stderr, "out of memory: no room for a batch\n"); exit(1); }
+    int *ids = allocate(2 * (size_t)(B * T), sizeof *ids, "a batch"), *targets = ids + B * T;
     double sum = 0;
     for (int i = 0; i < BATCHES; i++) {
         for (int b = 0; b < B; b++) {

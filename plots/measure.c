@@ -280,11 +280,10 @@ static void write_learning(Transformer *model, const Text *tales)
     train_what(model, NULL);
     train(model, tales, "base", BATCH, BASE_STEPS, 3e-3, log);
 
-    real **base = malloc((size_t)model->base_count * sizeof *base); // full fine-tuning changes it
-    if (base == NULL) die(EXIT_FAILED, "out of memory");
+    real **base = allocate((size_t)model->base_count, sizeof *base, "a copy of the base"); // full fine-tuning changes it
     for (int i = 0; i < model->base_count; i++) {
         const Tensor *t = model->parameters[i];
-        if ((base[i] = malloc((size_t)t->size * sizeof(real))) == NULL) die(EXIT_FAILED, "out of memory");
+        base[i] = allocate((size_t)t->size, sizeof(real), "a copy of the base");
         memcpy(base[i], t->data, (size_t)t->size * sizeof(real));
     }
     train(model, &pirate, "full", BATCH, TUNE_STEPS, 2e-3, log);

