@@ -490,6 +490,7 @@ int main(int argc, char **argv)
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
             char where[256] = "every weight and gradient is finite; a smaller --learning-rate may help";
             find_bad_number(model, where, sizeof where);
+            clean_up(tape, batch, times, &text, &state);
             die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; %s %s", step, result.loss,
                 result.gradient_norm, where, saved ? "what was saved before is intact, in" : "this run has saved nothing in", o.out);
         }
