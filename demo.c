@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { BATCH = 12, CONTEXT = 64, BASE_STEPS = 800, TUNE_STEPS = 200, SAMPLE = 240 };
@@ -187,17 +188,25 @@ static int measure_resident(const char *name, int vocab_size)
     return 0;
 }
 
+// What such a process prints, or 0.
 static long resident_of(const char *program, const char *name, int vocab_size)
 {
-    char command[512], answer[64] = "";
-    if (strchr(program, '\'') != NULL) return 0;
-    snprintf(command, sizeof command, "'%s' --threads %d --measure-resident %s:%d", program, parallel_threads(), name,
-        vocab_size);
+    char threads[16], what[64], answer[64] = "";
+    snprintf(threads, sizeof threads, "%d", parallel_threads());
+    snprintf(what, sizeof what, "%s:%d", name, vocab_size);
+    int ends[2];
     fflush(stdout);
-    FILE *pipe = popen(command, "r");
-    if (pipe == NULL) return 0;
-    if (fgets(answer, sizeof answer, pipe) == NULL) answer[0] = '\0';
-    pclose(pipe);
+    if (pipe(ends) != 0) return 0;
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        execlp(program, program, "--threads", threads, "--measure-resident", what, (char *)NULL);
+        _exit(EXIT_FAILED);
+    }
+    close(ends[1]);
+    if (child > 0 && read(ends[0], answer, sizeof answer - 1) < 0) answer[0] = '\0';
+    close(ends[0]);
+    if (child > 0) waitpid(child, NULL, 0);
     return atol(answer);
 }
 
