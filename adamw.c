@@ -101,7 +101,8 @@ double adamw_step(AdamW *o, double learning_rate)
     for (int i = 0; i < o->count; i++) {
         const Tensor *t = o->parameters[i];
         if (!t->requires_grad) { drop_moments(o, i); continue; }
-        check(t->grad != NULL, "adamw_step: %s requires grad, but no gradient reached it; does it feed the loss, and did backward run?", t->name);
+        check(t->grad != NULL,
+              "adamw_step: %s requires grad, but no gradient reached it; does it feed the loss, and did backward run?", t->name);
         if (o->m[i] != NULL) continue;
         o->m[i] = zeros(t->size);
         o->v[i] = zeros(t->size);

@@ -155,7 +155,8 @@ int main(int argc, char **argv)
         transformer_merge(model);
         char where[256];
         if (find_bad_number(model, where, sizeof where))
-            die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", first, base, where);
+            die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", first, base,
+                where);
         if (vocabulary.size == 0 && !vocabulary_load(base, model->config.vocab_size, &vocabulary, error, sizeof error))
             fprintf(stderr, "adapter: %s; so %s gets no characters either\n", error, out);
         if (!model_save(model, &vocabulary, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);

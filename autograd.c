@@ -73,8 +73,8 @@ static void run_kernel(Node *n, int input, const real *dy, real *dx, Tape *tape,
     work->seconds += seconds_now() - start;
 }
 
-// What the gradients of the first `inputs` inputs read, of those that require one. Node n, if recorded, must hold this for all of
-// its inputs, and nothing more; and in backward less and less.
+// What the gradients of the first `inputs` inputs read, of those that require one. Node n, if recorded, must hold this for
+// all of its inputs, and nothing more; and in backward less and less.
 static unsigned keeps_of(const Node *n, int inputs)
 {
     unsigned keeps = KEEP_NONE;
@@ -611,7 +611,8 @@ static void matmul_grad_a(const Node *n, const real *dy, real *da, Part part)
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
     // task L1.2 (10 points): matmul, the gradient of its first factor
     matmul((Matmul){ .m = N, .n = I, .k = O, .a = matrix(dy, O), .b = transposed(b->data, O),
-                     .scale = 1, .start = n->first ? NULL : da, .start_row = I, .c = da, .c_row = I, .work = work_of(n, part) }, part);
+                     .scale = 1, .start = n->first ? NULL : da, .start_row = I, .c = da, .c_row = I,
+                     .work = work_of(n, part) }, part);
     // end task
 }
 
@@ -621,7 +622,8 @@ static void matmul_grad_b(const Node *n, const real *dy, real *db, Part part)
     int N = (int)rows_of(a), I = last_dim(a), O = last_dim(b);
     // task L1.3 (10 points): matmul, the gradient of its second factor
     matmul((Matmul){ .m = I, .n = O, .k = N, .a = transposed(a->data, I), .b = matrix(dy, O),
-                     .scale = 1, .start = n->first ? NULL : db, .start_row = O, .c = db, .c_row = O, .work = work_of(n, part) }, part);
+                     .scale = 1, .start = n->first ? NULL : db, .start_row = O, .c = db, .c_row = O,
+                     .work = work_of(n, part) }, part);
     // end task
 }
 
@@ -824,7 +826,8 @@ static void lm_head_grad_x(const Node *n, const real *dy, real *dx, Part part)
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
     // task H8 (3 points): the tied head, the gradient of its input
     matmul((Matmul){ .m = N, .n = C, .k = V, .a = matrix(dy, V), .b = matrix(wte->data, C),
-                     .scale = 1, .start = n->first ? NULL : dx, .start_row = C, .c = dx, .c_row = C, .work = work_of(n, part) }, part);
+                     .scale = 1, .start = n->first ? NULL : dx, .start_row = C, .c = dx, .c_row = C,
+                     .work = work_of(n, part) }, part);
     // end task
 }
 
@@ -834,7 +837,8 @@ static void lm_head_grad_wte(const Node *n, const real *dy, real *dwte, Part par
     int N = (int)rows_of(x), C = last_dim(x), V = wte->shape[0];
     // task H9 (3 points): the tied head, the gradient of its matrix
     matmul((Matmul){ .m = V, .n = C, .k = N, .a = transposed(dy, V), .b = matrix(x->data, C),
-                     .scale = 1, .start = n->first ? NULL : dwte, .start_row = C, .c = dwte, .c_row = C, .work = work_of(n, part) }, part);
+                     .scale = 1, .start = n->first ? NULL : dwte, .start_row = C, .c = dwte, .c_row = C,
+                     .work = work_of(n, part) }, part);
     // end task
 }
 
@@ -1112,7 +1116,8 @@ static void matmul_add_forward(const Node *n, real *out, Part part)
     const Tensor *h = n->in[1], *B = n->in[2];
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     matmul((Matmul){ .m = N, .n = O, .k = R, .a = matrix(h->data, R), .b = matrix(B->data, O),
-                     .scale = n->scalar, .start = n->in[0]->data, .start_row = O, .c = out, .c_row = O, .work = work_of(n, part) }, part);
+                     .scale = n->scalar, .start = n->in[0]->data, .start_row = O, .c = out, .c_row = O,
+                     .work = work_of(n, part) }, part);
 }
 
 static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part)
@@ -1121,7 +1126,8 @@ static void matmul_add_grad_h(const Node *n, const real *dy, real *dh, Part part
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     // task L2.4 (3 points): s h B, the gradient of h
     matmul((Matmul){ .m = N, .n = R, .k = O, .a = matrix(dy, O), .b = transposed(B->data, O),
-                     .scale = n->scalar, .start = n->first ? NULL : dh, .start_row = R, .c = dh, .c_row = R, .work = work_of(n, part) }, part);
+                     .scale = n->scalar, .start = n->first ? NULL : dh, .start_row = R, .c = dh, .c_row = R,
+                     .work = work_of(n, part) }, part);
     // end task
 }
 
@@ -1131,7 +1137,8 @@ static void matmul_add_grad_B(const Node *n, const real *dy, real *dB, Part part
     int N = (int)rows_of(h), R = last_dim(h), O = last_dim(B);
     // task L2.5 (3 points): s h B, the gradient of B
     matmul((Matmul){ .m = R, .n = O, .k = N, .a = transposed(h->data, R), .b = matrix(dy, O),
-                     .scale = n->scalar, .start = n->first ? NULL : dB, .start_row = O, .c = dB, .c_row = O, .work = work_of(n, part) }, part);
+                     .scale = n->scalar, .start = n->first ? NULL : dB, .start_row = O, .c = dB, .c_row = O,
+                     .work = work_of(n, part) }, part);
     // end task
 }
 

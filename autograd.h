@@ -69,8 +69,8 @@ struct Node {
 #define KEEP_NONE  0u
 
 // Gradients are only ever added to. So the first that reaches an input must find zeros: a kernel that ADDS is given them; one
-// that STORES is told by n->first to store where it would add, which saves a walk through memory. An elementwise one of input 0,
-// the last to read dy, may even turn dy into dx IN_PLACE: then dx == dy, and no new buffer is needed.
+// that STORES is told by n->first to store where it would add, which saves a walk through memory. An elementwise one of input
+// 0, the last to read dy, may even turn dy into dx IN_PLACE: then dx == dy, and no new buffer is needed.
 typedef enum FirstGradient { ADDS, STORES, IN_PLACE } FirstGradient;
 
 // One row of the op table.

@@ -11,8 +11,8 @@
 
 enum { QUERIES = 64 }; // rows of scores that attention holds at a time
 
-// What a product of n columns and k terms copies, in each thread: at most 256 x 256 numbers of its second operand, in whole tiles,
-// and 16 x 256 of its first.
+// What a product of n columns and k terms copies, in each thread: at most 256 x 256 numbers of its second operand, in whole
+// tiles, and 16 x 256 of its first.
 static long product(long n, long k)
 {
     long deep = k < 256 ? k : 256, wide = (n + 31) / 32 * 32;

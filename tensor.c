@@ -146,7 +146,8 @@ real *memory_take(MemoryKind kind, long count)
     } else {
         buffer = aligned_alloc(64, (size_t)bytes);
         if (buffer == NULL) {
-            fprintf(stderr, "out of memory: %ld bytes for %s, with %ld held already; a smaller model, batch or context needs less\n",
+            fprintf(stderr,
+                    "out of memory: %ld bytes for %s, with %ld held already; a smaller model, batch or context needs less\n",
                     bytes, memory_kind_names[kind], ledger.total);
             exit(1);
         }

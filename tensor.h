@@ -69,8 +69,8 @@ typedef struct Ledger {          // all in bytes
 } Ledger;
 extern Ledger ledger;            // read it freely; only the functions below write it
 
-// A buffer of `count` reals, aligned to 64 bytes; NULL for none. Its contents are whatever was there before (NaN in a debug build).
-// Out of memory: a message and exit(1). Call it from the main thread only.
+// A buffer of `count` reals, aligned to 64 bytes; NULL for none. Its contents are whatever was there before (NaN in a debug
+// build). Out of memory: a message and exit(1). Call it from the main thread only.
 real *memory_take(MemoryKind kind, long count);
 // Gives a buffer back to the pool; NULL is fine. `kind` and `count` must be those it is on the ledger with.
 void  memory_give(MemoryKind kind, real *buffer, long count);
@@ -196,7 +196,8 @@ static inline real fast_exp(real value)
     float shifted = x * 1.44269504f + 12582912.0f; // 1.5 * 2^23 leaves no bits for a fraction: n is in the lowest bits
     float n = shifted - 12582912.0f;
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;    // ln2 in two parts: the first product is exact
-    float p = 1.0f + r * (1.0f + r * (1 / 2.0f + r * (1 / 6.0f + r * (1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f + r * (1 / 5040.0f)))))));
+    float p = 1 / 120.0f + r * (1 / 720.0f + r * (1 / 5040.0f));
+    p = 1.0f + r * (1.0f + r * (1 / 2.0f + r * (1 / 6.0f + r * (1 / 24.0f + r * p))));
     uint32_t bits; // a cast of n would be undefined for NaN
     memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + 127) << 23;

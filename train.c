@@ -306,8 +306,8 @@ static void save(const Options *o, const TrainingState *state)
     if (!state_save(o->out, state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
 }
 
-// DIR/log.csv, a row for every tenth step and every evaluation. Until a new run's first save its rows are in memory, for the log
-// of an older run belongs to the model that is still there.
+// DIR/log.csv, a row for every tenth step and every evaluation. Until a new run's first save its rows are in memory, for the
+// log of an older run belongs to the model that is still there.
 typedef struct Log { FILE *file; char *early; size_t early_size; } Log;
 
 static FILE *open_log(const char *dir, const char *mode)
@@ -449,8 +449,9 @@ int main(int argc, char **argv)
     printf("%s: %s characters, vocabulary %d\n", o.data, thousands(text.count), c->vocab_size);
     if (!isnan(text.val_floor)) printf("  no model can beat %.3f nats a character\n", text.val_floor);
     else printf("  guessing gives %.3f nats a character\n", log(c->vocab_size));
-    printf("model: %d layers, %d heads, width %d, context %d\n  %s numbers, of which %s (%.2f %%) train\n", c->n_layer, c->n_head,
-           c->n_embd, c->block_size, thousands(all), thousands(trainable), 100.0 * (double)trainable / (double)all);
+    printf("model: %d layers, %d heads, width %d, context %d\n", c->n_layer, c->n_head, c->n_embd, c->block_size);
+    printf("  %s numbers, of which %s (%.2f %%) train\n", thousands(all), thousands(trainable),
+           100.0 * (double)trainable / (double)all);
 
     int B = o.batch_size, T = c->block_size;
     if ((long)B * T > 1 << 30) die(EXIT_USAGE, "--batch-size %d of %d characters each: more than 2^30 in a step", B, T);
@@ -492,7 +493,8 @@ int main(int argc, char **argv)
             find_bad_number(model, where, sizeof where);
             clean_up(tape, batch, times, &text, &state);
             die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; %s %s", step, result.loss,
-                result.gradient_norm, where, saved ? "what was saved before is intact, in" : "this run has saved nothing in", o.out);
+                result.gradient_norm, where,
+                saved ? "what was saved before is intact, in" : "this run has saved nothing in", o.out);
         }
         times[step - first] = result.seconds;
         state.step++;
@@ -546,7 +548,8 @@ int main(int argc, char **argv)
                                   .step_ms = 1e3 * median(times, done), .tokens_per_second = tokens_per_second,
                                   .trainable = trainable, .all = all, .steps = done > 1 ? done - 1 : 1,
                                   .counts = &tape->counts, .peaks = &peaks });
-    if (!logged) die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o.out, o.out);
+    if (!logged)
+        die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o.out, o.out);
 
     if (!isnan(text.val_floor))
         printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
