@@ -145,7 +145,8 @@ $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(OBJECTS)
 
 tests: $(TESTS)
 
-demo: all
+demo:
+	@$(MAKE) --no-print-directory $(PARALLEL) all
 	@./demo
 
 report: all
