@@ -45,8 +45,8 @@ enum { DEPTH = 256, WIDTH = 256 };
 
 // Each compiler unrolls one kind of loop too early, and must be told not to. gcc the short one over columns, before it looks
 // for vectors: then it finds none. clang those over rows that begin and end a tile: then the sums stay in memory, with 512-bit
-// registers at a third of the speed. And gcc must be told to take several terms in one turn of the loop: without the counting
-// in between, a core that it shares with another thread is a tenth faster.
+// registers at a third of the speed. And gcc must be told to take several terms in one turn of the loop: with less
+// counting in between, a product is a tenth faster on a core whose other half is busy, and hardly on one that is not.
 #if defined __clang__
 #define KEEP_ROWS _Pragma("nounroll")
 #define KEEP_COLUMNS

@@ -206,7 +206,8 @@ Tensor *transformer_logits_mixed(Transformer *model, const Adapter *const *adapt
     int V = model->config.vocab_size;
     size_t row = (size_t)T * (size_t)V; // of logits
     Tensor *logits = tensor_result("logits", NULL, SHAPE(B, T, V), false);
-    int *rows = allocate((size_t)B, sizeof *rows, lists), *their_ids = allocate((size_t)(B * T), sizeof *their_ids, lists);
+    int *rows = allocate((size_t)B, sizeof *rows, lists);
+    int *their_ids = allocate((size_t)B * (size_t)T, sizeof *their_ids, lists);
     bool *done = allocate((size_t)B, sizeof *done, lists);
     for (int first = 0; first < B; first++) {
         int count = 0;

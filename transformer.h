@@ -119,7 +119,7 @@ void transformer_remove_adapter(Transformer *model, Adapter *adapter);
 // first.
 void transformer_merge(Transformer *model);
 void transformer_unmerge(Transformer *model);
-bool transformer_is_merged(const Transformer *model);
+bool transformer_is_merged(const Transformer *model); // whether one is folded in now
 // While merged: frees the original weights, so that the merged ones are the base from now on, and removes the adapter, which
 // would otherwise be applied twice. Not merged: does nothing.
 void transformer_forget_original(Transformer *model);
