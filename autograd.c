@@ -541,9 +541,10 @@ static real max_of(const real *x, int count)
     for (int l = 0; l < LANES; l++) lane[l] = x[0];
     int j = 0;
     for (; j + LANES <= count; j += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
+        VECTOR_LOOP for (int l = 0; l < LANES; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
     for (; j < count; j++) lane[0] = x[j] > lane[0] ? x[j] : lane[0];
-    for (int l = 1; l < LANES; l++) lane[0] = lane[l] > lane[0] ? lane[l] : lane[0];
+    UNROLL_LOOP for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) lane[l] = lane[l] > lane[l + half] ? lane[l] : lane[l + half];
     return lane[0];
 }
 
@@ -557,11 +558,15 @@ static real dot(const real *a, const real *b, long count)
     return fold_lanes(lane);
 }
 
-// y = e^(x - max); returns their sum
-static real exponentials(const real *x, real *y, int count, real max)
+// x = e^(x - max); returns their sum
+static real exponentials(real *x, int count, real max)
 {
-    for (int j = 0; j < count; j++) y[j] = fast_exp(x[j] - max);
-    return sum_of(y, count);
+    real lane[LANES] = { 0 };
+    int j = 0;
+    for (; j + LANES <= count; j += LANES)
+        VECTOR_LOOP for (int l = 0; l < LANES; l++) lane[l] += x[j + l] = fast_exp(x[j + l] - max);
+    for (; j < count; j++) lane[j % LANES] += x[j] = fast_exp(x[j] - max);
+    return fold_lanes(lane);
 }
 
 static void softmax_forward(const Node *n, real *y, Part part)
@@ -569,8 +574,8 @@ static void softmax_forward(const Node *n, real *y, Part part)
     int V = last_dim(n->out);
     Share s = rows(n, part);
     for (long r = s.begin; r < s.end; r++) {
-        const real *x = n->in[0]->data + r * V;
-        real scale = 1 / exponentials(x, y + r * V, V, max_of(x, V));
+        memcpy(y + r * V, n->in[0]->data + r * V, (size_t)V * sizeof *y);
+        real scale = 1 / exponentials(y + r * V, V, max_of(y + r * V, V));
         for (int j = 0; j < V; j++) y[r * V + j] *= scale;
     }
 }
@@ -900,6 +905,13 @@ static void scores(const Head *h, Block b, Matrix q, Matrix k, real scale, real 
                      .triangle = LOWER_C, .diagonal = b.t0, .work = work }, whole);
 }
 
+// Overwrites what follows a row's first `seen` scores in their last lanes: a query does not see those keys. e^-infinity is 0.
+static void hide(real *row, int seen, real value)
+{
+    int begin = (seen - 1) / LANES * LANES;
+    VECTOR_LOOP for (int l = 0; l < LANES; l++) row[begin + l] = begin + l < seen ? row[begin + l] : value;
+}
+
 static void attention_forward(const Node *n, real *y, Part part)
 {
     Share s = share(part, (long)n->out->shape[0] * n->heads, 1);
@@ -912,12 +924,10 @@ static void attention_forward(const Node *n, real *y, Part part)
             for (int i = 0; i < b.rows; i++) {
                 real *row = S + (long)i * b.row;
                 int seen = t0 + i + 1, lanes = whole_lanes(seen); // a position sees itself and what came before
-                for (int j = seen; j < lanes; j++) row[j] = -(real)INFINITY;
-                real max = max_of(row, lanes);
-                for (int j = 0; j < lanes; j++) row[j] = fast_exp(row[j] - max);
-                for (int j = seen; j < b.row; j++) row[j] = 0;
-                real scale = 1 / sum_of(row, lanes);
+                hide(row, seen, -(real)INFINITY);
+                real max = max_of(row, lanes), scale = 1 / exponentials(row, lanes, max);
                 for (int j = 0; j < lanes; j++) row[j] *= scale;
+                for (int j = lanes; j < b.row; j++) row[j] = 0;
                 if (n->saved) {
                     n->saved[2 * (index * h.T + t0 + i)] = max;
                     n->saved[2 * (index * h.T + t0 + i) + 1] = scale;
@@ -951,8 +961,10 @@ static void attention_grad(const Node *n, const real *dy, real *dqkv, Part part)
                 real *p = P + (long)i * b.row, *ds = dS + (long)i * b.row;
                 real max = h.stats[2 * (t0 + i)], inverse = h.stats[2 * (t0 + i) + 1];
                 int seen = t0 + i + 1, lanes = whole_lanes(seen);
+                hide(p, seen, -(real)INFINITY);
+                hide(ds, seen, 0);
                 for (int j = 0; j < lanes; j++) p[j] = fast_exp(p[j] - max) * inverse;
-                for (int j = seen; j < b.row; j++) p[j] = ds[j] = 0;
+                for (int j = lanes; j < b.row; j++) p[j] = ds[j] = 0;
                 real mean = dot(ds, p, lanes);
                 for (int j = 0; j < lanes; j++) ds[j] = p[j] * (ds[j] - mean);
             }

@@ -43,56 +43,56 @@ enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats on aarch64; 
 // panels of WIDTH columns in the second.
 enum { DEPTH = 256, WIDTH = 256 };
 
-// Each compiler unrolls one kind of loop too early, and must be told not to. gcc the short one over columns, before it looks
-// for vectors: then it finds none. clang those over rows that begin and end a tile: then the sums stay in memory, with 512-bit
-// registers at a third of the speed. And gcc must be told to take several terms in one turn of the loop: with less
-// counting in between, a product is a tenth faster on a core whose other half is busy, and hardly on one that is not.
+// Each compiler must be told how to unroll a tile. clang not the loops over rows that begin and end it, else the sums stay in
+// memory, with 512-bit registers at a third of the speed; gcc just those, for the same reason. And gcc several terms for one turn
+// of their loop: with less counting in between, a product is a tenth faster on a core whose other half is busy, and hardly on
+// one that is not.
 #if defined __clang__
-#define KEEP_ROWS _Pragma("nounroll")
-#define KEEP_COLUMNS
-#define UNROLL_TERMS
+#define ROWS_LOOP _Pragma("nounroll")
+#define TERMS_LOOP
 #elif defined __GNUC__
-#define KEEP_ROWS
-#define KEEP_COLUMNS _Pragma("GCC unroll 1")
-#define UNROLL_TERMS _Pragma("GCC unroll 8")
+#define ROWS_LOOP _Pragma("GCC unroll 16")
+#define TERMS_LOOP _Pragma("GCC unroll 8")
 #else
-#define KEEP_ROWS
-#define KEEP_COLUMNS
-#define UNROLL_TERMS
+#define ROWS_LOOP
+#define TERMS_LOOP
 #endif
 
-// c[rows,columns] = start + a[rows,k] panel[k,columns], the one place where products are summed. It comes in two forms of the
-// same size, wide_tile and narrow_tile: functions of their own, so that every tile of a product runs the same instructions.
-static inline void sum_tile(int rows, int columns, int k, Matrix a, const real *restrict panel, const real *start,
+// c[rows,columns] = start + a[rows,k] panel[k,columns] with k > 0, the one place where products are summed. It comes in two forms
+// of the same size, wide_tile and narrow_tile: functions of their own, so that every tile of a product runs the same
+// instructions.
+static inline void sum_tile(int rows, int columns, int k, const Matrix *a, const real *restrict panel, const real *start,
                             long start_row, real *c, long c_row)
 {
     real sum[ROWS * COLUMNS];
-    KEEP_ROWS for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) sum[i * columns + j] = start[i * start_row + j];
-    UNROLL_TERMS for (int p = 0; p < k; p++)
+    ROWS_LOOP for (int i = 0; i < rows; i++)
+        VECTOR_LOOP for (int j = 0; j < columns; j++) sum[i * columns + j] = start[i * start_row + j];
+    int p = 0;
+    TERMS_LOOP do // a for loop might have no turn, and gcc would keep the sums in memory in case
         for (int i = 0; i < rows; i++)
-            KEEP_COLUMNS for (int j = 0; j < columns; j++)
-                sum[i * columns + j] += a.at[i * a.row + p * a.column] * panel[p * columns + j];
-    KEEP_ROWS for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) c[i * c_row + j] = sum[i * columns + j];
+            VECTOR_LOOP for (int j = 0; j < columns; j++)
+                sum[i * columns + j] += a->at[i * a->row + p * a->column] * panel[p * columns + j];
+    while (++p < k);
+    ROWS_LOOP for (int i = 0; i < rows; i++)
+        VECTOR_LOOP for (int j = 0; j < columns; j++) c[i * c_row + j] = sum[i * columns + j];
 }
 
-typedef void Tile(int k, Matrix a, const real *restrict panel, const real *start, long start_row, real *c, long c_row);
+typedef void Tile(int k, const Matrix *a, const real *restrict panel, const real *start, long start_row, real *c, long c_row);
 
-__attribute__((noinline)) static void wide_tile(int k, Matrix a, const real *restrict panel, const real *start, long start_row,
-                                                real *c, long c_row)
+__attribute__((noinline)) static void wide_tile(int k, const Matrix *a, const real *restrict panel, const real *start,
+                                                long start_row, real *c, long c_row)
 {
     sum_tile(ROWS, COLUMNS, k, a, panel, start, start_row, c, c_row);
 }
 
-__attribute__((noinline)) static void narrow_tile(int k, Matrix a, const real *restrict panel, const real *start,
+__attribute__((noinline)) static void narrow_tile(int k, const Matrix *a, const real *restrict panel, const real *start,
                                                   long start_row, real *c, long c_row)
 {
     sum_tile(2 * ROWS, COLUMNS / 2, k, a, panel, start, start_row, c, c_row);
 }
 
 // A tile at the edge of C: the same sum on copies of full size, of which only rows x columns are taken back.
-static void edge_tile(Tile *tile, int width, int k, Matrix a, const real *panel, const real *start, long start_row, real *c,
+static void edge_tile(Tile *tile, int width, int k, const Matrix *a, const real *panel, const real *start, long start_row, real *c,
                       long c_row, int rows, int columns)
 {
     real whole_start[ROWS * COLUMNS] = { 0 }, whole_c[ROWS * COLUMNS];
@@ -163,8 +163,8 @@ static inline void product(int height, int width, Tile *tile, Matmul q, Part par
             for (long i = rows.begin; i < rows.end; i += height) {
                 int high = smaller(height, rows.end - i);
                 // Of a triangle, what its rows i .. i + height - 1 need
-                int first = q.triangle == UPPER_A ? between(0, i - q.diagonal - p0, k) : 0;
-                int terms = (q.triangle == LOWER_A ? between(first, i + height + q.diagonal - p0, k) : k) - first;
+                int first = q.triangle == UPPER_A ? between(0, i - q.diagonal - p0, k - 1) : 0;
+                int terms = q.triangle == LOWER_A ? between(1, i + height + q.diagonal - p0, k) : k - first;
                 long j_end = q.triangle == LOWER_C ? smaller(i + height + q.diagonal, j1) : j1;
                 Matrix a = from(q.a, i, p0 + first);
                 if (high < height || a.column != 1) { // else its rows are contiguous, and read in place
@@ -177,8 +177,8 @@ static inline void product(int height, int width, Tile *tile, Matmul q, Part par
                     real *c = q.c + i * q.c_row + j;
                     const real *start = p0 > 0 ? c : q.start ? q.start + i * q.start_row + j : zeros;
                     long start_row = p0 > 0 ? q.c_row : q.start ? q.start_row : 0;
-                    if (high == height && wide == width) tile(terms, a, panel, start, start_row, c, q.c_row);
-                    else edge_tile(tile, width, terms, a, panel, start, start_row, c, q.c_row, high, wide);
+                    if (high == height && wide == width) tile(terms, &a, panel, start, start_row, c, q.c_row);
+                    else edge_tile(tile, width, terms, &a, panel, start, start_row, c, q.c_row, high, wide);
                 }
             }
         }
@@ -196,7 +196,7 @@ static void single_row(Matmul q, Part part)
         for (int p = 0; p < q.k; p++) {
             real a = q.a.at[p * q.a.column];
             const real *b = q.b.at + p * q.b.row + j0;
-            if (count == SUMS) KEEP_COLUMNS for (int j = 0; j < SUMS; j++) sum[j] += a * (q.scale * b[j]);
+            if (count == SUMS) VECTOR_LOOP for (int j = 0; j < SUMS; j++) sum[j] += a * (q.scale * b[j]);
             else for (int j = 0; j < count; j++) sum[j] += a * (q.scale * b[j]);
         }
         memcpy(q.c + j0, sum, (size_t)count * sizeof *sum);

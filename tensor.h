@@ -175,9 +175,20 @@ void   fill_uniform(Tensor *t, double bound, uint64_t seed);              // U(-
 // Sums are kept in LANES partial sums, folded in halves at the end: a compiler may then use its widest registers, and the
 // order of addition does not depend on which registers those are.
 enum { LANES = 16 };
+
+// What gcc must be told of some short loops: to leave one over lanes as it is, for it unrolls that before it looks for vectors,
+// and then finds none; to unroll another, so that numbers stay in registers. clang needs no word.
+#if defined __GNUC__ && !defined __clang__
+#define VECTOR_LOOP _Pragma("GCC unroll 1")
+#define UNROLL_LOOP _Pragma("GCC unroll 8")
+#else
+#define VECTOR_LOOP
+#define UNROLL_LOOP
+#endif
+
 static inline real fold_lanes(real lane[LANES])
 {
-    for (int half = LANES / 2; half > 0; half /= 2)
+    UNROLL_LOOP for (int half = LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) lane[i] += lane[i + half];
     return lane[0];
 }
@@ -185,13 +196,13 @@ static inline real fold_lanes(real lane[LANES])
 static inline real real_sqrt(real x) { return sizeof(real) == sizeof(float) ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
 
 // e^x, written so that a loop over it vectorises: x = n ln2 + r with |r| <= ln2/2; e^r by its series up to r^7; times 2^n by
-// setting the exponent's bits. Relative error below 2e-7. Outside -87 to 88 it stays at the value of the nearer end, instead
-// of a denormal or infinity; NaN stays NaN. In the double build: libm's exp.
+// setting the exponent's bits. Relative error below 2e-7 down to e^-87; not far below that n leaves no exponent, and the result
+// is 0, as of -infinity. From 88 on it stays at e^88, instead of infinity; NaN stays NaN. In the double build: libm's exp.
 static inline real fast_exp(real value)
 {
     if (sizeof(real) == sizeof(double)) return (real)exp((double)value);
     float x = (float)value;
-    x = x < -87.0f ? -87.0f : x;
+    x = x < -88.0f ? -88.0f : x;
     x = x > 88.0f ? 88.0f : x;
     float shifted = x * 1.44269504f + 12582912.0f; // 1.5 * 2^23 leaves no bits for a fraction: n is in the lowest bits
     float n = shifted - 12582912.0f;
