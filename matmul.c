@@ -43,10 +43,10 @@ enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats on aarch64; 
 // panels of WIDTH columns in the second.
 enum { DEPTH = 256, WIDTH = 256 };
 
-// Each compiler must be told how to unroll a tile. clang not the loops over rows that begin and end it, else the sums stay in
-// memory, with 512-bit registers at a third of the speed; gcc just those, for the same reason. And gcc several terms for one turn
-// of their loop: with less counting in between, a product is a tenth faster on a core whose other half is busy, and hardly on
-// one that is not.
+// Each compiler must be told how to unroll a tile. clang: not the loops over rows that begin and end it, else the sums stay in
+// memory, with 512-bit registers at a third of the speed. gcc: just those, for the same reason; and several terms for one turn
+// of their loop: with less counting in between, a product is a tenth faster on a core whose other half is busy, and hardly
+// on one that is not.
 #if defined __clang__
 #define ROWS_LOOP _Pragma("nounroll")
 #define TERMS_LOOP
@@ -58,11 +58,12 @@ enum { DEPTH = 256, WIDTH = 256 };
 #define TERMS_LOOP
 #endif
 
-// c[rows,columns] = start + a[rows,k] panel[k,columns] with k > 0, the one place where products are summed. It comes in two forms
-// of the same size, wide_tile and narrow_tile: functions of their own, so that every tile of a product runs the same
-// instructions.
-static inline void sum_tile(int rows, int columns, int k, const Matrix *a, const real *restrict panel, const real *start,
-                            long start_row, real *c, long c_row)
+// c[rows,columns] = start + a[rows,k] panel[k,columns] with k > 0, the one place where products are summed. It comes in three
+// forms, for many columns and for the few of an adapter: functions of their own, so that every tile of a product runs the
+// same instructions.
+__attribute__((always_inline)) static inline void sum_tile(int rows, int columns, int k, const Matrix *a,
+                                                           const real *restrict panel, const real *start, long start_row,
+                                                           real *c, long c_row)
 {
     real sum[ROWS * COLUMNS];
     ROWS_LOOP for (int i = 0; i < rows; i++)
@@ -85,15 +86,21 @@ __attribute__((noinline)) static void wide_tile(int k, const Matrix *a, const re
     sum_tile(ROWS, COLUMNS, k, a, panel, start, start_row, c, c_row);
 }
 
-__attribute__((noinline)) static void narrow_tile(int k, const Matrix *a, const real *restrict panel, const real *start,
-                                                  long start_row, real *c, long c_row)
+__attribute__((noinline)) static void half_tile(int k, const Matrix *a, const real *restrict panel, const real *start,
+                                                long start_row, real *c, long c_row)
 {
     sum_tile(2 * ROWS, COLUMNS / 2, k, a, panel, start, start_row, c, c_row);
 }
 
+__attribute__((noinline)) static void quarter_tile(int k, const Matrix *a, const real *restrict panel, const real *start,
+                                                   long start_row, real *c, long c_row)
+{
+    sum_tile(2 * ROWS, COLUMNS / 4, k, a, panel, start, start_row, c, c_row);
+}
+
 // A tile at the edge of C: the same sum on copies of full size, of which only rows x columns are taken back.
-static void edge_tile(Tile *tile, int width, int k, const Matrix *a, const real *panel, const real *start, long start_row, real *c,
-                      long c_row, int rows, int columns)
+static void edge_tile(Tile *tile, int width, int k, const Matrix *a, const real *panel, const real *start, long start_row,
+                      real *c, long c_row, int rows, int columns)
 {
     real whole_start[ROWS * COLUMNS] = { 0 }, whole_c[ROWS * COLUMNS];
     for (int i = 0; i < rows; i++)
@@ -207,7 +214,8 @@ void matmul(Matmul q, Part part)
 {
     if (q.m == 1 && q.b.column == 1 && q.triangle == WHOLE) single_row(q, part);
     else if (q.n > COLUMNS / 2) product(ROWS, COLUMNS, wide_tile, q, part);
-    else product(2 * ROWS, COLUMNS / 2, narrow_tile, q, part); // an adapter's few columns: half a wide tile would be padding
+    else if (q.n > COLUMNS / 4) product(2 * ROWS, COLUMNS / 2, half_tile, q, part); // else padding would be most of a tile
+    else product(2 * ROWS, COLUMNS / 4, quarter_tile, q, part);
 }
 
 #endif
