@@ -35,21 +35,23 @@ void matmul(Matmul p, Part part)
 enum { ROWS = 8, COLUMNS = 32 };  // 16 of 32 registers of 16 floats
 #elif defined __AVX__
 enum { ROWS = 6, COLUMNS = 16 };  // 12 of 16 registers of 8 floats
+#elif defined __aarch64__
+enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats
 #else
-enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats on aarch64; on plain x86-64 it spills, and still wins
+enum { ROWS = 6, COLUMNS = 8 };   // 12 of 16 registers of 4 floats
 #endif
 
 // What stays in the caches while the loops go round: DEPTH rows of a panel of B and of a strip of A in the first level, the
 // panels of WIDTH columns in the second.
 enum { DEPTH = 256, WIDTH = 256 };
 
-// Each compiler must be told how to unroll a tile. clang: not the loops over rows that begin and end it, else the sums stay in
-// memory, with 512-bit registers at a third of the speed. gcc: just those, for the same reason; and several terms for one turn
-// of their loop: with less counting in between, a product is a tenth faster on a core whose other half is busy, and hardly
-// on one that is not.
+// Each compiler must be told how to unroll a tile. clang: not at all, else the sums stay in memory, at a third to a half of the
+// speed. gcc: the loops over rows that begin and end it, for the same reason; and several terms for one turn of their loop:
+// with less counting in between, a product is a tenth faster on a core whose other half is busy, and hardly on one that is
+// not.
 #if defined __clang__
 #define ROWS_LOOP _Pragma("nounroll")
-#define TERMS_LOOP
+#define TERMS_LOOP _Pragma("nounroll")
 #elif defined __GNUC__
 #define ROWS_LOOP _Pragma("GCC unroll 16")
 #define TERMS_LOOP _Pragma("GCC unroll 8")
