@@ -32,18 +32,18 @@ void matmul(Matmul p, Part part)
 // The sums must fit the registers with room for a row of B and one number of A, and there must be enough of them to hide
 // the latency of a multiply-add.
 #if defined __AVX512F__
-enum { ROWS = 8, COLUMNS = 32 };  // 16 of 32 registers of 16 floats
+enum { ROWS = 8, COLUMNS = 32, WIDTH = 512 };  // 16 of 32 registers of 16 floats
 #elif defined __AVX__
-enum { ROWS = 6, COLUMNS = 16 };  // 12 of 16 registers of 8 floats
+enum { ROWS = 6, COLUMNS = 16, WIDTH = 256 };  // 12 of 16 registers of 8 floats
 #elif defined __aarch64__
-enum { ROWS = 6, COLUMNS = 16 };  // 24 of 32 registers of 4 floats
+enum { ROWS = 6, COLUMNS = 16, WIDTH = 256 };  // 24 of 32 registers of 4 floats
 #else
-enum { ROWS = 6, COLUMNS = 8 };   // 12 of 16 registers of 4 floats
+enum { ROWS = 6, COLUMNS = 8, WIDTH = 256 };   // 12 of 16 registers of 4 floats
 #endif
 
 // What stays in the caches while the loops go round: DEPTH rows of a panel of B and of a strip of A in the first level, the
-// panels of WIDTH columns in the second.
-enum { DEPTH = 256, WIDTH = 256 };
+// panels of WIDTH columns in the second, of which processors with AVX-512 have a megabyte or more.
+enum { DEPTH = 256, LARGEST_WIDTH = 512 };
 
 // Each compiler must be told how to unroll a tile. clang: not at all, else the sums stay in memory, at a third to a half of the
 // speed. gcc: the loops over rows that begin and end it, for the same reason; and several terms for one turn of their loop:
@@ -118,7 +118,7 @@ static int smaller(long a, long b) { return (int)(a < b ? a : b); }
 static int between(long low, long x, long high) { return (int)(x < low ? low : x > high ? high : x); }
 
 // The same on every machine: panels of whole tiles, up to 32 columns each, and a strip of up to 16 rows.
-long matmul_scratch(int n, int k) { return smaller(k, DEPTH) * (smaller((n + 31) / 32 * 32, WIDTH) + 16l); }
+long matmul_scratch(int n, int k) { return smaller(k, DEPTH) * (smaller((n + 31) / 32 * 32, LARGEST_WIDTH) + 16l); }
 
 // panels[j / width][p][j % width] = scale * B(p,j), in the order in which tile reads it; the last one is padded with zeros.
 static inline void pack(int width, real *restrict panels, Matrix b, int k, int columns, real scale)

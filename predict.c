@@ -11,7 +11,7 @@
 
 enum { QUERIES = 64 }; // rows of scores that attention holds at a time
 
-// What a product of n columns and k terms copies, in each thread: at most 256 x 256 numbers of its second operand, in whole
+// What a product of n columns and k terms copies, in each thread: at most 256 x 512 numbers of its second operand, in whole
 // tiles, and 16 x 256 of its first.
 static long product(long n, long k)
 {
@@ -19,7 +19,7 @@ static long product(long n, long k)
 #ifdef PLAIN
     deep = 0; // the naive loop copies nothing
 #endif
-    return deep * ((wide < 256 ? wide : 256) + 16);
+    return deep * ((wide < 512 ? wide : 512) + 16);
 }
 
 static long larger(long a, long b) { return a > b ? a : b; }
