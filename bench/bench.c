@@ -453,7 +453,7 @@ static Samples train_turn(Trainer *t, int which, int count, double *of_peak)
 
 // A program that does the same as we do, and waits at a pipe. A question is one line, the answer another:
 //     open KIND            loss X X X X      of the first steps; KIND: full, compile, lora_c_attn, lora_all, large
-//     step KIND COUNT      seconds S S ...   of COUNT steps, after one that is not timed
+//     step KIND COUNT      seconds S S ...   of COUNT steps, after one that is not timed; also of products, products_large
 //     sample COUNT         seconds S         for COUNT characters
 //     bytes KIND           bytes N           the most held during a step
 // or `skipped REASON`. It begins with `ready NAME`. Other lines are passed over.
@@ -621,6 +621,7 @@ typedef struct Contender {
     Peer *peer;               // or theirs,
     const struct Contender *ours; // to be compared with this one
     bool samples;             // characters instead of steps
+    bool products;            // a step's matrix products alone
     int count;                // in one turn
     bool runs;
     char why[256];            // it does not run
@@ -677,6 +678,7 @@ static void run_rounds(const char *what, Contender *contenders, int count, int r
 // Lets a peer build its model, and holds its first `compared` losses against ours.
 static void open_peer(Contender *c, int compared)
 {
+    if (c->products) { c->runs = c->peer->pid != 0; return; }
     double loss[CHECKED];
     const double *ours = c->ours->trainer->loss;
     int got = peer_ask(c->peer, "loss", loss, CHECKED, c->why, sizeof c->why, "open %s", c->key);
@@ -694,7 +696,7 @@ static void open_peer(Contender *c, int compared)
 
 // -------------------------------------------------------------------------------------------------------- all that is compared
 
-enum { OURS = 6, PEERS = 5, STEPS = OURS + PEERS, LARGE_OURS = 2, LARGES = LARGE_OURS + 1 };
+enum { OURS = 6, PEERS = 6, STEPS = OURS + PEERS, LARGE_OURS = 2, LARGES = LARGE_OURS + 2 };
 
 static Peer torch = { .key = "torch" }, llm = { .key = "llmc" };
 static Contender steps[STEPS] = { // ours with all threads at an even index, and with one at the next
@@ -709,17 +711,20 @@ static Contender steps[STEPS] = { // ours with all threads at an even index, and
     { .name = "PEFT, LoRA c_attn", .key = "lora_c_attn", .peer = &torch, .ours = &steps[2] },
     { .name = "PEFT, LoRA all 4", .key = "lora_all", .peer = &torch, .ours = &steps[4] },
     { .name = "llm.c", .key = "full", .peer = &llm, .ours = &steps[0] },
+    { .name = "PyTorch, products", .key = "products", .products = true, .peer = &torch, .ours = &steps[0] },
 };
 static Contender larges[LARGES] = {
     { .name = "full", .key = "full" },
     { .name = "full", .key = "full", .which = 1 },
     { .name = "PyTorch, eager, larger", .key = "large", .peer = &torch, .ours = &larges[0] },
+    { .name = "PyTorch, products, larger", .key = "products_large", .products = true, .peer = &torch, .ours = &larges[0] },
 };
 static Contender sampling[2] = {
     { .name = "sampling", .key = "sampling", .samples = true },
     { .name = "PyTorch, sampling", .key = "sampling", .samples = true, .peer = &torch, .ours = &sampling[0] },
 };
-static const Contender *const others[] = { &steps[6], &steps[7], &steps[8], &steps[9], &larges[2], &sampling[1], &steps[10] };
+static const Contender *const others[] = { &steps[6], &steps[7], &steps[8], &steps[9], &larges[2], &sampling[1], &steps[11],
+                                           &larges[3], &steps[10] };
 enum { OTHERS = sizeof others / sizeof *others };
 
 static double plain_ms;                               // a step with the naive kernel; 0: not measured
@@ -780,14 +785,38 @@ static void print_phases(const Contender *c)
 
 static const char *why_not(const Contender *c) { return c->peer->name[0] == '\0' || c->why[0] == '\0' ? c->peer->why : c->why; }
 
+// What a peer's seconds are held against: our step, our characters, or the products within our step.
+static double our_seconds(const Contender *c)
+{
+    if (!c->products) return middle(&c->ours->turns);
+    const Timing *timing = &c->ours->trainer->timing[0];
+    double seconds = 0;
+    for (int p = PHASE_FORWARD; p <= PHASE_WGRAD; p++)
+        seconds += middle(&timing->op[OP_LINEAR][p]) + middle(&timing->op[OP_LM_HEAD][p]);
+    return seconds;
+}
+
+// Of the multiply-add peak, when products alone take these seconds.
+static double products_of_peak(const Contender *c, double seconds)
+{
+    const Timing *timing = &c->ours->trainer->timing[0];
+    double flops = 0, peak = all_flops(timing) / middle(&c->ours->turns) / middle(&c->ours->of_peak);
+    for (int p = PHASE_FORWARD; p <= PHASE_WGRAD; p++)
+        flops += (double)(timing->op_flops[OP_LINEAR][p] + timing->op_flops[OP_LM_HEAD][p]);
+    return flops / seconds / peak;
+}
+
 static void print_peer(const Contender *c)
 {
     printf("%-26s", c->name);
     if (c->turns.count == 0) { printf("skipped: %s\n", why_not(c)); return; }
     double scale = c->samples ? 1e3 / c->count : 1e3; // ms of a step, or of a character
-    printf("%9.2f%9.2f%9.2f%8.2f", scale * middle(&c->turns), scale * c->shortest, scale * middle(&c->ours->turns),
-           ratio(&c->turns, &c->ours->turns));
-    if (!c->samples) printf("%9.0e", c->difference[1]);
+    printf("%9.2f%9.2f%9.2f%8.2f", scale * middle(&c->turns), scale * c->shortest, scale * our_seconds(c),
+           middle(&c->turns) / our_seconds(c));
+    if (c->products)
+        printf("   %.1f %% of the peak, ours %.1f %%", 100 * products_of_peak(c, middle(&c->turns)),
+               100 * products_of_peak(c, our_seconds(c)));
+    else if (!c->samples) printf("%9.0e", c->difference[1]);
     if (c->bytes > 0) printf("%15s%15s", thousands((long)c->bytes), thousands(c->ours->trainer->peak_bytes));
     printf("\n");
 }
@@ -820,7 +849,8 @@ static void print_all(void)
         if (others[i]->peer != &torch || torch.name[0] != '\0') print_peer(others[i]);
     if (torch.name[0] != '\0')
         printf("(%s; `losses`: relative difference from ours in the first %d steps; sampling: ms a character,\n"
-               "theirs as in nanoGPT, with the whole context again for each; ours remembers q, k and v of what it has read)\n",
+               "theirs as in nanoGPT, with the whole context again for each; ours remembers q, k and v of what it has read;\n"
+               "products: the full step's matrix products and nothing else, theirs; ours as part of a step)\n",
                torch.name, CHECKED);
     printf("\nTraining on a text: ");
     if (text_seconds > 0) printf("2000 iterations, validation loss %.4f, %.1f s in all\n", text_loss, text_seconds);
@@ -883,8 +913,11 @@ static void json_peer(FileWriter *w, const Contender *c)
     file_printf(w, ",\n    \"%s_%s\": ", c->peer->key, c->key);
     if (c->turns.count == 0) { json_text(w, "skipped", why_not(c)); return; }
     file_printf(w, "{\"ms\": %.4f, \"ms_least\": %.4f, \"ours_ms\": %.4f, \"ratio\": %.4f", ms(&c->turns), 1e3 * c->shortest,
-                ms(&c->ours->turns), ratio(&c->turns, &c->ours->turns));
-    if (c->samples) file_printf(w, ", \"characters\": %d", c->count);
+                1e3 * our_seconds(c), middle(&c->turns) / our_seconds(c));
+    if (c->products)
+        file_printf(w, ", \"percent_of_peak\": %.2f, \"ours_percent_of_peak\": %.2f",
+                    100 * products_of_peak(c, middle(&c->turns)), 100 * products_of_peak(c, our_seconds(c)));
+    else if (c->samples) file_printf(w, ", \"characters\": %d", c->count);
     else file_printf(w, ", \"loss_difference_first\": %.3e, \"loss_difference\": %.3e", c->difference[0], c->difference[1]);
     if (c->bytes > 0)
         file_printf(w, ", \"peak_bytes\": %.0f, \"ours_peak_bytes\": %ld", c->bytes, c->ours->trainer->peak_bytes);
@@ -1104,7 +1137,7 @@ int main(int argc, char **argv)
         if (i >= OURS) open_peer(&steps[i], steps[i].peer == &llm ? 1 : CHECKED); // llm.c's optimizer is not ours
     }
     for (int i = 0; i < LARGES; i++) larges[i].count = 1, larges[i].runs = i < LARGE_OURS;
-    open_peer(&larges[LARGE_OURS], CHECKED);
+    for (int i = LARGE_OURS; i < LARGES; i++) open_peer(&larges[i], CHECKED);
     sampling[0].count = sampling[1].count = quick ? 4 : 200;
     sampling[0].runs = true;
     sampling[1].runs = steps[OURS].runs;
@@ -1113,7 +1146,7 @@ int main(int argc, char **argv)
     run_rounds("sampling", sampling, 2, quick ? 2 : 9, 15);
     run_rounds("steps of the larger shape", larges, LARGES, quick ? 2 : 7, 35);
     for (int i = OURS; i < STEPS; i++)
-        if (steps[i].runs)
+        if (steps[i].runs && !steps[i].products)
             peer_ask(steps[i].peer, "bytes", &steps[i].bytes, 1, steps[i].why, sizeof steps[i].why, "bytes %s", steps[i].key);
     peer_end(&torch);
     peer_end(&llm);

@@ -150,6 +150,29 @@ class Trainer:
         return peak + sum(t.numel() * t.element_size() for t in held)
 
 
+class Products:
+    """The matrix products of a full step and nothing else, in memory of their own: what PyTorch's library needs for them."""
+
+    def __init__(self, where):
+        config = json.loads((where / "config.json").read_text())
+        C, T = config["n_embd"], config["n_positions"]
+        N = (where / "batches").stat().st_size // (BATCHES * 2 * 4 * T) * T
+        matrices = [(C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)] * config["n_layer"] + [(C, config["vocab_size"])]
+        random = lambda *shape: torch.rand(shape) - 0.5
+        self.layers = [(random(N, i), random(o, i), random(N, o), random(N, o), random(N, i), random(o, i))
+                       for i, o in matrices]
+
+    @torch.no_grad()
+    def step(self):
+        for x, w, y, dy, dx, dw in self.layers:
+            torch.mm(x, w.t(), out=y)
+        for x, w, y, dy, dx, dw in reversed(self.layers):
+            torch.mm(dy.t(), x, out=dw)
+            torch.mm(dy, w, out=dx)
+
+    seconds = Trainer.seconds
+
+
 @torch.no_grad()
 def sample(model, count):
     """As nanoGPT does: the whole context again for every character."""
@@ -168,6 +191,8 @@ def answer(question):
         trainers[words[1]] = trainer  # only one that works
         return "loss " + " ".join(f"{x:.9g}" for x in losses)
     if words[0] == "step":
+        if words[1].startswith("products") and words[1] not in trainers:
+            trainers[words[1]] = Products(directory / ("large" if words[1] == "products_large" else "small"))
         trainer = trainers[words[1]]
         trainer.step()
         return "seconds " + " ".join(f"{trainer.seconds():.9f}" for _ in range(int(words[2])))
