@@ -52,8 +52,6 @@ ifdef DEBUG
 endif
 ifdef PLAIN
   DEFINES += -DPLAIN
-  # gcc may cut the loop's sum into a part with multiply-adds and one without, by its length: then zeros at its end change bits
-  OPTIMISE += -ffp-contract=off
   SUFFIX := $(SUFFIX)-plain
 endif
 ifdef SANITIZE
@@ -107,6 +105,8 @@ $(patsubst %,$(BUILD)/%.o,$(BOOK)): OPTIMISE = -O0 --coverage -fprofile-update=a
 LIBS += --coverage
 endif
 
+# gcc may cut the triple loop's sum into a part with multiply-adds and one without, by its length: then zeros at its end change bits
+$(if $(PLAIN),$(BUILD)/matmul.o: FLAGS += -ffp-contract=off)
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -MMD -MP -c $< -o $@

@@ -905,7 +905,8 @@ static void scores(const Head *h, Block b, Matrix q, Matrix k, real scale, real 
                      .triangle = LOWER_C, .diagonal = b.t0, .work = work }, whole);
 }
 
-// Overwrites what follows a row's first `seen` scores in their last lanes: a query does not see those keys. e^-infinity is 0.
+// What follows a row's first `seen` scores in their last lanes becomes `value`: a query does not see those keys, and
+// e^-infinity is 0. All lanes at once: after single stores, the next load of them all would wait.
 static void hide(real *row, int seen, real value)
 {
     int begin = (seen - 1) / LANES * LANES;

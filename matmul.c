@@ -42,13 +42,13 @@ enum { ROWS = 6, COLUMNS = 8, WIDTH = 256 };   // 12 of 16 registers of 4 floats
 #endif
 
 // What stays in the caches while the loops go round: DEPTH rows of a panel of B and of a strip of A in the first level, the
-// panels of WIDTH columns in the second, of which processors with AVX-512 have a megabyte or more.
+// panels of WIDTH columns in the second, of which most processors with AVX-512 have a megabyte or more.
 enum { DEPTH = 256, LARGEST_WIDTH = 512 };
 
-// Each compiler must be told how to unroll a tile. clang: not at all, else the sums stay in memory, at a third to a half of the
-// speed. gcc: the loops over rows that begin and end it, for the same reason; and several terms for one turn of their loop:
-// with less counting in between, a product is a tenth faster on a core whose other half is busy, and hardly on one that is
-// not.
+// Each compiler must be told how to unroll a tile, else its sums stay in memory, at a third to a half of the speed. clang: not the
+// loops over rows that begin and end it, and not that over terms. gcc: the loops over rows altogether; and several terms for
+// one turn of their loop: with less counting in between, a product is a tenth faster on a core whose other half is busy, and
+// hardly on one that is not.
 #if defined __clang__
 #define ROWS_LOOP _Pragma("nounroll")
 #define TERMS_LOOP _Pragma("nounroll")
@@ -62,7 +62,7 @@ enum { DEPTH = 256, LARGEST_WIDTH = 512 };
 
 // c[rows,columns] = start + a[rows,k] panel[k,columns] with k > 0, the one place where products are summed. It comes in three
 // forms, for many columns and for the few of an adapter: functions of their own, so that every tile of a product runs the
-// same instructions.
+// same instructions. A comes by address: by value it went through the stack in pieces, and each tile waited for them.
 __attribute__((always_inline)) static inline void sum_tile(int rows, int columns, int k, const Matrix *a,
                                                            const real *restrict panel, const real *start, long start_row,
                                                            real *c, long c_row)
@@ -71,7 +71,7 @@ __attribute__((always_inline)) static inline void sum_tile(int rows, int columns
     ROWS_LOOP for (int i = 0; i < rows; i++)
         VECTOR_LOOP for (int j = 0; j < columns; j++) sum[i * columns + j] = start[i * start_row + j];
     int p = 0;
-    TERMS_LOOP do // a for loop might have no turn, and gcc would keep the sums in memory in case
+    TERMS_LOOP do // a for loop might have no turn, and for that case gcc keeps the sums in memory
         for (int i = 0; i < rows; i++)
             VECTOR_LOOP for (int j = 0; j < columns; j++)
                 sum[i * columns + j] += a->at[i * a->row + p * a->column] * panel[p * columns + j];
@@ -171,7 +171,7 @@ static inline void product(int height, int width, Tile *tile, Matmul q, Part par
             pack(width, panels, from(q.b, p0, j0), k, (int)(j1 - j0), q.scale);
             for (long i = rows.begin; i < rows.end; i += height) {
                 int high = smaller(height, rows.end - i);
-                // Of a triangle, what its rows i .. i + height - 1 need
+                // Of a triangle, what its rows i .. i + height - 1 need; at least one term, which is zero if it was not needed
                 int first = q.triangle == UPPER_A ? between(0, i - q.diagonal - p0, k - 1) : 0;
                 int terms = q.triangle == LOWER_A ? between(1, i + height + q.diagonal - p0, k) : k - first;
                 long j_end = q.triangle == LOWER_C ? smaller(i + height + q.diagonal, j1) : j1;

@@ -3,7 +3,7 @@
 // Whatever is compared takes turns in the same process, or in a child that waits on a pipe while it is not asked, so that all
 // see the same machine: A B C, C B A, A B C, ... Each turn begins with one step that is not timed. A ratio is taken between two
 // turns of the same round, and the median over the rounds is shown: a round that something else disturbed does not count.
-// The peak is measured anew before every step of ours.
+// The peak is measured anew before every step of ours. Only the products of PyTorch have no turn of ours: medians are divided.
 //
 // FLOPs are those of the formulas: 2 m n k for each matrix product, attention over T (T + 1) / 2 pairs. Elementwise work,
 // padding and what is computed a second time take time and count for nothing.
@@ -211,13 +211,10 @@ static void reordered_product(const Product *p)
 // A tile of C stays in registers while k runs; B is read where it lies.
 #if defined __AVX512F__
 enum { ROWS = 8, COLUMNS = 32 };
-#else
+#elif defined __AVX__ || defined __aarch64__
 enum { ROWS = 6, COLUMNS = 16 };
-#endif
-#if defined __GNUC__ && !defined __clang__ // gcc would unroll the short loop before it looks for vectors
-#define KEEP_LOOP _Pragma("GCC unroll 1")
 #else
-#define KEEP_LOOP
+enum { ROWS = 6, COLUMNS = 8 };
 #endif
 
 __attribute__((noinline)) static void product_tile(int k, const real *restrict a, const real *restrict b, int n, real *c)
@@ -227,7 +224,7 @@ __attribute__((noinline)) static void product_tile(int k, const real *restrict a
         for (int j = 0; j < COLUMNS; j++) sum[i][j] = c[i * n + j];
     for (int l = 0; l < k; l++)
         for (int i = 0; i < ROWS; i++)
-            KEEP_LOOP for (int j = 0; j < COLUMNS; j++) sum[i][j] += a[i * k + l] * b[l * n + j];
+            VECTOR_LOOP for (int j = 0; j < COLUMNS; j++) sum[i][j] += a[i * k + l] * b[l * n + j];
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < COLUMNS; j++) c[i * n + j] = sum[i][j];
 }
@@ -453,7 +450,7 @@ static Samples train_turn(Trainer *t, int which, int count, double *of_peak)
 
 // A program that does the same as we do, and waits at a pipe. A question is one line, the answer another:
 //     open KIND            loss X X X X      of the first steps; KIND: full, compile, lora_c_attn, lora_all, large
-//     step KIND COUNT      seconds S S ...   of COUNT steps, after one that is not timed; also of products, products_large
+//     step KIND COUNT      seconds S S ...   of COUNT steps, after one that is not timed; or KIND: products, products_large
 //     sample COUNT         seconds S         for COUNT characters
 //     bytes KIND           bytes N           the most held during a step
 // or `skipped REASON`. It begins with `ready NAME`. Other lines are passed over.
@@ -621,7 +618,7 @@ typedef struct Contender {
     Peer *peer;               // or theirs,
     const struct Contender *ours; // to be compared with this one
     bool samples;             // characters instead of steps
-    bool products;            // a step's matrix products alone
+    bool products;            // a step's products alone, without attention's
     int count;                // in one turn
     bool runs;
     char why[256];            // it does not run
@@ -753,13 +750,19 @@ static void print_steps(const Contender *c, int ours)
     }
 }
 
+// The multiply-add peak as the turns saw it, in FLOPs a second.
+static double peak_of(const Contender *c)
+{
+    return all_flops(&c->trainer->timing[c->which]) / middle(&c->turns) / middle(&c->of_peak);
+}
+
 // One line of the table of phases: a phase, or an op in one.
 static void print_part(const char *name, const Samples *part, double flops, const Contender *c)
 {
     const Timing *timing = &c->trainer->timing[c->which];
-    double seconds = middle(part), peak = all_flops(timing) / middle(&c->turns) / middle(&c->of_peak); // as the turns saw it
+    double seconds = middle(part);
     printf("%-24s%8.2f%9.1f", name, 1e3 * seconds, 100 * seconds / middle(&timing->step));
-    if (flops > 0) printf("%10.1f%9.1f%8.1f", 1e-6 * flops, 1e-9 * flops / seconds, 100 * flops / seconds / peak);
+    if (flops > 0) printf("%10.1f%9.1f%8.1f", 1e-6 * flops, 1e-9 * flops / seconds, 100 * flops / seconds / peak_of(c));
     printf("\n");
 }
 
@@ -785,7 +788,8 @@ static void print_phases(const Contender *c)
 
 static const char *why_not(const Contender *c) { return c->peer->name[0] == '\0' || c->why[0] == '\0' ? c->peer->why : c->why; }
 
-// What a peer's seconds are held against: our step, our characters, or the products within our step.
+// What a peer's seconds are held against: our step, our characters, or the linear layers (with their biases) and the head
+// within our step.
 static double our_seconds(const Contender *c)
 {
     if (!c->products) return middle(&c->ours->turns);
@@ -796,14 +800,19 @@ static double our_seconds(const Contender *c)
     return seconds;
 }
 
-// Of the multiply-add peak, when products alone take these seconds.
+static double peer_ratio(const Contender *c)
+{
+    return c->products ? middle(&c->turns) / our_seconds(c) : ratio(&c->turns, &c->ours->turns);
+}
+
+// Of the multiply-add peak, when these products take these seconds.
 static double products_of_peak(const Contender *c, double seconds)
 {
     const Timing *timing = &c->ours->trainer->timing[0];
-    double flops = 0, peak = all_flops(timing) / middle(&c->ours->turns) / middle(&c->ours->of_peak);
+    double flops = 0;
     for (int p = PHASE_FORWARD; p <= PHASE_WGRAD; p++)
         flops += (double)(timing->op_flops[OP_LINEAR][p] + timing->op_flops[OP_LM_HEAD][p]);
-    return flops / seconds / peak;
+    return flops / seconds / peak_of(c->ours);
 }
 
 static void print_peer(const Contender *c)
@@ -812,7 +821,7 @@ static void print_peer(const Contender *c)
     if (c->turns.count == 0) { printf("skipped: %s\n", why_not(c)); return; }
     double scale = c->samples ? 1e3 / c->count : 1e3; // ms of a step, or of a character
     printf("%9.2f%9.2f%9.2f%8.2f", scale * middle(&c->turns), scale * c->shortest, scale * our_seconds(c),
-           middle(&c->turns) / our_seconds(c));
+           peer_ratio(c));
     if (c->products)
         printf("   %.1f %% of the peak, ours %.1f %%", 100 * products_of_peak(c, middle(&c->turns)),
                100 * products_of_peak(c, our_seconds(c)));
@@ -850,7 +859,8 @@ static void print_all(void)
     if (torch.name[0] != '\0')
         printf("(%s; `losses`: relative difference from ours in the first %d steps; sampling: ms a character,\n"
                "theirs as in nanoGPT, with the whole context again for each; ours remembers q, k and v of what it has read;\n"
-               "products: the full step's matrix products and nothing else, theirs; ours as part of a step)\n",
+               "products: those of the full step's linear layers and head; theirs by themselves, ours within the step, with\n"
+               "biases)\n",
                torch.name, CHECKED);
     printf("\nTraining on a text: ");
     if (text_seconds > 0) printf("2000 iterations, validation loss %.4f, %.1f s in all\n", text_loss, text_seconds);
@@ -913,7 +923,7 @@ static void json_peer(FileWriter *w, const Contender *c)
     file_printf(w, ",\n    \"%s_%s\": ", c->peer->key, c->key);
     if (c->turns.count == 0) { json_text(w, "skipped", why_not(c)); return; }
     file_printf(w, "{\"ms\": %.4f, \"ms_least\": %.4f, \"ours_ms\": %.4f, \"ratio\": %.4f", ms(&c->turns), 1e3 * c->shortest,
-                1e3 * our_seconds(c), middle(&c->turns) / our_seconds(c));
+                1e3 * our_seconds(c), peer_ratio(c));
     if (c->products)
         file_printf(w, ", \"percent_of_peak\": %.2f, \"ours_percent_of_peak\": %.2f",
                     100 * products_of_peak(c, middle(&c->turns)), 100 * products_of_peak(c, our_seconds(c)));

@@ -5,7 +5,8 @@
 
 DIR/small and DIR/large hold what bench.c wrote: config.json, model.safetensors, and 16 batches of ids and targets. The model is
 GPT-2's as nanoGPT trains it on a CPU: eager, PyTorch's fused attention, fused AdamW, the gradient's norm clipped at 1.
-Needs torch; for LoRA also peft. `step KIND` times whole training steps, without reading the loss back.
+Needs torch; for LoRA also peft. `step KIND` times whole training steps, without reading the loss back; or only the
+products of one (Products).
 """
 import json
 import pathlib
@@ -151,7 +152,8 @@ class Trainer:
 
 
 class Products:
-    """The matrix products of a full step and nothing else, in memory of their own: what PyTorch's library needs for them."""
+    """The products of a full step's linear layers and head, and nothing else, each in memory of its own: what PyTorch's library
+    takes for them."""
 
     def __init__(self, where):
         config = json.loads((where / "config.json").read_text())

@@ -138,6 +138,8 @@ TEST(others_are_skipped)
     bool compare = sizeof(real) == sizeof(float);
     expect_skipped(peers, "torch", compare ? "/nowhere/python3" : "this is a build in double");
     expect_skipped(peers, "torch_full", "");
+    expect_skipped(peers, "torch_products", "");
+    expect_skipped(peers, "torch_products_large", "");
     expect_skipped(peers, "llmc_full", compare ? "/nowhere/llmc" : "this is a build in double");
     expect_skipped(json, "text", "DATA=FILE");
     EXPECT(printed("skipped: "), "no line that says so");

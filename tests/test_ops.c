@@ -1042,13 +1042,14 @@ TEST(matmul_across_its_blocks)
     check_product(301, 300, 513, 211);
     check_product(193, 257, 256, 211);
     check_product(145, 33, 257, 61);
+    check_product(29, 1100, 300, 211);
 }
 
 // The bits of an element depend on its own row of A and column of B alone: not on m, n, or the number of parts.
 TEST(matmul_bits_depend_on_row_and_column_alone)
 {
-    static const int shapes[][3] = { { 37, 53, 300 }, { 9, 70, 33 }, { 211, 5, 17 }, { 50, 290, 40 } };
-    for (int s = 0; s < 4; s++)
+    static const int shapes[][3] = { { 37, 53, 300 }, { 9, 70, 33 }, { 211, 5, 17 }, { 50, 290, 40 }, { 20, 600, 33 } };
+    for (int s = 0; s < 5; s++)
         for (int form = 0; form < 4; form++) {
             int m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
             Product one = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
@@ -1084,9 +1085,9 @@ TEST(matmul_bits_depend_on_row_and_column_alone)
 // What a triangle leaves out is not asked for, or zero: the rest has the bits of the whole product.
 TEST(matmul_of_a_triangle_equals_the_whole)
 {
-    static const int shapes[][3] = { { 64, 64, 32 }, { 37, 53, 300 }, { 300, 21, 290 }, { 50, 290, 40 }, { 5, 3, 7 } };
+    static const int shapes[][3] = { { 64, 64, 32 }, { 37, 53, 300 }, { 300, 21, 290 }, { 50, 290, 40 }, { 5, 3, 7 }, { 24, 600, 30 } };
     static const int diagonals[] = { 0, 1, 5, 64, 250 };
-    for (int s = 0; s < 5; s++)
+    for (int s = 0; s < 6; s++)
         for (int form = 0; form < 60; form++) {
             int m = shapes[s][0], n = shapes[s][1], k = shapes[s][2], diagonal = diagonals[form / 12];
             Triangle triangle = (Triangle)(LOWER_C + form / 4 % 3);
