@@ -45,10 +45,10 @@ enum { ROWS = 6, COLUMNS = 8, WIDTH = 256 };   // 12 of 16 registers of 4 floats
 // panels of WIDTH columns in the second, of which most processors with AVX-512 have a megabyte or more.
 enum { DEPTH = 256, LARGEST_WIDTH = 512 };
 
-// Each compiler must be told how to unroll a tile, else its sums stay in memory, at a third to a half of the speed. clang: not the
-// loops over rows that begin and end it, and not that over terms. gcc: the loops over rows altogether; and several terms for
-// one turn of their loop: with less counting in between, a product is a tenth faster on a core whose other half is busy, and
-// hardly on one that is not.
+// Each compiler must be told how to unroll a tile, else its sums stay in memory, at a third to a half of the speed. clang: not
+// the loops over rows that begin and end it, and not that over terms. gcc: the loops over rows altogether; and several terms
+// for one turn of their loop: with less counting in between, a product is a tenth faster on a core whose other half is busy,
+// and hardly on one that is not.
 #if defined __clang__
 #define ROWS_LOOP _Pragma("nounroll")
 #define TERMS_LOOP _Pragma("nounroll")

@@ -197,8 +197,8 @@ static inline real real_sqrt(real x) { return sizeof(real) == sizeof(float) ? (r
 
 // e^x, written so that a loop over it vectorises: x = n ln2 + r with |r| <= ln2/2; e^r by its series up to r^7; times 2^n by
 // setting the exponent's bits. Relative error below 2e-7 from -87 on. Below about -87.7 the bits of 2^n are 0, and so is the
-// result, as it must be of -infinity. From 88 on it stays at e^88, instead of infinity; NaN stays NaN. In the double build: libm's
-// exp.
+// result, as it must be of -infinity. From 88 on it stays at e^88, instead of infinity; NaN stays NaN. In the double build:
+// libm's exp.
 static inline real fast_exp(real value)
 {
     if (sizeof(real) == sizeof(double)) return (real)exp((double)value);
