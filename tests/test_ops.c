@@ -1085,7 +1085,8 @@ TEST(matmul_bits_depend_on_row_and_column_alone)
 // What a triangle leaves out is not asked for, or zero: the rest has the bits of the whole product.
 TEST(matmul_of_a_triangle_equals_the_whole)
 {
-    static const int shapes[][3] = { { 64, 64, 32 }, { 37, 53, 300 }, { 300, 21, 290 }, { 50, 290, 40 }, { 5, 3, 7 }, { 24, 600, 30 } };
+    static const int shapes[][3] = { { 64, 64, 32 }, { 37, 53, 300 }, { 300, 21, 290 }, { 50, 290, 40 }, { 5, 3, 7 },
+                                     { 24, 600, 30 } };
     static const int diagonals[] = { 0, 1, 5, 64, 250 };
     for (int s = 0; s < 6; s++)
         for (int form = 0; form < 60; form++) {
