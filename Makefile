@@ -79,7 +79,7 @@ variant = $(notdir $(CC))-$(1)$(SUFFIX)
 BUILD = build/$(call variant,$(REAL))
 
 PROGRAMS = $(basename $(wildcard train.c sample.c adapter.c demo.c))
-BOOK = tensor parallel matmul autograd lora transformer adamw predict
+BOOK = tensor parallel matmul autograd lora transformer adamw training generate predict
 IO = $(basename $(wildcard io/*.c))
 PAGE = $(basename $(wildcard io/report.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO) $(PAGE:io/report=io/page))
@@ -141,7 +141,7 @@ $(BUILD)/test_bytes: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wr
 $(BUILD)/test_bench: | $(BUILD)/bench/bench
 
 # A target that includes a file, to reach its static functions, takes the place of that file.
-$(BUILD)/fuzz_config $(BUILD)/fuzz_tokenizer: INCLUDED = $(BUILD)/io/checkpoint.o
+$(BUILD)/fuzz_config: INCLUDED = $(BUILD)/io/state_file.o
 $(BUILD)/fuzz_text: INCLUDED = $(BUILD)/io/text.o
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(OBJECTS)
 	$(CC) $(FLAGS) -fsanitize=fuzzer $(filter-out $(INCLUDED),$^) -o $@ $(LIBS)

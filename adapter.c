@@ -11,10 +11,11 @@
 //
 // Read next: lora.c (linear_merge), and demo.c, which puts it all together.
 
-#include "io/checkpoint.h"
+#include "io/adapter_file.h"
+#include "io/model_file.h"
 #include "io/options.h"
 #include "io/progress.h"
-#include "io/training.h"
+#include "training.h"
 
 #include <getopt.h>
 #include <stdlib.h>

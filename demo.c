@@ -7,11 +7,14 @@
 // Read next: TUTORIAL.md, where each of these numbers is predicted first; or experiments/.
 
 #include "adamw.h"
+#include "generate.h"
+#include "io/evaluation.h"
+#include "io/machine.h"
 #include "io/options.h"
 #include "io/progress.h"
 #include "io/report.h"
-#include "io/training.h"
 #include "predict.h"
+#include "training.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -103,8 +106,9 @@ static void train(Transformer *model, const Text *text, const char *what, long s
             tape->counts = (Counts){ 0 };
             optimizer->seconds = 0;
         }
-        StepResult result = training_step(model, tape, optimizer, text, BATCH, seed, step, schedule_rate(&schedule, step),
-            batch);
+        text_batch(text, BATCH, CONTEXT, seed, step, batch, batch + BATCH * CONTEXT);
+        StepResult result = training_step(model, tape, optimizer, batch, batch + BATCH * CONTEXT, BATCH, CONTEXT, seed, step,
+            schedule_rate(&schedule, step));
         if (!isfinite(result.loss)) die(EXIT_FAILED, "%s: the loss is not finite at step %ld", what, step);
         times[step] = result.seconds;
         progress_step(&progress, step + 1, result.loss, BATCH * CONTEXT);
@@ -184,7 +188,7 @@ static int measure_resident(const char *name, int vocab_size)
             zero_grads(model);
         }
     }
-    printf("%ld\n", resident_peak());
+    printf("%lld\n", (long long)resident_peak());
     return 0;
 }
 
@@ -722,7 +726,9 @@ static Trade measure_recompute(Transformer *model, const Text *text, const LoraC
         model->recompute = with;
         tape_clear(tape);
         memory_reset_peaks();
-        times[with][i / 2] = 1e3 * training_step(model, tape, optimizer, text, BATCH, seed, i, 0, batch).seconds;
+        text_batch(text, BATCH, CONTEXT, seed, i, batch, batch + BATCH * CONTEXT);
+        times[with][i / 2] = 1e3 * training_step(model, tape, optimizer, batch, batch + BATCH * CONTEXT, BATCH, CONTEXT, seed,
+            i, 0).seconds;
         trade.peak[with] = ledger.peak;
     }
     model->recompute = false;
@@ -891,9 +897,12 @@ static void put_grid(Transformer *model, const Text *text)
         AdamW *optimizer = optimizer_for(model);
         Tape *tape = tape_new();
         Schedule schedule = { rate, rate / 10, GRID_STEPS / 10, GRID_STEPS };
-        for (long step = 0; step < GRID_STEPS; step++)
-            training_step(model, tape, optimizer, text, GRID_BATCH, seed, step, schedule_rate(&schedule, step), batch);
-        double loss = evaluate_quickly(model, text, GRID_BATCH);
+        for (long step = 0; step < GRID_STEPS; step++) {
+            text_batch(text, GRID_BATCH, CONTEXT, seed, step, batch, batch + GRID_BATCH * CONTEXT);
+            training_step(model, tape, optimizer, batch, batch + GRID_BATCH * CONTEXT, GRID_BATCH, CONTEXT, seed, step,
+                schedule_rate(&schedule, step));
+        }
+        double loss = estimate_validation(model, text, GRID_BATCH);
         fprintf(f, "%s{\"r\":%d,\"scale\":%g,\"loss\":", i ? "," : "", lora.r, scales[i % 5]);
         if (isfinite(loss)) json_put_number(f, loss);
         else fputs("null", f);
@@ -1067,7 +1076,7 @@ int main(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
         switch (option) {
         case SHAPE_OPTION: one_shape = optarg; break;
-        case THREADS: parallel_set_threads((int)option_long("threads", optarg, 1, MAX_THREADS)); break;
+        case THREADS: parallel_set_threads((int)option_int("threads", optarg, 1, MAX_THREADS)); break;
         case TRACE: trace = true; break;
         case HTML: html = optarg; break;
         case HELP: help(); return output_status();
@@ -1075,7 +1084,7 @@ int main(int argc, char **argv)
             char *colon = strchr(optarg, ':');
             if (colon == NULL) die(EXIT_USAGE, "--measure-resident %s: NAME:VOCABULARY is needed", optarg);
             *colon = '\0';
-            return measure_resident(optarg, (int)option_long("measure-resident", colon + 1, 1, 1000000));
+            return measure_resident(optarg, (int)option_int("measure-resident", colon + 1, 1, 1000000));
         }
         default: option_unknown(argv, optind - 1);
         }

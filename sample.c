@@ -4,16 +4,17 @@
 //     ./sample --model out/book --adapter out/other --adapter out/third          one text each, from one base in memory
 //
 // Load the model and its characters, turn the prompt into token ids, and repeat: logits of the next character, draw one, append
-// it (generate in io/training.c, transformer_next and sample_token in transformer.c). No tape is given, so nothing is recorded;
+// it (generate in generate.c, transformer_next and sample_token in transformer.c). No tape is given, so nothing is recorded;
 // what each block found out about a character is remembered (Cache), so that the next one costs one row of work. An adapter is
 // a pointer in each linear layer: the next --adapter changes pointers, and the base stays as it is.
 //
 // The text goes to stdout, the speed to stderr. The same seed draws the same text. Read next: adapter.c.
 
-#include "io/checkpoint.h"
+#include "generate.h"
+#include "io/adapter_file.h"
+#include "io/model_file.h"
 #include "io/options.h"
 #include "io/progress.h"
-#include "io/training.h"
 
 #include <getopt.h>
 #include <stdlib.h>
@@ -86,11 +87,11 @@ int main(int argc, char **argv)
             break;
         case ANY_BASE: any_base = true; break;
         case PROMPT: prompt = optarg; break;
-        case LENGTH: length = (int)option_long("length", optarg, 1, 100000000); break;
+        case LENGTH: length = (int)option_int("length", optarg, 1, 100000000); break;
         case TEMPERATURE: temperature = option_double("temperature", optarg, 0, 1000); break;
-        case TOP_K: top_k = (int)option_long("top-k", optarg, 0, 1 << 30); break;
+        case TOP_K: top_k = (int)option_int("top-k", optarg, 0, 1 << 30); break;
         case SEED: seed = option_seed(optarg); break;
-        case THREADS: parallel_set_threads((int)option_long("threads", optarg, 1, MAX_THREADS)); break;
+        case THREADS: parallel_set_threads((int)option_int("threads", optarg, 1, MAX_THREADS)); break;
         case HELP: help(); return output_status();
         default: option_unknown(argv, optind - 1);
         }

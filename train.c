@@ -5,20 +5,22 @@
 //     ./train --resume --out out/book --max-iters 4000                                goes on, to the bit as if never stopped
 //
 // From the top: the options; begin() for a new run and resume() for an old one, which both end in a TrainingState; the log;
-// main with the loop. A step itself is training_step in io/training.c, for demo.c and the notebooks take the same one. LoRA
+// main with the loop. A step itself is training_step in training.c, for demo.c and the notebooks take the same one. LoRA
 // differs from full training in two calls of begin(): transformer_train_base(model, false) and transformer_add_adapter.
 //
 // Into --out go the model or the adapter, the state for --resume, log.csv (a row every ten steps) and metrics.json (losses,
 // counts, bytes). After LoRA the base's hash is compared with the one before: a frozen bit that moved is an error.
 //
-// Read next: io/training.c, then sample.c.
+// Read next: training.c, then sample.c.
 
-#include "io/checkpoint.h"
+#include "io/evaluation.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/machine.h"
+#include "io/model_file.h"
 #include "io/options.h"
 #include "io/progress.h"
-#include "io/training.h"
+#include "io/state_file.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -116,7 +118,7 @@ static Options read_options(int argc, char **argv, const Options *start)
         case OUT: o.out = optarg; break;
         case INIT: o.init = optarg; break;
         case RESUME: o.resume = true; break;
-        case LORA_R: o.lora.r = (int)option_long(name, optarg, 0, 65536); break;
+        case LORA_R: o.lora.r = (int)option_int(name, optarg, 0, 65536); break;
         case LORA_ALPHA: o.lora.alpha = option_double(name, optarg, 0, 1e6); o.alpha_given = true; break;
         case LORA_TARGETS: {
             const char *bad = NULL;
@@ -127,23 +129,23 @@ static Options read_options(int argc, char **argv, const Options *start)
                     "for both projections, and q, k, v", optarg, bad);
             break;
         }
-        case N_LAYER: o.config.n_layer = (int)option_long(name, optarg, 1, 4096); o.shape_given = true; break;
-        case N_HEAD: o.config.n_head = (int)option_long(name, optarg, 1, 65536); o.shape_given = true; break;
-        case N_EMBD: o.config.n_embd = (int)option_long(name, optarg, 1, 65536); o.shape_given = true; break;
-        case BLOCK_SIZE: o.config.block_size = (int)option_long(name, optarg, 1, 1 << 20); o.shape_given = true; break;
-        case BATCH_SIZE: o.batch_size = (int)option_long(name, optarg, 1, 1 << 20); break;
-        case MAX_ITERS: o.schedule.max_iters = option_long(name, optarg, 1, 1l << 40); break;
+        case N_LAYER: o.config.n_layer = (int)option_int(name, optarg, 1, 4096); o.shape_given = true; break;
+        case N_HEAD: o.config.n_head = (int)option_int(name, optarg, 1, 65536); o.shape_given = true; break;
+        case N_EMBD: o.config.n_embd = (int)option_int(name, optarg, 1, 65536); o.shape_given = true; break;
+        case BLOCK_SIZE: o.config.block_size = (int)option_int(name, optarg, 1, 1 << 20); o.shape_given = true; break;
+        case BATCH_SIZE: o.batch_size = (int)option_int(name, optarg, 1, 1 << 20); break;
+        case MAX_ITERS: o.schedule.max_iters = option_int(name, optarg, 1, 1l << 40); break;
         case LEARNING_RATE: o.schedule.learning_rate = option_double(name, optarg, 0, 100); break;
         case MIN_LR: o.schedule.min_lr = option_double(name, optarg, 0, 100); o.min_lr_given = true; break;
-        case WARMUP_ITERS: o.schedule.warmup_iters = option_long(name, optarg, 0, 1l << 40); break;
+        case WARMUP_ITERS: o.schedule.warmup_iters = option_int(name, optarg, 0, 1l << 40); break;
         case WEIGHT_DECAY: o.adamw.weight_decay = option_double(name, optarg, 0, 100); break;
         case BETA1: o.adamw.beta1 = option_double(name, optarg, 0, 0.999999); break;
         case BETA2: o.adamw.beta2 = option_double(name, optarg, 0, 0.999999); break;
         case GRAD_CLIP: o.adamw.grad_clip = option_double(name, optarg, 0, 1e9); break;
         case DROPOUT: o.config.dropout = option_double(name, optarg, 0, 0.99); break;
-        case EVAL_INTERVAL: o.eval_interval = option_long(name, optarg, 1, 1l << 40); break;
+        case EVAL_INTERVAL: o.eval_interval = option_int(name, optarg, 1, 1l << 40); break;
         case SEED: o.seed = option_seed(optarg); break;
-        case THREADS: o.threads = (int)option_long(name, optarg, 1, MAX_THREADS); break;
+        case THREADS: o.threads = (int)option_int(name, optarg, 1, MAX_THREADS); break;
         case RECOMPUTE: o.recompute = true; break;
         case TRACE: o.trace = true; break;
         case HELP: help(); exit(output_status());
@@ -487,7 +489,8 @@ int main(int argc, char **argv)
             memory_reset_peaks();
         }
         double rate = schedule_rate(&o.schedule, step);
-        StepResult result = training_step(model, tape, state.optimizer, &text, B, state.seed, step, rate, batch);
+        text_batch(&text, B, T, state.seed, step, batch, batch + B * T);
+        StepResult result = training_step(model, tape, state.optimizer, batch, batch + B * T, B, T, state.seed, step, rate);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
             char where[256] = "every weight and gradient is finite; a smaller --learning-rate may help";
             find_bad_number(model, where, sizeof where);
@@ -506,7 +509,7 @@ int main(int argc, char **argv)
         bool evaluate = state.step % o.eval_interval == 0 || state.step == o.schedule.max_iters;
         double val = (double)NAN, start = seconds_now();
         if (evaluate) {
-            val = evaluate_quickly(model, &text, B);
+            val = estimate_validation(model, &text, B);
             progress_validation(&progress, val);
         }
         if (evaluate

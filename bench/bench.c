@@ -10,14 +10,18 @@
 //
 // From the top: times, the machine, the story of one product, our training, the peers, the rounds, tables and JSON, main.
 
-#include "io/checkpoint.h"
+#include "generate.h"
+#include "io/adapter_file.h"
+#include "io/evaluation.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "io/machine.h"
+#include "io/model_file.h"
 #include "io/options.h"
 #include "io/progress.h"
-#include "io/training.h"
 #include "matmul.h"
 #include "predict.h"
+#include "training.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -343,8 +347,10 @@ static double train_once(Trainer *t, StepResult *result)
 {
     double optimizer = t->optimizer->seconds;
     memset(&t->tape->counts, 0, sizeof t->tape->counts);
-    *result = training_step(t->model, t->tape, t->optimizer, &t->shape->text, t->shape->B, SEED, t->step % BATCHES,
-                            learning_rate, t->batch);
+    int B = t->shape->B, T = t->model->config.block_size;
+    text_batch(&t->shape->text, B, T, SEED, t->step % BATCHES, t->batch, t->batch + B * T);
+    *result = training_step(t->model, t->tape, t->optimizer, t->batch, t->batch + B * T, B, T, SEED, t->step % BATCHES,
+                            learning_rate);
     t->step++;
     return t->optimizer->seconds - optimizer;
 }
@@ -1003,7 +1009,8 @@ static void train_on_text(const char *path)
     const Schedule schedule = { 1e-3, 1e-4, 100, ITERATIONS };
     for (int step = 0; step < ITERATIONS; step++) {
         if (step % 50 == 0) progress("training on the text", step, ITERATIONS);
-        training_step(model, tape, optimizer, &text, B, SEED, step, schedule_rate(&schedule, step), batch);
+        text_batch(&text, B, T, SEED, step, batch, batch + B * T);
+        training_step(model, tape, optimizer, batch, batch + B * T, B, T, SEED, step, schedule_rate(&schedule, step));
     }
     text_loss = evaluate_validation(model, &text);
     text_seconds = seconds_now() - start;
@@ -1069,9 +1076,9 @@ int main(int argc, char **argv)
         case LLMC: llmc = optarg; break;
         case PLAIN_BUILD: plain = optarg; break;
         case DATA: data = optarg; break;
-        case THREADS: parallel_set_threads((int)option_long("threads", optarg, 1, MAX_THREADS)); break;
+        case THREADS: parallel_set_threads((int)option_int("threads", optarg, 1, MAX_THREADS)); break;
         case QUICK: quick = true; break;
-        case STEP_ONLY: only = (int)option_long("step-only", optarg, 1, MOST_SAMPLES); break;
+        case STEP_ONLY: only = (int)option_int("step-only", optarg, 1, MOST_SAMPLES); break;
         case HELP: help(); return 0;
         default: option_unknown(argv, optind - 1);
         }

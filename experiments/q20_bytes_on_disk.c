@@ -3,10 +3,12 @@
 // Adapters of several ranks and targets are saved to out/q20/, and the bytes of their numbers counted in the file; one is
 // loaded into the base again. Beside them: the base, and the state of the training run. Too small a file holds no adapter; too
 // large a one holds something else. Asked in peft#452 (443 bytes), LMFlow#232, qlora#44.
-// Look at: adapter_save and state_save in io/checkpoint.c, and the form of the file at the head of io/safetensors.h.
+// Look at: adapter_save in io/adapter_file.c, state_save in io/state_file.c, and the form of the file at the head of io/safetensors.h.
 
-#include "io/checkpoint.h"
+#include "io/adapter_file.h"
+#include "io/model_file.h"
 #include "io/safetensors.h"
+#include "io/state_file.h"
 #include "tiny.h"
 
 enum { BLOCKS = 4, WIDTH = 64, KINDS = 4 };

@@ -11,8 +11,8 @@
 #ifndef TINY_H
 #define TINY_H
 
+#include "io/evaluation.h"
 #include "io/options.h"
-#include "io/training.h"
 #include "question.h"
 
 #include <stdlib.h>
@@ -79,7 +79,10 @@ static inline double train(Transformer *model, const Text *text, int steps, doub
     int batch[2 * TINY_B * TINY_T];
     Tape *tape = tape_new();
     AdamW *optimizer = tiny_optimizer(model);
-    for (int step = 0; step < steps; step++) training_step(model, tape, optimizer, text, TINY_B, seed, step, rate, batch);
+    for (int step = 0; step < steps; step++) {
+        text_batch(text, TINY_B, TINY_T, seed, step, batch, batch + TINY_B * TINY_T);
+        training_step(model, tape, optimizer, batch, batch + TINY_B * TINY_T, TINY_B, TINY_T, seed, step, rate);
+    }
     tape_free(tape);
     adamw_free(optimizer);
     return evaluate_validation(model, text);

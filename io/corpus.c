@@ -354,7 +354,7 @@ static const GrammarRule *find_voice(const char *name)
     return NULL;
 }
 
-bool corpus_write(const char *name, uint64_t seed, long length, Corpus *corpus)
+bool corpus_write(const char *name, uint64_t seed, int64_t length, Corpus *corpus)
 {
     *corpus = (Corpus){0};
     const GrammarRule *voice = find_voice(name);
@@ -377,7 +377,7 @@ bool corpus_write(const char *name, uint64_t seed, long length, Corpus *corpus)
         memcpy(corpus->text + old, tale, new - old);
         memcpy(corpus->nats + old, nats, (new - old) * sizeof *nats);
         corpus->text[new] = 0;
-        corpus->length = (long)new;
+        corpus->length = (int64_t)new;
         if (pen.end.reach > corpus->reach) corpus->reach = pen.end.reach;
     } while (corpus->length < length);
     free(grammar);
@@ -391,11 +391,11 @@ void corpus_free(Corpus *corpus)
     *corpus = (Corpus){0};
 }
 
-double corpus_floor(const Corpus *corpus, long begin, long end)
+double corpus_floor(const Corpus *corpus, int64_t begin, int64_t end)
 {
     assert(begin >= 0 && end <= corpus->length);
     double sum = 0.0;
-    for (long i = begin; i < end; i++) sum += (double)corpus->nats[i];
+    for (int64_t i = begin; i < end; i++) sum += (double)corpus->nats[i];
     return end > begin ? sum / (double)(end - begin) : 0.0;
 }
 

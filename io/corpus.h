@@ -23,9 +23,9 @@
 #include <stdint.h>
 
 typedef struct Corpus {
-    char  *text;      // [length] and a final 0; owned by the corpus
-    long   length;    // characters
-    float *nats;      // [length] -log P of the choices made between the previous character and this one; owned
+    char   *text;     // [length] and a final 0; owned by the corpus
+    int64_t length;   // characters
+    float  *nats;     // [length] -log P of the choices made between the previous character and this one; owned
     int    reach;     // the farthest that a repeated word or a pronoun had to look back, in characters
 } Corpus;
 
@@ -35,14 +35,14 @@ const char *const *corpus_names(void);
 // Writes whole tales, each followed by a blank line, until there are at least `length` characters (one tale if
 // length <= 0). The same name and seed give the same tales: a longer text begins with the shorter one.
 // Returns false, with *corpus empty, if no text has that name. The caller frees with corpus_free.
-bool corpus_write(const char *name, uint64_t seed, long length, Corpus *corpus);
+bool corpus_write(const char *name, uint64_t seed, int64_t length, Corpus *corpus);
 
 // Frees what corpus_write made and empties *corpus; an empty corpus may be freed again.
 void corpus_free(Corpus *corpus);
 
 // Mean nats per character over text[begin, end); 0 if that is empty. Bounds outside the text are the caller's error
 // (assert).
-double corpus_floor(const Corpus *corpus, long begin, long end);
+double corpus_floor(const Corpus *corpus, int64_t begin, int64_t end);
 
 // How many series of choices write exactly this tale (given without the blank line after it): 1 for a tale of that text,
 // 0 for anything else and for an unknown name. *nats, if not NULL, gets -log P of the last one found (unchanged if none).

@@ -40,6 +40,13 @@ static bool explain(const char *what, const char *path, int number, char *error,
     return false;
 }
 
+bool file_path(char path[FILE_PATH], const char *dir, const char *name, char *error, size_t error_size)
+{
+    if (snprintf(path, FILE_PATH, "%s/%s", dir, name) < FILE_PATH) return true;
+    snprintf(error, error_size, "the path of %s is too long: %zu bytes, at most %d will do", name, strlen(dir), FILE_PATH - 64);
+    return false;
+}
+
 bool file_read(const char *path, size_t max_bytes, char **bytes, size_t *size, char *error, size_t error_size)
 {
     struct stat info;

@@ -20,6 +20,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+enum { FILE_PATH = 4096 };   // room for a path
+
+// Writes DIR/NAME into path; false if that is too long.
+bool file_path(char path[FILE_PATH], const char *dir, const char *name, char *error, size_t error_size);
+
 // Reads all of `path` (a pipe will do as well) if it has at most max_bytes bytes. *bytes is the caller's to free; a zero
 // byte that does not count in *size follows the content. False: *bytes is NULL and *size 0. A regular file's size is held
 // against the limit before memory is asked for.

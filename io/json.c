@@ -4,8 +4,11 @@
 
 #include "json.h"
 
+#include "file.h"
+
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +25,7 @@ typedef struct Parser {
 
 static bool parse_value(Parser *p, Json *v);
 
-static bool fail(Parser *p, size_t at, const char *what)
+static bool wrong(Parser *p, size_t at, const char *what)
 {
     snprintf(p->error, p->error_size, "%s at byte %zu", what, at);
     return false;
@@ -41,7 +44,7 @@ static void skip_space(Parser *p)
 static Json *new_value(Parser *p)
 {
     Json *v = ++p->values <= JSON_MAX_VALUES ? calloc(1, sizeof *v) : NULL;
-    if (!v) fail(p, p->at, p->values > JSON_MAX_VALUES ? "too many values" : "out of memory");
+    if (!v) wrong(p, p->at, p->values > JSON_MAX_VALUES ? "too many values" : "out of memory");
     return v;
 }
 
@@ -69,20 +72,20 @@ size_t json_valid_utf8(const char *text, size_t n)
 }
 
 // Four hexadecimal digits at text[at], or -1. A quote stands behind every string, so this never runs off the text.
-static long hex4(const char *text)
+static int hex4(const char *text)
 {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    long value = 0;
+    int value = 0;
     for (int k = 0; k < 4; k++) {
         char c = text[k];
         const char *found = c ? strchr(digits, c) : NULL;
         if (!found) return -1;
-        value = value * 16 + (found - digits) % 16;
+        value = value * 16 + (int)(found - digits) % 16;
     }
     return value;
 }
 
-static char *put_utf8(char *out, long c)
+static char *put_utf8(char *out, int c)
 {
     if (c < 0x80) { *out++ = (char)c; return out; }
     int more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
@@ -93,17 +96,17 @@ static char *put_utf8(char *out, long c)
 }
 
 // The escape at text[at] (behind its backslash); moves `at` behind it. -1: not a legal one.
-static long parse_escape(const char *text, size_t *at)
+static int parse_escape(const char *text, size_t *at)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
     char c = text[(*at)++];
     const char *name = c ? strchr(names, c) : NULL;
     if (name) return values[name - names];
-    long high = c == 'u' ? hex4(text + *at) : -1;
+    int high = c == 'u' ? hex4(text + *at) : -1;
     if (high < 0) return -1;
     *at += 4;
     if (high < 0xD800 || high > 0xDFFF) return high;
-    long low = high < 0xDC00 && text[*at] == '\\' && text[*at + 1] == 'u' ? hex4(text + *at + 2) : -1;
+    int low = high < 0xDC00 && text[*at] == '\\' && text[*at + 1] == 'u' ? hex4(text + *at + 2) : -1;
     if (low < 0xDC00 || low > 0xDFFF) return -1;
     *at += 6;
     return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
@@ -113,16 +116,16 @@ static bool parse_string(Parser *p, char **string, size_t *length)
 {
     size_t end = p->at + 1, start = p->at;
     while (end < p->n && p->text[end] != '"') end += p->text[end] == '\\' ? 2 : 1;
-    if (end >= p->n) return fail(p, start, "string without end");
+    if (end >= p->n) return wrong(p, start, "string without end");
     char *out = *string = malloc(end - start);       // decoding never makes it longer
-    if (!out) return fail(p, start, "out of memory");
+    if (!out) return wrong(p, start, "out of memory");
     for (size_t i = start + 1; i < end;) {
         size_t here = i;
-        if ((unsigned char)p->text[i] < 0x20) return fail(p, i, "control character in a string");
+        if ((unsigned char)p->text[i] < 0x20) return wrong(p, i, "control character in a string");
         if (p->text[i] != '\\') { *out++ = p->text[i++]; continue; }
         i++;
-        long c = parse_escape(p->text, &i);
-        if (c < 0) return fail(p, here, "illegal escape or lone surrogate");
+        int c = parse_escape(p->text, &i);
+        if (c < 0) return wrong(p, here, "illegal escape or lone surrogate");
         out = put_utf8(out, c);
     }
     *out = 0;
@@ -133,7 +136,7 @@ static bool parse_string(Parser *p, char **string, size_t *length)
 
 static bool skip_digits(Parser *p)
 {
-    if (peek(p) < '0' || peek(p) > '9') return fail(p, p->at, "expected a digit");
+    if (peek(p) < '0' || peek(p) > '9') return wrong(p, p->at, "expected a digit");
     while (peek(p) >= '0' && peek(p) <= '9') p->at++;
     return true;
 }
@@ -146,7 +149,7 @@ static bool parse_number(Parser *p, Json *v)
     if (negative) p->at++;
     if (peek(p) == '0') p->at++;
     else if (!skip_digits(p)) return false;
-    if (peek(p) >= '0' && peek(p) <= '9') return fail(p, start, "leading zero");
+    if (peek(p) >= '0' && peek(p) <= '9') return wrong(p, start, "leading zero");
     if (peek(p) == '.') {
         whole = false;
         p->at++;
@@ -159,15 +162,15 @@ static bool parse_number(Parser *p, Json *v)
         if (!skip_digits(p)) return false;
     }
     size_t length = p->at - start;
-    if (length >= sizeof copy) return fail(p, start, "number of more than 127 characters");
+    if (length >= sizeof copy) return wrong(p, start, "number of more than 127 characters");
     memcpy(copy, p->text + start, length);
     copy[length] = 0;
 
     char *end;
     v->type = JSON_NUMBER;
     v->number = strtod(copy, &end);
-    if (*end) return fail(p, start, "number not understood (LC_NUMERIC must be \"C\")");
-    if (!isfinite(v->number)) return fail(p, start, "number too large");
+    if (*end) return wrong(p, start, "number not understood (LC_NUMERIC must be \"C\")");
+    if (!isfinite(v->number)) return wrong(p, start, "number too large");
     if (!whole) return true;
     errno = 0;
     v->int_value = strtoll(copy, NULL, 10);
@@ -195,13 +198,13 @@ static bool keys_differ(Parser *p, const Json *object)
 {
     if (object->count < 2) return true;
     const Json **sorted = malloc(object->count * sizeof *sorted);
-    if (!sorted) return fail(p, object->offset, "out of memory");
+    if (!sorted) return wrong(p, object->offset, "out of memory");
     size_t n = 0;
     for (const Json *member = object->child; member; member = member->next) sorted[n++] = member;
     qsort(sorted, n, sizeof *sorted, by_key);
     bool good = true;
     for (size_t i = 1; i < n && good; i++)
-        if (compare_keys(sorted[i], sorted[i - 1]) == 0) good = fail(p, sorted[i]->offset, "duplicate key");
+        if (compare_keys(sorted[i], sorted[i - 1]) == 0) good = wrong(p, sorted[i]->offset, "duplicate key");
     free(sorted);
     return good;
 }
@@ -212,7 +215,7 @@ static bool parse_container(Parser *p, Json *v)
     int  close = object ? '}' : ']';
     Json **tail = &v->child;
     v->type = object ? JSON_OBJECT : JSON_ARRAY;
-    if (++p->depth > JSON_MAX_DEPTH) return fail(p, p->at, "nested too deep");
+    if (++p->depth > JSON_MAX_DEPTH) return wrong(p, p->at, "nested too deep");
     p->at++;
     skip_space(p);
     while (peek(p) != close || v->count > 0) {
@@ -222,17 +225,17 @@ static bool parse_container(Parser *p, Json *v)
         v->count++;
         child->offset = p->at;
         if (object) {
-            if (peek(p) != '"') return fail(p, p->at, v->count > 1 ? "expected a key" : "expected a key or '}'");
+            if (peek(p) != '"') return wrong(p, p->at, v->count > 1 ? "expected a key" : "expected a key or '}'");
             if (!parse_string(p, &child->key, &child->key_length)) return false;
             skip_space(p);
-            if (peek(p) != ':') return fail(p, p->at, "expected ':'");
+            if (peek(p) != ':') return wrong(p, p->at, "expected ':'");
             p->at++;
             skip_space(p);
         }
         if (!parse_value(p, child)) return false;
         skip_space(p);
         if (peek(p) == close) break;
-        if (peek(p) != ',') return fail(p, p->at, object ? "expected ',' or '}'" : "expected ',' or ']'");
+        if (peek(p) != ',') return wrong(p, p->at, object ? "expected ',' or '}'" : "expected ',' or ']'");
         p->at++;
         skip_space(p);
     }
@@ -244,7 +247,7 @@ static bool parse_container(Parser *p, Json *v)
 static bool parse_word(Parser *p, const char *word)
 {
     size_t n = strlen(word);
-    if (p->n - p->at < n || memcmp(p->text + p->at, word, n) != 0) return fail(p, p->at, "expected a value");
+    if (p->n - p->at < n || memcmp(p->text + p->at, word, n) != 0) return wrong(p, p->at, "expected a value");
     p->at += n;
     return true;
 }
@@ -260,7 +263,7 @@ static bool parse_value(Parser *p, Json *v)
     case 'n': v->type = JSON_NULL; return parse_word(p, "null");
     default:  break;
     }
-    return c == '-' || (c >= '0' && c <= '9') ? parse_number(p, v) : fail(p, p->at, "expected a value");
+    return c == '-' || (c >= '0' && c <= '9') ? parse_number(p, v) : wrong(p, p->at, "expected a value");
 }
 
 Json *json_parse(const char *text, size_t n, char *error, size_t error_size)
@@ -268,7 +271,7 @@ Json *json_parse(const char *text, size_t n, char *error, size_t error_size)
     Parser p = { .text = text, .n = n, .error = error, .error_size = error_size };
     size_t valid = json_valid_utf8(text, n);
     if (valid < n) {
-        fail(&p, valid, "invalid UTF-8");
+        wrong(&p, valid, "invalid UTF-8");
         return NULL;
     }
     skip_space(&p);
@@ -277,10 +280,21 @@ Json *json_parse(const char *text, size_t n, char *error, size_t error_size)
     root->offset = p.at;
     bool good = parse_value(&p, root);
     skip_space(&p);
-    if (good && p.at < n) good = fail(&p, p.at, "expected the end");
+    if (good && p.at < n) good = wrong(&p, p.at, "expected the end");
     if (good) return root;
     json_free(root);
     return NULL;
+}
+
+Json *json_read(const char *dir, const char *name, size_t max_bytes, char *error, size_t error_size)
+{
+    char path[FILE_PATH], why[160], *bytes;
+    size_t n;
+    if (!file_path(path, dir, name, error, error_size) || !file_read(path, max_bytes, &bytes, &n, error, error_size)) return NULL;
+    Json *json = json_parse(bytes, n, why, sizeof why);
+    if (json == NULL) snprintf(error, error_size, "%s is not JSON: %s", path, why);
+    free(bytes);
+    return json;
 }
 
 void json_free(Json *root)                  // recursion as deep as the tree: at most JSON_MAX_DEPTH + 1
@@ -315,16 +329,16 @@ static const Json *get(const Json *object, const char *key, JsonType type, char 
     return NULL;
 }
 
-bool json_get_int(const Json *object, const char *key, long least, long most, long *value, char *error, size_t error_size)
+bool json_get_int(const Json *object, const char *key, int64_t least, int64_t most, int64_t *value, char *error, size_t error_size)
 {
     const Json *member = get(object, key, JSON_NUMBER, error, error_size);
     if (!member) return false;
     if (!member->is_int || member->int_value < least || member->int_value > most) {
-        snprintf(error, error_size, "\"%s\" at byte %zu is %.17g, but must be a whole number from %ld to %ld", key,
+        snprintf(error, error_size, "\"%s\" at byte %zu is %.17g, but must be a whole number from %" PRId64 " to %" PRId64, key,
                  member->offset, member->number, least, most);
         return false;
     }
-    *value = (long)member->int_value;
+    *value = member->int_value;
     return true;
 }
 

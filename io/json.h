@@ -1,7 +1,7 @@
 // json.h - a small, strict JSON reader (RFC 8259) and the escaping of strings for writers.
 //
 //     Json *config = json_parse(text, n, error, sizeof error);
-//     long n_layer;
+//     int64_t n_layer;
 //     if (!config || !json_get_int(config, "n_layer", 1, 1000, &n_layer, error, sizeof error)) ...
 //     for (const Json *item = config->child; item; item = item->next) ...    // members or elements, in the file's order
 //     json_free(config);
@@ -45,6 +45,8 @@ typedef struct Json {              // all of it belongs to the tree; fields not 
 
 // The tree for text[0..n), or NULL and an error. The text is not needed afterwards. json_free frees all of it (or NULL).
 Json *json_parse(const char *text, size_t n, char *error, size_t error_size);
+// The same for the file DIR/NAME, of at most max_bytes bytes. The error names it.
+Json *json_read(const char *dir, const char *name, size_t max_bytes, char *error, size_t error_size);
 void  json_free(Json *root);
 
 // The member of that name; NULL if there is none or `object` is no object (or NULL). A walk over all members.
@@ -52,7 +54,7 @@ const Json *json_get(const Json *object, const char *key);
 
 // The member's value in *value; false, with a line that names the key, if it is missing, of another type or, for an int,
 // not a whole number from least to most. Strings belong to the tree; one with a zero byte inside is refused.
-bool json_get_int(const Json *object, const char *key, long least, long most, long *value, char *error, size_t error_size);
+bool json_get_int(const Json *object, const char *key, int64_t least, int64_t most, int64_t *value, char *error, size_t error_size);
 bool json_get_number(const Json *object, const char *key, double *value, char *error, size_t error_size);
 bool json_get_bool(const Json *object, const char *key, bool *value, char *error, size_t error_size);
 bool json_get_string(const Json *object, const char *key, const char **value, char *error, size_t error_size);

@@ -4,6 +4,7 @@
 #include "io/options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -33,13 +34,13 @@ int output_status(void)
     return EXIT_FAILED;
 }
 
-long option_long(const char *name, const char *value, long least, long most)
+int64_t option_int(const char *name, const char *value, int64_t least, int64_t most)
 {
     char *end;
     errno = 0;
-    long number = strtol(value, &end, 10);
+    long long number = strtoll(value, &end, 10);
     if (end == value || *end != '\0' || errno != 0 || number < least || number > most)
-        die(EXIT_USAGE, "--%s %s: a whole number from %ld to %ld is needed", name, value, least, most);
+        die(EXIT_USAGE, "--%s %s: a whole number from %" PRId64 " to %" PRId64 " is needed", name, value, least, most);
     return number;
 }
 
@@ -52,7 +53,7 @@ double option_double(const char *name, const char *value, double least, double m
     return number;
 }
 
-uint64_t option_seed(const char *value) { return (uint64_t)option_long("seed", value, 0, 1l << 62); }
+uint64_t option_seed(const char *value) { return (uint64_t)option_int("seed", value, 0, INT64_C(1) << 62); }
 
 void option_unknown(char **argv, int index)
 {

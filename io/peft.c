@@ -351,7 +351,7 @@ bool peft_parse_config(const Json *json, const Config *model, AdapterPlan *plan,
     };
     size_t count = (size_t)model->n_layer * LINEARS;
     LoraConfig *l = &plan->config;
-    long r = 8;
+    int64_t r = 8;
     *plan = (AdapterPlan){ 0 };
     if (!json_is_string(json_get(json, "peft_type"), "LORA")) return fail(error, size, "\"peft_type\" is not \"LORA\"");
     if (json_given(json, "bias") && !json_is_string(json_get(json, "bias"), "none"))

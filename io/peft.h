@@ -1,7 +1,7 @@
 // peft.h - adapter_config.json, as PEFT writes and reads it: which layers get an adapter, of which rank and scale.
 //
 // PEFT names layers by lists of names or by a regular expression, and gives exceptions from the general rank and alpha by
-// patterns. Here all that becomes an AdapterPlan: one rank and one scale for each linear layer of the model. checkpoint.c
+// patterns. Here all that becomes an AdapterPlan: one rank and one scale for each linear layer of the model. adapter_file.c
 // builds the adapter from the plan and reads its numbers; what PEFT can say and this engine cannot compute is refused by name.
 //
 //     AdapterPlan plan;

@@ -5,6 +5,7 @@
 
 #include "tensor.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -33,7 +34,7 @@ static int line_width(void)
     return width - 1;
 }
 
-void progress_begin(Progress *p, const char *what, long first, long total, double floor)
+void progress_begin(Progress *p, const char *what, int64_t first, int64_t total, double floor)
 {
     *p = (Progress){ .what = what, .first = first, .total = total, .floor = floor, .start = seconds_now(), .loss = (double)NAN,
                      .val = (double)NAN, .terminal = can_rewrite() };
@@ -63,12 +64,12 @@ static void write_time(char *text, size_t size, double seconds)
     else snprintf(text, size, "%.0f h left", seconds / 3600);
 }
 
-static void show(Progress *p, long done, long tokens_per_step)
+static void show(Progress *p, int64_t done, int64_t tokens_per_step)
 {
     double seconds = seconds_now() - p->start, each = seconds / (double)(done - p->first);
     Line line = { .gap = 2 };
-    int digits = snprintf(NULL, 0, "%ld", p->total);
-    snprintf(line.field[STEP], sizeof line.field[STEP], "%s %*ld/%ld", p->what, digits, done, p->total);
+    int digits = snprintf(NULL, 0, "%" PRId64, p->total);
+    snprintf(line.field[STEP], sizeof line.field[STEP], "%s %*" PRId64 "/%" PRId64, p->what, digits, done, p->total);
     snprintf(line.field[LOSS], sizeof line.field[LOSS], "loss %.3f", p->loss);
     if (!isnan(p->floor)) snprintf(line.field[FLOOR], sizeof line.field[FLOOR], "floor %.3f", p->floor);
     if (!isnan(p->val)) snprintf(line.field[VAL], sizeof line.field[VAL], "val %.3f", p->val);
@@ -94,12 +95,12 @@ static void show(Progress *p, long done, long tokens_per_step)
     fflush(stdout);
 }
 
-static int column_of(const Progress *p, long done)
+static int column_of(const Progress *p, int64_t done)
 {
     return (int)((done - 1 - p->first) * p->columns / (p->total - p->first));
 }
 
-void progress_step(Progress *p, long done, double loss, long tokens_per_step)
+void progress_step(Progress *p, int64_t done, double loss, int64_t tokens_per_step)
 {
     p->loss = isnan(p->loss) ? loss : 0.95 * p->loss + 0.05 * loss;
     if (p->columns > 0) {
@@ -109,7 +110,7 @@ void progress_step(Progress *p, long done, double loss, long tokens_per_step)
         if (p->fresh_val) p->vals[column] = p->val;
         p->fresh_val = false;
     }
-    long tenth = (p->total - p->first + 9) / 10;
+    int64_t tenth = (p->total - p->first + 9) / 10;
     bool due = p->terminal ? seconds_now() - p->shown > 0.2 : (done - p->first) % tenth == 0;
     if (!due && done != p->total) return;
     p->shown = seconds_now();
@@ -152,7 +153,7 @@ void progress_curve(const Progress *p)
 {
     if (!p->terminal || p->columns < 2) return;
     double top = isnan(p->floor) ? 0 : p->floor;
-    long done = 0;
+    int64_t done = 0;
     for (int i = 0; i < p->columns; i++) {
         done += p->steps[i];
         if (p->steps[i] > 0) top = fmax(top, p->sum[i] / (double)p->steps[i]);
@@ -179,7 +180,7 @@ void progress_curve(const Progress *p)
     }
     printf("      0 +");
     for (int i = 0; i < p->columns; i++) printf("-");
-    printf("\n        step %ld to %ld; loss %s, validation %s", p->first + 1, p->first + done, upper, val);
+    printf("\n        step %" PRId64 " to %" PRId64 "; loss %s, validation %s", p->first + 1, p->first + done, upper, val);
     if (!isnan(p->floor)) printf(", floor %s", line);
     printf("\n");
 }
@@ -193,10 +194,10 @@ static char *next_buffer(void)
     return buffers[turn = (turn + 1) % 16];
 }
 
-const char *thousands(long number)
+const char *thousands(int64_t number)
 {
     char *text = next_buffer(), digits[24];
-    int n = snprintf(digits, sizeof digits, "%ld", number < 0 ? -number : number);
+    int n = snprintf(digits, sizeof digits, "%" PRId64, number < 0 ? -number : number);
     char *out = text;
     if (number < 0) *out++ = '-';
     for (int i = 0; i < n; i++) {

@@ -10,12 +10,13 @@
 #define PROGRESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum { CURVE_COLUMNS = 60 };
 
 typedef struct Progress {
     const char *what;      // "pretraining"
-    long   first, total;   // steps done before this run, and in the end
+    int64_t first, total;  // steps done before this run, and in the end
     double floor;          // the text's floor, or NAN
     double start, shown;   // seconds
     double loss, val;      // smoothed training loss; the last validation loss, or NAN
@@ -25,13 +26,13 @@ typedef struct Progress {
     // for the curve: each column is an equal share of the steps
     int    columns;
     double sum[CURVE_COLUMNS], vals[CURVE_COLUMNS]; // of the losses; the last validation loss, or NAN
-    long   steps[CURVE_COLUMNS];
+    int64_t steps[CURVE_COLUMNS];
 } Progress;
 
 // On a terminal: one line, rewritten a few times a second: step, loss, floor, validation, speed, time left; where that would be
 // wider than the terminal, less of it. Into a pipe, or where TERM is dumb: ten plain lines in all. Both on stdout.
-void progress_begin(Progress *p, const char *what, long first, long total, double floor);
-void progress_step(Progress *p, long steps_done, double loss, long tokens_per_step);
+void progress_begin(Progress *p, const char *what, int64_t first, int64_t total, double floor);
+void progress_step(Progress *p, int64_t steps_done, double loss, int64_t tokens_per_step);
 void progress_validation(Progress *p, double val); // shown from now on
 void progress_end(Progress *p);                    // leaves the last line standing
 // On a terminal: the losses of the run as a small curve from 0 up, with the floor as a line. Else nothing.
@@ -43,7 +44,7 @@ typedef enum Colour { NORMAL, STRONG, ICE, WARM } Colour;
 const char *colour(Colour c);
 
 // "3,239,424", "37.7 MB" (10^6), "1.4 TB": strings in one of sixteen buffers used in turn.
-const char *thousands(long number);
+const char *thousands(int64_t number);
 const char *bytes_text(double bytes);
 const char *count_text(double number); // "3,815 M", "67 G"
 

@@ -39,7 +39,7 @@ typedef struct { const char *path; char *error; size_t error_size; } Report;
 #if defined __GNUC__
 __attribute__((format(printf, 3, 4)))
 #endif
-static SafetensorsError fail(const Report *r, SafetensorsError code, const char *format, ...)
+static SafetensorsError refuse(const Report *r, SafetensorsError code, const char *format, ...)
 {
     va_list arguments;
     int n = snprintf(r->error, r->error_size, "%s: ", r->path);
@@ -82,8 +82,8 @@ static SafetensorsError read_at(const Safetensors *f, size_t offset, void *to, s
     for (size_t done = 0; f->fd >= 0 && done < n;) {
         ssize_t got = pread(f->fd, (char *)to + done, n - done, (off_t)(offset + done));
         if (got > 0) done += (size_t)got;
-        else if (got == 0) return fail(r, SAFETENSORS_IO_ERROR, "the file became shorter while it was read");
-        else if (errno != EINTR) return fail(r, SAFETENSORS_IO_ERROR, "cannot read: %s", strerror(errno));
+        else if (got == 0) return refuse(r, SAFETENSORS_IO_ERROR, "the file became shorter while it was read");
+        else if (errno != EINTR) return refuse(r, SAFETENSORS_IO_ERROR, "cannot read: %s", strerror(errno));
     }
     return SAFETENSORS_OK;
 }
@@ -94,8 +94,8 @@ static bool is_size(const Json *v) { return v->is_uint && v->uint_value <= SIZE_
 
 static SafetensorsError ill_formed(const Report *r, const Json *item, const char *why)
 {
-    return fail(r, SAFETENSORS_INVALID_HEADER_DESERIALIZATION, "invalid JSON in header: %s at byte %zu of the header: %s",
-                quote(item->key).text, item->offset, why);
+    return refuse(r, SAFETENSORS_INVALID_HEADER_DESERIALIZATION, "invalid JSON in header: %s at byte %zu of the header: %s",
+                  quote(item->key).text, item->offset, why);
 }
 
 // {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}; shapes go to *dims, which moves on. Other keys are passed over.
@@ -143,41 +143,41 @@ static SafetensorsError check_entries(Safetensors *f, const Report *r)
         const char *type = dtypes[e->dtype].name;
         Quoted name = quote(e->name);
         if (e->begin != expected || e->end < e->begin)
-            return fail(r, SAFETENSORS_INVALID_OFFSET, "invalid offset for tensor %s: [%zu, %zu] where byte %zu of the data is "
-                        "next: a hole or an overlap", name.text, e->begin, e->end, expected);
+            return refuse(r, SAFETENSORS_INVALID_OFFSET, "invalid offset for tensor %s: [%zu, %zu] where byte %zu of the data is "
+                          "next: a hole or an overlap", name.text, e->begin, e->end, expected);
         expected = e->end;
         bool fits = true;
         e->elements = 1;
         for (size_t i = 0; i < e->ndim && fits; i++) fits = multiply(e->elements, e->shape[i], &e->elements);
         if (!fits || !multiply(e->elements, dtypes[e->dtype].bits, &bits))
-            return fail(r, SAFETENSORS_VALIDATION_OVERFLOW, "overflow computing buffer size from shape and/or element type: "
-                        "tensor %s at byte %zu of the data", name.text, e->begin);
+            return refuse(r, SAFETENSORS_VALIDATION_OVERFLOW, "overflow computing buffer size from shape and/or element type: "
+                          "tensor %s at byte %zu of the data", name.text, e->begin);
         if (bits % 8 != 0)
-            return fail(r, SAFETENSORS_MISALIGNED_SLICE, "tensor %s at byte %zu of the data: %zu elements of type %s do not "
-                        "end up at a byte boundary", name.text, e->begin, e->elements, type);
+            return refuse(r, SAFETENSORS_MISALIGNED_SLICE, "tensor %s at byte %zu of the data: %zu elements of type %s do not "
+                          "end up at a byte boundary", name.text, e->begin, e->elements, type);
         if (e->end - e->begin != bits / 8)
-            return fail(r, SAFETENSORS_TENSOR_INVALID_INFO, "invalid shape, data type, or offset for tensor %s: %zu elements "
-                        "of %s need %zu bytes, not [%zu, %zu]", name.text, e->elements, type, bits / 8, e->begin, e->end);
+            return refuse(r, SAFETENSORS_TENSOR_INVALID_INFO, "invalid shape, data type, or offset for tensor %s: %zu elements "
+                          "of %s need %zu bytes, not [%zu, %zu]", name.text, e->elements, type, bits / 8, e->begin, e->end);
     }
     if (expected == available) return SAFETENSORS_OK;
-    return fail(r, SAFETENSORS_METADATA_INCOMPLETE_BUFFER, "incomplete metadata, file not fully covered: the tensors have %zu "
-                "bytes, the file has %zu from byte %zu on; %s", expected, available, f->data_start,
-                expected > available ? "it was cut short, get it again" : "something else was appended");
+    return refuse(r, SAFETENSORS_METADATA_INCOMPLETE_BUFFER, "incomplete metadata, file not fully covered: the tensors have %zu "
+                  "bytes, the file has %zu from byte %zu on; %s", expected, available, f->data_start,
+                  expected > available ? "it was cut short, get it again" : "something else was appended");
 }
 
 // The tree of a header of n bytes, to f->header.
 static SafetensorsError parse_json(Safetensors *f, size_t n, const Report *r)
 {
     char why[160], *text = malloc(n + 1);
-    if (!text) return fail(r, SAFETENSORS_IO_ERROR, "out of memory for a header of %zu bytes", n);
+    if (!text) return refuse(r, SAFETENSORS_IO_ERROR, "out of memory for a header of %zu bytes", n);
     SafetensorsError code = read_at(f, 8, text, n, r);
     size_t valid = code ? 0 : json_valid_utf8(text, n);
     if (!code && valid < n)
-        code = fail(r, SAFETENSORS_INVALID_HEADER, "invalid UTF-8 in header at byte %zu of the header", valid);
+        code = refuse(r, SAFETENSORS_INVALID_HEADER, "invalid UTF-8 in header at byte %zu of the header", valid);
     if (!code && !(f->header = json_parse(text, n, why, sizeof why)))
-        code = fail(r, SAFETENSORS_INVALID_HEADER_DESERIALIZATION, "invalid JSON in header: %s of the header", why);
+        code = refuse(r, SAFETENSORS_INVALID_HEADER_DESERIALIZATION, "invalid JSON in header: %s of the header", why);
     if (!code && f->header->type != JSON_OBJECT)
-        code = fail(r, SAFETENSORS_INVALID_HEADER_DESERIALIZATION, "invalid JSON in header: it must be an object");
+        code = refuse(r, SAFETENSORS_INVALID_HEADER_DESERIALIZATION, "invalid JSON in header: it must be an object");
     free(text);
     return code;
 }
@@ -186,16 +186,16 @@ static SafetensorsError parse_header(Safetensors *f, const Report *r)
 {
     unsigned char first[8];
     if (f->size < 8)
-        return fail(r, SAFETENSORS_HEADER_TOO_SMALL, "header too small: %zu bytes are no safetensors file", f->size);
+        return refuse(r, SAFETENSORS_HEADER_TOO_SMALL, "header too small: %zu bytes are no safetensors file", f->size);
     SafetensorsError code = read_at(f, 0, first, 8, r);
     if (code) return code;
     if (load(first, 8) > SAFETENSORS_MAX_HEADER)
-        return fail(r, SAFETENSORS_HEADER_TOO_LARGE, "header too large: the length at byte 0 is above %d; is this a "
-                    "safetensors file?", SAFETENSORS_MAX_HEADER);
+        return refuse(r, SAFETENSORS_HEADER_TOO_LARGE, "header too large: the length at byte 0 is above %d; is this a "
+                      "safetensors file?", SAFETENSORS_MAX_HEADER);
     size_t n = (size_t)load(first, 8);
     if (n > f->size - 8)
-        return fail(r, SAFETENSORS_INVALID_HEADER_LENGTH, "invalid header length: %zu bytes, but %zu follow; the file was "
-                    "cut short, get it again", n, f->size - 8);
+        return refuse(r, SAFETENSORS_INVALID_HEADER_LENGTH, "invalid header length: %zu bytes, but %zu follow; the file was "
+                      "cut short, get it again", n, f->size - 8);
     f->data_start = 8 + n;
     if ((code = parse_json(f, n, r))) return code;
 
@@ -205,7 +205,7 @@ static SafetensorsError parse_header(Safetensors *f, const Report *r)
         if ((shape = json_get(item, "shape"))) all_dims += shape->count;
     size_t *dims = f->dims = malloc((all_dims + 1) * sizeof *dims);
     f->entries = calloc(f->header->count + 1, sizeof *f->entries);
-    if (!f->dims || !f->entries) return fail(r, SAFETENSORS_IO_ERROR, "out of memory for %zu tensors", f->header->count);
+    if (!f->dims || !f->entries) return refuse(r, SAFETENSORS_IO_ERROR, "out of memory for %zu tensors", f->header->count);
     for (const Json *item = f->header->child; item; item = item->next)
         if (item != metadata && (code = parse_entry(item, &f->entries[f->count++], &dims, r))) return code;
     if (metadata && metadata->type != JSON_OBJECT && metadata->type != JSON_NULL)
@@ -224,7 +224,7 @@ static SafetensorsError new_file(int fd, const void *bytes, size_t size, Safeten
     Safetensors *f = *file = calloc(1, sizeof *f + strlen(r->path) + 1);
     if (!f) {
         if (fd >= 0) close(fd);
-        return fail(r, SAFETENSORS_IO_ERROR, "out of memory");
+        return refuse(r, SAFETENSORS_IO_ERROR, "out of memory");
     }
     f->path = strcpy((char *)(f + 1), r->path);
     f->fd = fd;
@@ -245,9 +245,9 @@ SafetensorsError safetensors_open(const char *path, Safetensors **file, char *er
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);   // without O_NONBLOCK a pipe without writer would hang here
     *file = NULL;
     if (fd < 0 || fstat(fd, &info) != 0) {
-        fail(&r, SAFETENSORS_IO_ERROR, "cannot open: %s; check the name", strerror(errno));
+        refuse(&r, SAFETENSORS_IO_ERROR, "cannot open: %s; check the name", strerror(errno));
     } else if (!S_ISREG(info.st_mode)) {
-        fail(&r, SAFETENSORS_IO_ERROR, "not a regular file; give the name of a .safetensors file");
+        refuse(&r, SAFETENSORS_IO_ERROR, "not a regular file; give the name of a .safetensors file");
     } else {
         return new_file(fd, NULL, (size_t)info.st_size, file, &r);
     }
@@ -282,7 +282,7 @@ SafetensorsError safetensors_find(const Safetensors *f, const char *name, const 
             return SAFETENSORS_OK;
         }
     *entry = NULL;
-    return fail(&r, SAFETENSORS_TENSOR_NOT_FOUND, "tensor %s not found among the file's %zu", quote(name).text, f->count);
+    return refuse(&r, SAFETENSORS_TENSOR_NOT_FOUND, "tensor %s not found among the file's %zu", quote(name).text, f->count);
 }
 
 bool safetensors_shape_is(const SafetensorsEntry *e, int ndim, const int *shape)
@@ -325,10 +325,10 @@ SafetensorsError safetensors_read(const Safetensors *f, const SafetensorsEntry *
     unsigned width = dtypes[type].bits / 8;
     if ((type != SAFETENSORS_F16 && type != SAFETENSORS_BF16 && type != SAFETENSORS_F32 && type != SAFETENSORS_F64)
         || (as != SAFETENSORS_F32 && as != SAFETENSORS_F64))
-        return fail(&r, SAFETENSORS_INVALID_TENSOR_VIEW,
-                    "tensor %s at byte %zu of the data is %s and cannot be read as %s; only "
-                    "F16, BF16, F32 and F64 can be read",
-                    quote(e->name).text, e->begin, dtypes[type].name, dtypes[as].name);
+        return refuse(&r, SAFETENSORS_INVALID_TENSOR_VIEW,
+                      "tensor %s at byte %zu of the data is %s and cannot be read as %s; only "
+                      "F16, BF16, F32 and F64 can be read",
+                      quote(e->name).text, e->begin, dtypes[type].name, dtypes[as].name);
     size_t next = 0;                                                            // of values
     for (size_t at = e->begin, n; at < e->end; at += n) {
         n = e->end - at < CHUNK ? e->end - at : CHUNK;
@@ -425,8 +425,8 @@ static SafetensorsError make_header(const SafetensorsTensor *tensors, size_t cou
     for (size_t i = 0; i < pairs; i++) text += strlen(metadata[i].key) + strlen(metadata[i].value);
     for (const SafetensorsTensor *t = tensors; t < tensors + count; t++) {
         if (!tensor_bytes(t, &bytes) || bytes > SIZE_MAX - total || strcmp(t->name, "__metadata__") == 0)
-            return fail(r, SAFETENSORS_INVALID_TENSOR_VIEW, "tensor %s cannot be written: impossible name, type (F32 and F64 "
-                        "will do), shape or data", quote(t->name).text);
+            return refuse(r, SAFETENSORS_INVALID_TENSOR_VIEW, "tensor %s cannot be written: impossible name, type (F32 and F64 "
+                          "will do), shape or data", quote(t->name).text);
         total += bytes;
         text += strlen(t->name);
     }
@@ -435,16 +435,16 @@ static SafetensorsError make_header(const SafetensorsTensor *tensors, size_t cou
         if (out) put_header(out, tensors, count, metadata, pairs);
         bool bad = !out || ferror(out);
         if (out && fclose(out) != 0) bad = true;
-        if (bad) return fail(r, SAFETENSORS_IO_ERROR, "out of memory for the header");
+        if (bad) return refuse(r, SAFETENSORS_IO_ERROR, "out of memory for the header");
         text = *n;
     }
     if (text > SAFETENSORS_MAX_HEADER)
-        return fail(r, SAFETENSORS_HEADER_TOO_LARGE, "header too large: %zu bytes, the limit is %d", text,
-                    SAFETENSORS_MAX_HEADER);
+        return refuse(r, SAFETENSORS_HEADER_TOO_LARGE, "header too large: %zu bytes, the limit is %d", text,
+                      SAFETENSORS_MAX_HEADER);
     Json *json = json_parse(*header, *n, why, sizeof why);
     json_free(json);
     if (json) return SAFETENSORS_OK;
-    return fail(r, SAFETENSORS_JSON_ERROR, "a name or metadata cannot be written: %s of the header", why);
+    return refuse(r, SAFETENSORS_JSON_ERROR, "a name or metadata cannot be written: %s of the header", why);
 }
 
 SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTensor *tensors, size_t count,
@@ -460,7 +460,7 @@ SafetensorsError safetensors_write_begin(const char *path, const SafetensorsTens
     size_t n = 0;
     if (t && count > 0) qsort(memcpy(t, tensors, count * sizeof *t), count, sizeof *t, by_dtype_and_name);
     if (m && pairs > 0) qsort(memcpy(m, metadata, pairs * sizeof *m), pairs, sizeof *m, by_metadata_key);
-    if (!t || !m) fail(&r, code, "out of memory");
+    if (!t || !m) refuse(&r, code, "out of memory");
     else code = make_header(t, count, m, pairs, &header, &n, &r);
 
     FileWriter *w = *writer = code ? NULL : file_write_begin(path, error, error_size);

@@ -12,6 +12,7 @@
 #include "json.h"
 #include "tensor.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum {
@@ -43,9 +44,9 @@ static int put_character(uint32_t c, char to[5])
     return length;
 }
 
-static long line_of(const char *text, size_t offset)
+static int64_t line_of(const char *text, size_t offset)
 {
-    long line = 1;
+    int64_t line = 1;
     for (size_t i = 0; i < offset; i++) line += text[i] == '\n';
     return line;
 }
@@ -54,7 +55,7 @@ static bool check_utf8(const char *utf8, size_t bytes, char *error, size_t size)
 {
     size_t good = json_valid_utf8(utf8, bytes);
     if (good == bytes) return true;
-    return fail(error, size, "not UTF-8: byte 0x%02x at offset %zu (line %ld) does not fit; convert the text, for example with iconv",
+    return fail(error, size, "not UTF-8: byte 0x%02x at offset %zu (line %" PRId64 ") does not fit; convert the text, for example with iconv",
                 (unsigned)(unsigned char)utf8[good], good, line_of(utf8, good));
 }
 
@@ -66,10 +67,10 @@ static int compare_code_points(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-long vocabulary_encode(const Vocabulary *vocabulary, const char *utf8, size_t bytes, int *tokens, char *error, size_t size)
+int64_t vocabulary_encode(const Vocabulary *vocabulary, const char *utf8, size_t bytes, int *tokens, char *error, size_t size)
 {
     if (!check_utf8(utf8, bytes, error, size)) return -1;
-    long count = 0;
+    int64_t count = 0;
     for (const char *at = utf8; at < utf8 + bytes; ) {
         size_t offset = (size_t)(at - utf8);
         uint32_t c = utf8_next(&at);
@@ -78,7 +79,7 @@ long vocabulary_encode(const Vocabulary *vocabulary, const char *utf8, size_t by
         if (found == NULL) {
             char shown[5] = "";
             if (c >= ' ' && !(c >= 0x7f && c < 0xa0) && c != 0x2028 && c != 0x2029) put_character(c, shown); // on one line
-            fail(error, size, "character U+%04X%s%s at offset %zu (line %ld) is not among the %d of the vocabulary; replace it, or train a "
+            fail(error, size, "character U+%04X%s%s at offset %zu (line %" PRId64 ") is not among the %d of the vocabulary; replace it, or train a "
                  "model on text that has it", (unsigned)c, shown[0] ? " " : "", shown, offset, line_of(utf8, offset), vocabulary->size);
             return -1;
         }
@@ -168,9 +169,9 @@ static bool take_text(const char *source, const char *utf8, size_t bytes, const 
     if (text->count < 0) return fail(error, size, "%s: %s", source, why);
 
     text->train_count = text->count * 9 / 10;
-    long val_count = text->count - text->train_count;
+    int64_t val_count = text->count - text->train_count;
     if (val_count <= block_size || text->train_count <= block_size)
-        return fail(error, size, "%s is too short: of its %ld characters %ld are for validation, and block size %d needs at least %d; take a "
+        return fail(error, size, "%s is too short: of its %" PRId64 " characters %" PRId64 " are for validation, and block size %d needs at least %d; take a "
                     "longer text or a smaller --block-size", source, text->count, val_count, block_size, block_size + 1);
     if (corpus != NULL) { // ASCII: characters are bytes
         text->train_floor = corpus_floor(corpus, 0, text->train_count);
@@ -179,7 +180,7 @@ static bool take_text(const char *source, const char *utf8, size_t bytes, const 
     return true;
 }
 
-bool text_read(const char *source, long builtin_length, const Vocabulary *vocabulary, int block_size, Text *text, char *error, size_t size)
+bool text_read(const char *source, int64_t builtin_length, const Vocabulary *vocabulary, int block_size, Text *text, char *error, size_t size)
 {
     static const char prefix[] = "builtin:";
     bool good;
@@ -212,14 +213,19 @@ void text_free(Text *text)
     *text = (Text){ 0 };
 }
 
-void text_batch(const Text *text, int B, int T, uint64_t seed, long step, int *ids, int *targets)
+uint64_t text_fingerprint(const Text *text)
 {
-    long starts = text->train_count - T; // the last window's last target is the last token for training
-    check(starts > 0, "text_batch: windows of %d tokens and one more from %ld", T, text->train_count);
+    return hash_bytes(HASH_START, text->tokens, (size_t)text->count * sizeof *text->tokens);
+}
+
+void text_batch(const Text *text, int B, int T, uint64_t seed, int64_t step, int *ids, int *targets)
+{
+    int64_t starts = text->train_count - T; // the last window's last target is the last token for training
+    check(starts > 0, "text_batch: windows of %d tokens and one more from %" PRId64, T, text->train_count);
     uint64_t stream = random_bits(seed ^ BATCH_STREAM, (uint64_t)step);
     for (int b = 0; b < B; b++) {
         const int *window = text->tokens + random_bits(stream, (uint64_t)b) % (uint64_t)starts;
-        memcpy(ids + (long)b * T, window, (size_t)T * sizeof *ids);
-        memcpy(targets + (long)b * T, window + 1, (size_t)T * sizeof *targets);
+        memcpy(ids + (int64_t)b * T, window, (size_t)T * sizeof *ids);
+        memcpy(targets + (int64_t)b * T, window + 1, (size_t)T * sizeof *targets);
     }
 }

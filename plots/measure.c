@@ -8,10 +8,11 @@
 // All runs are of the demo's model. Bytes and counts are the same wherever they are measured: they are for two threads, as in
 // the README (workspace is per thread); losses differ a little between compilers.
 
+#include "io/evaluation.h"
 #include "io/options.h"
 #include "io/progress.h"
-#include "io/training.h"
 #include "predict.h"
+#include "training.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -256,16 +257,18 @@ static void train(Transformer *model, const Text *text, const char *what, int B,
     AdamW *optimizer = new_optimizer(model);
     Tape *tape = tape_new();
     static int batch[2 * BATCH * CONTEXT];
+    int T = model->config.block_size;
     for (long step = 0; step < steps; step++) {
         if (log != NULL) fprintf(log, "%s,%ld,", what, step);
-        if (log != NULL && (step % EVERY == 0 || step == 10)) fprintf(log, "%.6f", evaluate_quickly(model, text, SMALL));
+        if (log != NULL && (step % EVERY == 0 || step == 10)) fprintf(log, "%.6f", estimate_validation(model, text, SMALL));
         double now = schedule_rate(&schedule, step);
-        StepResult result = training_step(model, tape, optimizer, text, B, seed, step, now, batch);
+        text_batch(text, B, T, seed, step, batch, batch + B * T);
+        StepResult result = training_step(model, tape, optimizer, batch, batch + B * T, B, T, seed, step, now);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm))
             die(EXIT_FAILED, "%s: step %ld is not finite", what, step);
         if (log != NULL) fprintf(log, ",%.6f\n", result.loss);
     }
-    if (log != NULL) fprintf(log, "%s,%ld,%.6f,\n", what, steps, evaluate_quickly(model, text, SMALL));
+    if (log != NULL) fprintf(log, "%s,%ld,%.6f,\n", what, steps, estimate_validation(model, text, SMALL));
     tape_free(tape);
     adamw_free(optimizer);
 }
@@ -467,7 +470,7 @@ int main(int argc, char **argv)
     bool picture = argc == 2 && strcmp(argv[1], "--picture") == 0;
     if (!picture && !(argc == 2 || (argc == 4 && strcmp(argv[1], "--threads") == 0)))
         die(EXIT_USAGE, "measure [--threads N] DIR, or measure --picture");
-    int threads = argc == 4 ? (int)option_long("threads", argv[2], 1, MAX_THREADS) : parallel_threads();
+    int threads = argc == 4 ? (int)option_int("threads", argv[2], 1, MAX_THREADS) : parallel_threads();
     directory = argv[argc - 1];
     Text tales = read_text("builtin:tales", picture ? 20000 : 400000);
     Transformer *model = new_model(&tales);

@@ -2,12 +2,12 @@
 # coverage.sh - which lines of the book do the tests run? At least 95 of 100 in every file; each of the rest must have its reason in
 # tests/uncovered.txt: lines FILE, a part of the line's text, why; separated by tabs. Ends with `N passed, N failed`.
 cd "$(dirname "$0")/.." || exit 1
-book='tensor parallel matmul autograd lora transformer adamw predict'
+book='tensor parallel matmul autograd lora transformer adamw training generate predict'
 passed=0
 failed=0
 dir=build/gcc-float-coverage
 
-tests='ops engine model peft steps predict checkpoint' # those that are about the book; unoptimised, the others take their time
+tests='ops engine model peft steps training predict checkpoint' # those that are about the book; unoptimised, the others take their time
 rm -rf $dir
 make -s CC=gcc COVERAGE=1 $(for t in $tests faults; do echo $dir/test_$t; done) || exit 1
 sh tests/run.sh $(for t in $tests; do echo $dir/test_$t; done) > $dir/log || { cat $dir/log; exit 1; }

@@ -10,7 +10,8 @@
 //     interop_helper match                            for each pattern and name on stdin, a line: yes, no or refused
 //     interop_helper check                            for each path on stdin, a line: ok, or why it is no safetensors file
 
-#include "../io/checkpoint.h"
+#include "../io/adapter_file.h"
+#include "../io/model_file.h"
 #include "../io/peft.h"
 #include "../io/safetensors.h"
 

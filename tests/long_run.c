@@ -1,7 +1,7 @@
 // long_run.c - tens of thousands of steps in miniature, full and then LoRA, with 1, 2 and 3 threads: flat memory, the same bits for any
 // number of threads, and no loss below what the built-in texts allow. Part of `make test-long`.
 
-#include "../io/training.h"
+#include "../io/evaluation.h"
 #include "gradcheck.h"
 #include "test.h"
 
@@ -37,7 +37,7 @@ static void run(int threads, int to)
 {
     parallel_set_threads(threads);
     Transformer *model = NULL;
-    int batch[2 * B * 32];
+    int T = config.block_size, batch[2 * B * 32];
     for (int part = 0; part < 2; part++) { // all of it on the tales, then an adapter on a task
         Text text;
         if (!text_read(part == 0 ? "builtin:tales" : "builtin:pirate", CHARACTERS, NULL, config.block_size, &text, error, sizeof error)) _exit(3);
@@ -54,7 +54,8 @@ static void run(int threads, int to)
         Schedule schedule = { .learning_rate = 3e-3, .min_lr = 1e-4, .warmup_iters = 100, .max_iters = STEPS };
         double sum = 0;
         for (long step = 0; step < STEPS; step++) {
-            sum += training_step(model, tape, optimizer, &text, B, 7, step, schedule_rate(&schedule, step), batch).loss;
+            text_batch(&text, B, T, 7, step, batch, batch + B * T);
+            sum += training_step(model, tape, optimizer, batch, batch + B * T, B, T, 7, step, schedule_rate(&schedule, step)).loss;
             if ((step + 1) % EACH != 0) continue;
             Mark mark = { hash_all(model), sum / EACH, evaluate_validation(model, &text), text.train_floor, text.val_floor, ledger.total, ledger.pool, ledger.mallocs, resident_now() };
             if (write(to, &mark, sizeof mark) != (ssize_t)sizeof mark) _exit(5);

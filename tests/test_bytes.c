@@ -2,7 +2,10 @@
 // Linked with --wrap (see the Makefile), so that the functions below stand in for those of libc wherever the engine calls them.
 
 #include "adamw.h"
-#include "io/training.h"
+#include "generate.h"
+#include "io/machine.h"
+#include "io/text.h"
+#include "training.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
@@ -51,7 +54,9 @@ static void run_begin(Run *run, int way, Config config, int B)
 
 static void run_step(Run *run, long step)
 {
-    training_step(run->model, run->tape, run->optimizer, &run->text, run->B, 3, step, 1e-3, run->batch);
+    int B = run->B, T = run->model->config.block_size, *ids = run->batch, *targets = ids + B * T;
+    text_batch(&run->text, B, T, 3, step, ids, targets);
+    training_step(run->model, run->tape, run->optimizer, ids, targets, B, T, 3, step, 1e-3);
 }
 
 static void run_end(Run *run)
@@ -114,7 +119,7 @@ static int child(int way)
         run_begin(&run, way, wide, WIDE_B);
         for (int step = 0; step < 2; step++) run_step(&run, step);
     }
-    printf("%ld %ld\n", resident_peak(), ledger.total + ledger.pool); // the pool only grows: this is the most
+    printf("%lld %ld\n", (long long)resident_peak(), ledger.total + ledger.pool); // the pool only grows: this is the most
     return 0;
 }
 

@@ -2,10 +2,13 @@
 // other libraries expect, and what must be refused without leaving anything behind. Works in a directory of its own under
 // TMPDIR.
 
-#include "../io/checkpoint.h"
+#include "../io/adapter_file.h"
 #include "../io/file.h"
+#include "../io/json.h"
+#include "../io/model_file.h"
 #include "../io/peft.h"
 #include "../io/safetensors.h"
+#include "../io/state_file.h"
 #include "directory.h"
 #include "test.h"
 

@@ -277,7 +277,7 @@ TEST(json_values)
     EXPECT(l->count == 3 && l->child->next->type == JSON_ARRAY && !l->child->next->next->next && l->offset == 164, "%zu", l->offset);
     EXPECT(!json_get(v, "none") && !json_get(l, "i") && !json_get(NULL, "i"), "found");
 
-    long whole = 0;
+    int64_t whole = 0;
     double number = 0;
     bool flag = false;
     const char *string = NULL;

@@ -1,6 +1,8 @@
 // test_steps.c - one step of training, with good numbers and with bad ones.
 
-#include "../io/training.h"
+#include "../io/machine.h"
+#include "../io/text.h"
+#include "../training.h"
 #include "gradcheck.h"
 #include "test.h"
 
@@ -32,10 +34,10 @@ TEST(a_step_is_forward_backward_and_update)
     AdamW *optimizer = adamw_new(model->parameters, model->parameter_count, config), *other = adamw_new(twin->parameters, twin->parameter_count, config);
     Tape *tape = tape_new(), *second = tape_new();
     Text text = new_text(200);
-    int batch[2 * B * T], ids[B * T], targets[B * T];
+    int ids[B * T], targets[B * T];
     for (int step = 0; step < 3; step++) {
-        StepResult result = training_step(model, tape, optimizer, &text, B, 7, step, 0.01, batch);
         text_batch(&text, B, T, 7, step, ids, targets);
+        StepResult result = training_step(model, tape, optimizer, ids, targets, B, T, 7, step, 0.01);
         tape_clear(second);
         second->dropout_seed = random_bits(8, (uint64_t)step);
         Tensor *loss = transformer_loss(twin, second, ids, targets, B, T);
@@ -62,16 +64,18 @@ TEST(a_step_with_a_bad_number_changes_nothing_and_names_it)
     AdamW *optimizer = adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0.1, 1 });
     Tape *tape = tape_new();
     Text text = new_text(200);
-    int batch[2 * B * T];
+    int ids[B * T], targets[B * T];
     char where[200] = "untouched";
-    training_step(model, tape, optimizer, &text, B, 7, 0, 0.01, batch);
+    text_batch(&text, B, T, 7, 0, ids, targets);
+    training_step(model, tape, optimizer, ids, targets, B, T, 7, 0, 0.01);
     EXPECT(!find_bad_number(model, where, sizeof where) && strcmp(where, "untouched") == 0, "all is finite, and it says: %s", where);
     Tensor *bad = model->blocks[1].linear[C_FC].bias;
     real before = bad->data[3];
     uint64_t good = transformer_hash(model);
     bad->data[3] = (real)INFINITY;
     uint64_t hash = transformer_hash(model);
-    StepResult result = training_step(model, tape, optimizer, &text, B, 7, 1, 0.01, batch);
+    text_batch(&text, B, T, 7, 1, ids, targets);
+    StepResult result = training_step(model, tape, optimizer, ids, targets, B, T, 7, 1, 0.01);
     EXPECT(!isfinite(result.loss) && !isfinite(result.gradient_norm) && transformer_hash(model) == hash && optimizer->step == 1, "loss %g, norm %g, step %ld: the weights have moved", result.loss, result.gradient_norm, optimizer->step);
     EXPECT(find_bad_number(model, where, sizeof where) && strcmp(where, "the weight transformer.h.1.mlp.c_fc.bias[3] is inf") == 0, "it says: %s", where);
     bad->data[3] = before;
@@ -85,12 +89,12 @@ TEST(a_step_with_a_bad_number_changes_nothing_and_names_it)
 
 TEST(the_resident_peak_grows)
 {
-    long before = resident_peak();
+    int64_t before = resident_peak();
     size_t size = 64 << 20;
     char *much = malloc(size);
     if (much != NULL)
         for (size_t i = 0; i < size; i += 1024) ((volatile char *)much)[i] = 1;
-    EXPECT(before == 0 || resident_peak() >= before + (32 << 20), "%ld bytes, then %ld", before, resident_peak());
+    EXPECT(before == 0 || resident_peak() >= before + (32 << 20), "%lld bytes, then %lld", (long long)before, (long long)resident_peak());
     free(much);
 }
 

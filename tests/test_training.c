@@ -1,6 +1,8 @@
 // test_training.c - the schedule, the evaluation, and the floor that no honest model comes below.
 
-#include "io/training.h"
+#include "generate.h"
+#include "io/evaluation.h"
+#include "io/machine.h"
 
 #include "test.h"
 

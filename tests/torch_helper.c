@@ -9,9 +9,10 @@
 // stdin. train reads a text, as token numbers, from stdin; its model goes through the training loop's own training_step(). For
 // each step it prints loss, norm, rate, ids and targets, and at the end it writes all parameters to the file OUT.
 
-#include "../io/checkpoint.h"
+#include "../io/adapter_file.h"
+#include "../io/model_file.h"
 #include "../io/safetensors.h"
-#include "../io/training.h"
+#include "../training.h"
 
 #include <stdlib.h>
 
@@ -121,7 +122,8 @@ static void train(char **a)
     Tape *tape = tape_new();
     for (long step = 0; step < steps; step++) {
         double rate = schedule_rate(&schedule, step);
-        StepResult result = training_step(model, tape, optimizer, &text, B, 1, step, rate, batch);
+        text_batch(&text, B, T, 1, step, batch, batch + B * T);
+        StepResult result = training_step(model, tape, optimizer, batch, batch + B * T, B, T, 1, step, rate);
         printf("%.17g %.17g %.17g", result.loss, result.gradient_norm, rate);
         for (int i = 0; i < 2 * B * T; i++) printf(" %d", batch[i]);
         printf("\n");

@@ -1,7 +1,7 @@
 // fuzz_config.c - any JSON as config.json, as adapter_config.json for a small model, or as the text of a training state; the
 // first byte says which. What is accepted must be possible, and come back equal when it is written and read again.
 
-#include "io/checkpoint.c"
+#include "io/state_file.c" // for parse_state
 
 #include "fuzz.h"
 
@@ -21,13 +21,13 @@ static void model_config(const Json *json)
 {
     char error[600] = "";
     Config config, again;
-    if (!parse_config(json, &config, error, sizeof error)) { check_message(error); return; }
+    if (!model_parse_config(json, &config, error, sizeof error)) { check_message(error); return; }
     check(config.n_head > 0 && config.n_embd % config.n_head == 0 && config.n_layer > 0, "an impossible configuration");
     Document d;
     document_open(&d);
-    put_config(d.out, &config);
+    model_put_config(d.out, &config);
     Json *copy = read_back(&d);
-    check(parse_config(copy, &again, error, sizeof error), "%s", error);
+    check(model_parse_config(copy, &again, error, sizeof error), "%s", error);
     check(config.vocab_size == again.vocab_size && config.block_size == again.block_size && config.n_layer == again.n_layer
           && config.n_head == again.n_head && config.n_embd == again.n_embd, "another configuration");
     json_free(copy);
@@ -61,7 +61,7 @@ static void training_state(const Json *json)
     char error[600] = "";
     TrainingState state = { 0 };
     AdamWConfig adamw;
-    long optimizer_step;
+    int64_t optimizer_step;
     double dropout;
     if (!parse_state(json, &state, &adamw, &optimizer_step, &dropout, error, sizeof error)) check_message(error);
     else check(state.step >= 0 && optimizer_step >= 0 && dropout >= 0 && dropout < 1, "an impossible state");

@@ -1,7 +1,7 @@
 // fuzz_tokenizer.c - any JSON as tokenizer.json: an accepted vocabulary must be ascending code points, decode and encode each
 // of them, and come back equal when it is written and read again.
 
-#include "io/checkpoint.c"
+#include "io/model_file.h"
 
 #include "fuzz.h"
 
@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     const Json *vocab = json_get(json_get(json, "model"), "vocab");
     int size = vocab && vocab->type == JSON_OBJECT ? (int)vocab->count : 3;
     Vocabulary vocabulary = { 0 }, again = { 0 };
-    if (json != NULL && !parse_tokenizer(json, size, &vocabulary, error, sizeof error)) check_message(error);
+    if (json != NULL && !vocabulary_parse(json, size, &vocabulary, error, sizeof error)) check_message(error);
     else if (json != NULL) {
         for (const Json *item = vocab->child; item != NULL; item = item->next) {
             int token = -1;
@@ -29,10 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         }
         Document d;
         document_open(&d);
-        put_tokenizer(d.out, &vocabulary);
+        vocabulary_put(d.out, &vocabulary);
         check(document_close(&d, error, sizeof error), "%s", error);
         Json *copy = json_parse(d.text, d.length, error, sizeof error);
-        check(copy && parse_tokenizer(copy, size, &again, error, sizeof error), "%s", error);
+        check(copy && vocabulary_parse(copy, size, &again, error, sizeof error), "%s", error);
         check(vocabulary_equal(&vocabulary, &again), "another vocabulary");
         json_free(copy);
         free(d.text);

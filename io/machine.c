@@ -1,0 +1,59 @@
+// machine.c - see machine.h.
+
+// sysconf's number of pages is no part of POSIX, which these systems then leave out
+#define _DARWIN_C_SOURCE
+#define __BSD_VISIBLE 1
+
+#include "machine.h"
+
+#include "progress.h"
+#include "tensor.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#ifdef __APPLE__
+enum { MAXRSS_UNIT = 1 };    // bytes in getrusage's unit
+#else
+enum { MAXRSS_UNIT = 1024 };
+#endif
+
+int64_t resident_peak(void)
+{
+    FILE *status = fopen("/proc/self/status", "r"); // Linux: getrusage there counts what the parent had before exec, too
+    char line[256];
+    int64_t kilobytes = 0;
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "VmHWM: %" SCNd64, &kilobytes) == 1) break;
+    if (status != NULL) fclose(status);
+    if (kilobytes > 0) return 1024 * kilobytes;
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * MAXRSS_UNIT : 0;
+}
+
+bool memory_holds(double bytes, char *error, size_t size)
+{
+#ifdef _SC_PHYS_PAGES
+    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if (memory > 0 && bytes > memory)
+        return fail(error, size, "%s are needed at least, and this machine has %s of memory; take a smaller model",
+                    bytes_text(bytes), bytes_text(memory));
+#else
+    (void)bytes, (void)error, (void)size;
+#endif
+    return true;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median(double *values, int64_t count)
+{
+    qsort(values, (size_t)count, sizeof *values, ascending);
+    return values[count / 2];
+}

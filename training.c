@@ -1,0 +1,93 @@
+// training.c - see training.h. The schedule, the step, then evaluation.
+
+#include "training.h"
+
+#include <stdlib.h>
+
+double schedule_rate(const Schedule *s, int64_t step)
+{
+    if (step < s->warmup_iters) return s->learning_rate * (double)(step + 1) / (double)(s->warmup_iters + 1);
+    if (step >= s->max_iters) return s->min_lr;
+    double done = (double)(step - s->warmup_iters) / (double)(s->max_iters - s->warmup_iters);
+    return s->min_lr + 0.5 * (1 + cos(3.141592653589793 * done)) * (s->learning_rate - s->min_lr);
+}
+
+StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const int *ids, const int *targets, int B, int T,
+                         uint64_t seed, int64_t step, double learning_rate)
+{
+    const Adapter *adapter = model->active;
+    check(adapter == NULL || adapter->config.dropout == 0,
+          "training_step: %s was trained with lora_dropout %g, which this engine does not compute; it can be used, "
+          "not trained",
+          adapter->name, adapter->config.dropout);
+    double start = seconds_now();
+    tape_clear(tape);
+    tape->dropout_seed = random_bits(seed + 1, (uint64_t)step);
+    Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
+    StepResult result = { .loss = (double)loss->data[0] };
+    backward(tape, loss);
+    result.gradient_norm = isfinite(result.loss) ? adamw_step(optimizer, learning_rate) : (double)NAN;
+    if (isfinite(result.loss) && isfinite(result.gradient_norm)) zero_grads(model);
+
+    result.seconds = seconds_now() - start;
+    return result;
+}
+
+bool find_bad_number(const Transformer *model, char *where, size_t size)
+{
+    for (int gradient = 0; gradient < 2; gradient++)
+        for (int i = 0; i < model->parameter_count; i++) {
+            const Tensor *t = model->parameters[i];
+            const real *values = gradient ? t->grad : t->data;
+            for (int64_t j = 0; values != NULL && j < t->size; j++)
+                if (!isfinite((double)values[j])) {
+                    snprintf(where, size, "the %s %s[%lld] is %g", gradient ? "gradient of" : "weight", t->name, (long long)j,
+                             (double)values[j]);
+                    return true;
+                }
+        }
+    return false;
+}
+
+static double window_loss(const Transformer *model, const int *ids, const int *targets, int B, int T)
+{
+    Tensor *loss = transformer_loss(model, NULL, ids, targets, B, T);
+    double value = (double)loss->data[0];
+    tensor_drop(loss);
+    return value;
+}
+
+double evaluate_all(const Transformer *model, const int *tokens, int64_t count)
+{
+    enum { WINDOWS = 16 }; // at a time
+    int T = model->config.block_size;
+    int64_t targets = count - 1, done = 0;
+    double sum = 0;
+    while (done < targets) {
+        int64_t windows = (targets - done) / T; // whole ones that are left
+        int B = windows > WINDOWS ? WINDOWS : windows > 0 ? (int)windows : 1;
+        int length = windows > 0 ? T : (int)(targets - done);
+        sum += window_loss(model, tokens + done, tokens + done + 1, B, length) * B * length;
+        done += (int64_t)B * length;
+    }
+    return sum / (double)targets;
+}
+
+double evaluate_quickly(const Transformer *model, const int *tokens, int64_t count, int B)
+{
+    enum { BATCHES = 20 };
+    int T = model->config.block_size;
+    int64_t starts = count - T; // where a window and the target after it fit
+    int *ids = allocate(2 * (size_t)(B * T), sizeof *ids, "a batch"), *targets = ids + B * T;
+    double sum = 0;
+    for (int i = 0; i < BATCHES; i++) {
+        for (int b = 0; b < B; b++) {
+            int64_t start = (int64_t)(random_bits(1, (uint64_t)(i * B + b)) % (uint64_t)starts);
+            memcpy(ids + b * T, tokens + start, (size_t)T * sizeof *ids);
+            memcpy(targets + b * T, tokens + start + 1, (size_t)T * sizeof *ids);
+        }
+        sum += window_loss(model, ids, targets, B, T);
+    }
+    free(ids);
+    return sum / BATCHES;
+}
