@@ -17,7 +17,6 @@
 #include "io/progress.h"
 #include "training.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -48,9 +47,10 @@ static Tensor *change(const Adapter *adapter, int block, int kind)
 static void info(Transformer *model, Adapter *adapter, const char *directory)
 {
     const Config *c = &model->config;
-    long base = transformer_base_size(model), size = adapter_size(adapter, c);
+    int64_t base = transformer_base_size(model), size = adapter_size(adapter, c);
+    double bytes = (double)size * sizeof(real);
     printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n\n", directory, thousands(size),
-           bytes_text((double)(size * (long)sizeof(real))), thousands(base), bytes_text((double)(base * (long)sizeof(real))),
+           bytes_text(bytes), thousands(base), bytes_text((double)base * sizeof(real)),
            100.0 * (double)size / (double)base);
     printf("%-24s%6s%9s%11s%11s%13s%10s\n", "layer", "r", "scale", "|A|", "|B|", "|s A B|", "/ |W|");
     bool untrained = true;
@@ -77,7 +77,7 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
     double start = seconds_now();
     for (int i = 0; i < SWITCHES; i++) transformer_use_adapter(model, i % 2 ? adapter : NULL);
     printf("\none more adapter like this on the same base takes %s; switching takes %.1f microseconds\n",
-           bytes_text((double)(size * (long)sizeof(real))), 1e6 * (seconds_now() - start) / SWITCHES);
+           bytes_text(bytes), 1e6 * (seconds_now() - start) / SWITCHES);
 }
 
 static void diff(Transformer *model, const Adapter *a, const Adapter *b)
@@ -89,9 +89,9 @@ static void diff(Transformer *model, const Adapter *a, const Adapter *b)
             if (x == NULL && y == NULL) continue;
             char name[32];
             snprintf(name, sizeof name, "h.%d.%s", i, linear_names[k]);
-            long size = x ? x->size : y->size;
+            int64_t size = x ? x->size : y->size;
             double xx = 0, yy = 0, xy = 0;
-            for (long j = 0; j < size; j++) {
+            for (int64_t j = 0; j < size; j++) {
                 double u = x ? (double)x->data[j] : 0, v = y ? (double)y->data[j] : 0;
                 xx += u * u, yy += v * v, xy += u * v;
             }
@@ -103,66 +103,74 @@ static void diff(Transformer *model, const Adapter *a, const Adapter *b)
         }
 }
 
-int main(int argc, char **argv)
+static void merge(Transformer *model, Vocabulary *vocabulary, const char *base, const char *directory, const char *out)
 {
-    program_name = "adapter";
-    enum { MODEL = 1, OUT, ANY_BASE, HELP };
-    static const struct option options[] = { { "model", 1, NULL, MODEL },
-                                             { "out", 1, NULL, OUT },
-                                             { "any-base", 0, NULL, ANY_BASE },
-                                             { "help", 0, NULL, HELP },
-                                             { 0 } };
-    const char *base = NULL, *out = NULL;
-    bool any_base = false;
-    opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
-        switch (option) {
-        case MODEL: base = optarg; break;
-        case OUT: out = optarg; break;
-        case ANY_BASE: any_base = true; break;
-        case HELP: help(); return output_status();
-        default: option_unknown(argv, optind - 1);
-        }
-    const char *command = optind < argc ? argv[optind] : "";
-    int wanted = strcmp(command, "diff") == 0 ? 2 : 1, given = argc - optind - 1;
+    char error[1024], where[256];
+    transformer_merge(model);
+    if (find_bad_number(model, where, sizeof where))
+        die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", directory, base, where);
+    if (vocabulary->size == 0 && !vocabulary_load(base, model->config.vocab_size, vocabulary, error, sizeof error))
+        fprintf(stderr, "adapter: %s; so %s gets no characters either\n", error, out);
+    if (!model_save(model, vocabulary, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    printf("%s with %s folded in: saved in %s, the same size as the base\n", base, directory, out);
+}
+
+static bool same_place(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+// What is asked for: a command, one directory or two, and where the base is.
+typedef struct Task { const char *command, *first, *second, *base, *out; bool any_base; char named[4096]; } Task;
+
+static void read_task(int argc, char **argv, Task *task)
+{
+    char error[1024];
+    *task = (Task){ 0 };
+    const Option table[] = {
+        { "model", .text = &task->base }, { "out", .text = &task->out }, { "any-base", .flag = &task->any_base },
+        { "help", .show = help }, { 0 }
+    };
+    int word = options_read(argc, argv, table), given = argc - word - 1;
+    const char *command = task->command = word < argc ? argv[word] : "";
+    int wanted = strcmp(command, "diff") == 0 ? 2 : 1;
     if (strcmp(command, "info") != 0 && strcmp(command, "merge") != 0 && strcmp(command, "diff") != 0)
         die(EXIT_USAGE, "\"%s\": the first word is info, merge or diff; --help shows how", command);
     if (given != wanted)
         die(EXIT_USAGE, "%s takes %d adapter director%s, not %d; --help shows how", command, wanted, wanted == 1 ? "y" : "ies",
             given);
-    if (strcmp(command, "merge") == 0 && out == NULL) die(EXIT_USAGE, "merge needs --out DIR for the merged model");
+    if (strcmp(command, "merge") == 0 && task->out == NULL) die(EXIT_USAGE, "merge needs --out DIR for the merged model");
+    task->first = argv[word + 1];
+    task->second = wanted == 2 ? argv[word + 2] : NULL;
+    if (task->base != NULL) return;
+    if (!adapter_base(task->first, task->named, sizeof task->named, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    task->base = task->named;
+}
 
-    char error[1024], named[4096];
-    const char *first = argv[optind + 1];
-    if (base == NULL && !adapter_base(first, named, sizeof named, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    if (base == NULL) base = named;
-    Vocabulary vocabulary = { 0 };
-    struct stat source, target;
-    if (out != NULL && stat(base, &source) == 0 && stat(out, &target) == 0 && source.st_dev == target.st_dev &&
-        source.st_ino == target.st_ino)
-        die(EXIT_USAGE, "--out %s is the base itself, which its adapters need as it is; choose another directory", out);
-
-    Transformer *model = model_load(base, &vocabulary, error, sizeof error);
-    if (model == NULL) die(EXIT_FAILED, "%s", error);
-    Adapter *adapter = adapter_load(model, first, "first", any_base, error, sizeof error);
+static Adapter *load(Transformer *model, const char *directory, const char *name, bool any_base)
+{
+    char error[1024];
+    Adapter *adapter = adapter_load(model, directory, name, any_base, error, sizeof error);
     if (adapter == NULL) die(EXIT_FAILED, "%s", error);
+    return adapter;
+}
 
-    if (strcmp(command, "info") == 0) info(model, adapter, first);
-    else if (strcmp(command, "diff") == 0) {
-        Adapter *second = adapter_load(model, argv[optind + 2], "second", any_base, error, sizeof error);
-        if (second == NULL) die(EXIT_FAILED, "%s", error);
-        diff(model, adapter, second);
-    } else {
-        transformer_merge(model);
-        char where[256];
-        if (find_bad_number(model, where, sizeof where))
-            die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", first, base,
-                where);
-        if (vocabulary.size == 0 && !vocabulary_load(base, model->config.vocab_size, &vocabulary, error, sizeof error))
-            fprintf(stderr, "adapter: %s; so %s gets no characters either\n", error, out);
-        if (!model_save(model, &vocabulary, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-        printf("%s with %s folded in: saved in %s, the same size as the base\n", base, first, out);
-    }
+int main(int argc, char **argv)
+{
+    program_name = "adapter";
+    char error[1024];
+    Vocabulary vocabulary = { 0 };
+    Task task;
+    read_task(argc, argv, &task);
+    if (task.out != NULL && same_place(task.base, task.out))
+        die(EXIT_USAGE, "--out %s is the base itself, which its adapters need as it is; choose another directory", task.out);
+    Transformer *model = model_load(task.base, &vocabulary, error, sizeof error);
+    if (model == NULL) die(EXIT_FAILED, "%s", error);
+    Adapter *first = load(model, task.first, "first", task.any_base);
+    if (task.second != NULL) diff(model, first, load(model, task.second, "second", task.any_base));
+    else if (strcmp(task.command, "info") == 0) info(model, first, task.first);
+    else merge(model, &vocabulary, task.base, task.first, task.out);
     vocabulary_free(&vocabulary);
     transformer_free(model);
     memory_release_pool();

@@ -14,9 +14,7 @@
 #include "io/adapter_file.h"
 #include "io/model_file.h"
 #include "io/options.h"
-#include "io/progress.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 
 enum { MOST_ADAPTERS = 64 };
@@ -38,86 +36,82 @@ static void help(void)
            "Example: ./sample --model out --adapter out/pirate --prompt \"Arr\" --length 200\n");
 }
 
-static void write_sample(const Transformer *model, const Vocabulary *vocabulary, const int *prompt, int prompt_length,
-                         int length, double temperature, int top_k, uint64_t seed)
+// What is asked for.
+typedef struct Sampling {
+    const char *model, *prompt, *adapters[MOST_ADAPTERS];
+    int         adapter_count, length, top_k, threads;
+    double      temperature;
+    uint64_t    seed;
+    bool        any_base;
+} Sampling;
+
+static void take_adapter(const char *directory, void *to)
 {
-    int *tokens = allocate((size_t)(prompt_length + length), sizeof *tokens, "the characters");
+    Sampling *s = to;
+    if (s->adapter_count == MOST_ADAPTERS) die(EXIT_USAGE, "more than %d adapters", MOST_ADAPTERS);
+    s->adapters[s->adapter_count++] = directory;
+}
+
+static Sampling read_sampling(int argc, char **argv)
+{
+    Sampling s = { .model = "out", .prompt = "\n", .length = 500, .temperature = 0.8, .seed = 1337 };
+    const Option table[] = {
+        { "model", .text = &s.model }, { "adapter", .take = take_adapter, .to = &s }, { "any-base", .flag = &s.any_base },
+        { "prompt", .text = &s.prompt }, { "length", .whole = &s.length, .least = 1, .most = 100000000 },
+        { "temperature", .number = &s.temperature, .least = 0, .most = 1000 },
+        { "top-k", .whole = &s.top_k, .least = 0, .most = 1 << 30 }, { "seed", .seed = &s.seed },
+        { "threads", .whole = &s.threads, .least = 1, .most = MAX_THREADS }, { "help", .show = help }, { 0 }
+    };
+    int first_word = options_read(argc, argv, table);
+    if (first_word < argc) die(EXIT_USAGE, "%s: sample takes options only; --help lists them", argv[first_word]);
+    if (s.prompt[0] == '\0')
+        die(EXIT_USAGE, "--prompt is empty: there must be something to continue; leave it out for a new line");
+    return s;
+}
+
+static void write_sample(const Transformer *model, const Vocabulary *vocabulary, const int *prompt, int prompt_length,
+                         const Sampling *s)
+{
+    int count = prompt_length + s->length, *tokens = allocate((size_t)count, sizeof *tokens, "the characters");
     memcpy(tokens, prompt, (size_t)prompt_length * sizeof *tokens);
     double start = seconds_now();
-    generate(model, tokens, prompt_length, length, temperature, top_k, seed);
+    generate(model, tokens, prompt_length, s->length, s->temperature, s->top_k, s->seed);
     double seconds = seconds_now() - start;
-    for (int i = 0; i < prompt_length + length; i++) {
+    for (int i = 0; i < count; i++) {
         char character[5];
         int n = vocabulary_decode(vocabulary, tokens[i], character);
         fwrite(character, 1, (size_t)n, stdout);
     }
     printf("\n");
     fflush(stdout);
-    fprintf(stderr, "%d characters, %.0f a second\n", length, length / seconds);
+    fprintf(stderr, "%d characters, %.0f a second\n", s->length, s->length / seconds);
     free(tokens);
 }
 
 int main(int argc, char **argv)
 {
     program_name = "sample";
-    enum { MODEL = 1, ADAPTER, ANY_BASE, PROMPT, LENGTH, TEMPERATURE, TOP_K, SEED, THREADS, HELP };
-    static const struct option options[] = { { "model", 1, NULL, MODEL },
-                                             { "adapter", 1, NULL, ADAPTER },
-                                             { "any-base", 0, NULL, ANY_BASE },
-                                             { "prompt", 1, NULL, PROMPT },
-                                             { "length", 1, NULL, LENGTH },
-                                             { "temperature", 1, NULL, TEMPERATURE },
-                                             { "top-k", 1, NULL, TOP_K },
-                                             { "seed", 1, NULL, SEED },
-                                             { "threads", 1, NULL, THREADS },
-                                             { "help", 0, NULL, HELP },
-                                             { 0 } };
-    const char *directory = "out", *prompt = "\n", *adapters[MOST_ADAPTERS];
-    int adapter_count = 0, length = 500, top_k = 0;
-    double temperature = 0.8;
-    uint64_t seed = 1337;
-    bool any_base = false;
-    opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
-        switch (option) {
-        case MODEL: directory = optarg; break;
-        case ADAPTER:
-            if (adapter_count == MOST_ADAPTERS) die(EXIT_USAGE, "more than %d adapters", MOST_ADAPTERS);
-            adapters[adapter_count++] = optarg;
-            break;
-        case ANY_BASE: any_base = true; break;
-        case PROMPT: prompt = optarg; break;
-        case LENGTH: length = (int)option_int("length", optarg, 1, 100000000); break;
-        case TEMPERATURE: temperature = option_double("temperature", optarg, 0, 1000); break;
-        case TOP_K: top_k = (int)option_int("top-k", optarg, 0, 1 << 30); break;
-        case SEED: seed = option_seed(optarg); break;
-        case THREADS: parallel_set_threads((int)option_int("threads", optarg, 1, MAX_THREADS)); break;
-        case HELP: help(); return output_status();
-        default: option_unknown(argv, optind - 1);
-        }
-    if (optind < argc) die(EXIT_USAGE, "%s: sample takes options only; --help lists them", argv[optind]);
-    if (prompt[0] == '\0')
-        die(EXIT_USAGE, "--prompt is empty: there must be something to continue; leave it out for a new line");
-
+    const Sampling s = read_sampling(argc, argv);
+    if (s.threads > 0) parallel_set_threads(s.threads);
     char error[1024];
     Vocabulary vocabulary = { 0 };
-    Transformer *model = model_load(directory, &vocabulary, error, sizeof error);
+    Transformer *model = model_load(s.model, &vocabulary, error, sizeof error);
     if (model == NULL) die(EXIT_FAILED, "%s", error);
-    if (vocabulary.size == 0 && !vocabulary_load(directory, model->config.vocab_size, &vocabulary, error, sizeof error))
+    if (vocabulary.size == 0 && !vocabulary_load(s.model, model->config.vocab_size, &vocabulary, error, sizeof error))
         die(EXIT_FAILED, "%s", error);
-    int *ids = allocate(strlen(prompt), sizeof *ids, "the prompt");
-    long n = vocabulary_encode(&vocabulary, prompt, strlen(prompt), ids, error, sizeof error);
+    int *prompt = allocate(strlen(s.prompt), sizeof *prompt, "the prompt");
+    int n = (int)vocabulary_encode(&vocabulary, s.prompt, strlen(s.prompt), prompt, error, sizeof error);
     if (n < 0) die(EXIT_FAILED, "--prompt: %s", error);
 
-    if (adapter_count == 0) write_sample(model, &vocabulary, ids, (int)n, length, temperature, top_k, seed);
-    for (int i = 0; i < adapter_count; i++) {
+    if (s.adapter_count == 0) write_sample(model, &vocabulary, prompt, n, &s);
+    for (int i = 0; i < s.adapter_count; i++) {
         char name[32];
         snprintf(name, sizeof name, "adapter %d", i);
-        if (adapter_load(model, adapters[i], name, any_base, error, sizeof error) == NULL) die(EXIT_FAILED, "%s", error);
-        if (adapter_count > 1) printf("%s== %s\n", i ? "\n" : "", adapters[i]);
-        write_sample(model, &vocabulary, ids, (int)n, length, temperature, top_k, seed);
+        if (adapter_load(model, s.adapters[i], name, s.any_base, error, sizeof error) == NULL) die(EXIT_FAILED, "%s", error);
+        if (s.adapter_count > 1) printf("%s== %s\n", i ? "\n" : "", s.adapters[i]);
+        write_sample(model, &vocabulary, prompt, n, &s);
     }
-    free(ids);
+    free(prompt);
     vocabulary_free(&vocabulary);
     transformer_free(model);
     memory_release_pool();

@@ -4,8 +4,8 @@
 //     ./train --data other.txt --init out/book --lora-r 8 --out out/other             the base is frozen, an adapter trains
 //     ./train --resume --out out/book --max-iters 4000                                goes on, to the bit as if never stopped
 //
-// From the top: the options; begin() for a new run and resume() for an old one, which both end in a TrainingState; the log;
-// main with the loop. A step itself is training_step in training.c, for demo.c and the notebooks take the same one. LoRA
+// From the top: the options; begin() for a new run and resume() for an old one, which both end in a TrainingState; the log; the
+// loop, train_on(); the report; main. A step itself is training_step in training.c, for demo.c and the notebooks take the same one. LoRA
 // differs from full training in two calls of begin(): transformer_train_base(model, false) and transformer_add_adapter.
 //
 // Into --out go the model or the adapter, the state for --resume, log.csv (a row every ten steps) and metrics.json (losses,
@@ -23,7 +23,7 @@
 #include "io/state_file.h"
 
 #include <errno.h>
-#include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -38,7 +38,7 @@ typedef struct Options {
     int      batch_size, threads;
     Schedule schedule;
     AdamWConfig adamw;
-    long     eval_interval;
+    int64_t  eval_interval;
     uint64_t seed;
 } Options;
 
@@ -89,70 +89,59 @@ static void help(void)
            "                 --learning-rate 3e-3 --out out/pirate\n", parallel_threads());
 }
 
+static void take_targets(const char *names, void *targets)
+{
+    const char *bad = NULL;
+    unsigned set = lora_targets(names, &bad);
+    if (set == 0)
+        die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj for both "
+            "projections, and q, k, v", names, bad);
+    *(unsigned *)targets = set;
+}
+
+typedef struct Table { Option rows[32]; } Table;
+
+// `settled`: who resumes cannot choose it anew.
+static Table table_of(Options *o)
+{
+    enum { MANY = 1 << 20 };
+    const double most_steps = 0x1p40;
+    Config *c = &o->config;
+    LoraConfig *l = &o->lora;
+    Schedule *s = &o->schedule;
+    AdamWConfig *a = &o->adamw;
+    return (Table){ {
+        { "data", .text = &o->data }, { "out", .text = &o->out }, { "init", .text = &o->init }, { "resume", .flag = &o->resume },
+        { "n-layer", .whole = &c->n_layer, .least = 1, .most = 4096, .given = &o->shape_given, .settled = true },
+        { "n-head", .whole = &c->n_head, .least = 1, .most = 65536, .given = &o->shape_given, .settled = true },
+        { "n-embd", .whole = &c->n_embd, .least = 1, .most = 65536, .given = &o->shape_given, .settled = true },
+        { "block-size", .whole = &c->block_size, .least = 1, .most = MANY, .given = &o->shape_given, .settled = true },
+        { "dropout", .number = &c->dropout, .least = 0, .most = 0.99, .settled = true },
+        { "lora-r", .whole = &l->r, .least = 0, .most = 65536, .settled = true },
+        { "lora-alpha", .number = &l->alpha, .least = 0, .most = 1e6, .given = &o->alpha_given, .settled = true },
+        { "lora-targets", .take = take_targets, .to = &l->targets, .given = &o->targets_given },
+        { "batch-size", .whole = &o->batch_size, .least = 1, .most = MANY, .settled = true },
+        { "max-iters", .count = &s->max_iters, .least = 1, .most = most_steps },
+        { "learning-rate", .number = &s->learning_rate, .least = 0, .most = 100, .settled = true },
+        { "min-lr", .number = &s->min_lr, .least = 0, .most = 100, .given = &o->min_lr_given, .settled = true },
+        { "warmup-iters", .count = &s->warmup_iters, .least = 0, .most = most_steps, .settled = true },
+        { "weight-decay", .number = &a->weight_decay, .least = 0, .most = 100, .settled = true },
+        { "beta1", .number = &a->beta1, .least = 0, .most = 0.999999, .settled = true },
+        { "beta2", .number = &a->beta2, .least = 0, .most = 0.999999, .settled = true },
+        { "grad-clip", .number = &a->grad_clip, .least = 0, .most = 1e9, .settled = true },
+        { "eval-interval", .count = &o->eval_interval, .least = 1, .most = most_steps },
+        { "seed", .seed = &o->seed },
+        { "threads", .whole = &o->threads, .least = 1, .most = MAX_THREADS },
+        { "recompute", .flag = &o->recompute }, { "trace", .flag = &o->trace }, { "help", .show = help },
+    } };
+}
+
 // The command line's options, in place of those of `start`.
 static Options read_options(int argc, char **argv, const Options *start)
 {
-    enum {
-        DATA = 1, OUT, INIT, RESUME, LORA_R, LORA_ALPHA, LORA_TARGETS, N_LAYER, N_HEAD, N_EMBD, BLOCK_SIZE, BATCH_SIZE,
-        MAX_ITERS, LEARNING_RATE, MIN_LR, WARMUP_ITERS, WEIGHT_DECAY, BETA1, BETA2, GRAD_CLIP, DROPOUT, EVAL_INTERVAL, SEED,
-        THREADS, RECOMPUTE, TRACE, HELP
-    };
-    static const struct option table[] = {
-        { "data", 1, NULL, DATA }, { "out", 1, NULL, OUT }, { "init", 1, NULL, INIT }, { "resume", 0, NULL, RESUME },
-        { "lora-r", 1, NULL, LORA_R }, { "lora-alpha", 1, NULL, LORA_ALPHA }, { "lora-targets", 1, NULL, LORA_TARGETS },
-        { "n-layer", 1, NULL, N_LAYER }, { "n-head", 1, NULL, N_HEAD }, { "n-embd", 1, NULL, N_EMBD },
-        { "block-size", 1, NULL, BLOCK_SIZE }, { "batch-size", 1, NULL, BATCH_SIZE }, { "max-iters", 1, NULL, MAX_ITERS },
-        { "learning-rate", 1, NULL, LEARNING_RATE }, { "min-lr", 1, NULL, MIN_LR }, { "warmup-iters", 1, NULL, WARMUP_ITERS },
-        { "weight-decay", 1, NULL, WEIGHT_DECAY }, { "beta1", 1, NULL, BETA1 }, { "beta2", 1, NULL, BETA2 },
-        { "grad-clip", 1, NULL, GRAD_CLIP }, { "dropout", 1, NULL, DROPOUT }, { "eval-interval", 1, NULL, EVAL_INTERVAL },
-        { "seed", 1, NULL, SEED }, { "threads", 1, NULL, THREADS }, { "recompute", 0, NULL, RECOMPUTE },
-        { "trace", 0, NULL, TRACE }, { "help", 0, NULL, HELP }, { 0 }
-    };
     Options o = *start;
-    opterr = 0;
-    optind = 1;
-    for (int option, index = 0; (option = getopt_long(argc, argv, ":", table, &index)) != -1;) {
-        const char *name = option > 0 && option <= HELP ? table[option - 1].name : "";
-        switch (option) {
-        case DATA: o.data = optarg; break;
-        case OUT: o.out = optarg; break;
-        case INIT: o.init = optarg; break;
-        case RESUME: o.resume = true; break;
-        case LORA_R: o.lora.r = (int)option_int(name, optarg, 0, 65536); break;
-        case LORA_ALPHA: o.lora.alpha = option_double(name, optarg, 0, 1e6); o.alpha_given = true; break;
-        case LORA_TARGETS: {
-            const char *bad = NULL;
-            o.targets_given = true;
-            o.lora.targets = lora_targets(optarg, &bad);
-            if (o.lora.targets == 0)
-                die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj "
-                    "for both projections, and q, k, v", optarg, bad);
-            break;
-        }
-        case N_LAYER: o.config.n_layer = (int)option_int(name, optarg, 1, 4096); o.shape_given = true; break;
-        case N_HEAD: o.config.n_head = (int)option_int(name, optarg, 1, 65536); o.shape_given = true; break;
-        case N_EMBD: o.config.n_embd = (int)option_int(name, optarg, 1, 65536); o.shape_given = true; break;
-        case BLOCK_SIZE: o.config.block_size = (int)option_int(name, optarg, 1, 1 << 20); o.shape_given = true; break;
-        case BATCH_SIZE: o.batch_size = (int)option_int(name, optarg, 1, 1 << 20); break;
-        case MAX_ITERS: o.schedule.max_iters = option_int(name, optarg, 1, 1l << 40); break;
-        case LEARNING_RATE: o.schedule.learning_rate = option_double(name, optarg, 0, 100); break;
-        case MIN_LR: o.schedule.min_lr = option_double(name, optarg, 0, 100); o.min_lr_given = true; break;
-        case WARMUP_ITERS: o.schedule.warmup_iters = option_int(name, optarg, 0, 1l << 40); break;
-        case WEIGHT_DECAY: o.adamw.weight_decay = option_double(name, optarg, 0, 100); break;
-        case BETA1: o.adamw.beta1 = option_double(name, optarg, 0, 0.999999); break;
-        case BETA2: o.adamw.beta2 = option_double(name, optarg, 0, 0.999999); break;
-        case GRAD_CLIP: o.adamw.grad_clip = option_double(name, optarg, 0, 1e9); break;
-        case DROPOUT: o.config.dropout = option_double(name, optarg, 0, 0.99); break;
-        case EVAL_INTERVAL: o.eval_interval = option_int(name, optarg, 1, 1l << 40); break;
-        case SEED: o.seed = option_seed(optarg); break;
-        case THREADS: o.threads = (int)option_int(name, optarg, 1, MAX_THREADS); break;
-        case RECOMPUTE: o.recompute = true; break;
-        case TRACE: o.trace = true; break;
-        case HELP: help(); exit(output_status());
-        default: option_unknown(argv, optind - 1);
-        }
-    }
-    if (optind < argc) die(EXIT_USAGE, "%s: train takes options only; --help lists them", argv[optind]);
+    int first_word = options_read(argc, argv, table_of(&o).rows);
+    if (first_word < argc) die(EXIT_USAGE, "%s: train takes options only; --help lists them", argv[first_word]);
     return o;
 }
 
@@ -191,36 +180,27 @@ static Options saved_options(const Options *o, const TrainingState *state)
     return saved;
 }
 
+static double number_of(const Option *o) { return o->whole ? *o->whole : o->count ? (double)*o->count : *o->number; }
+
 // Going on with other settings would be another run: what is given anew must be what it was.
-static void check_agreement(const Options *saved, const Options *given)
+static void check_agreement(Options *saved, Options *given)
 {
-    const char *was = lora_targets_text(saved->lora.targets), *is = lora_targets_text(given->lora.targets);
-    const struct { const char *name; double was, is; } numbers[] = {
-        { "n-layer", saved->config.n_layer, given->config.n_layer }, { "n-head", saved->config.n_head, given->config.n_head },
-        { "n-embd", saved->config.n_embd, given->config.n_embd },
-        { "block-size", saved->config.block_size, given->config.block_size },
-        { "dropout", saved->config.dropout, given->config.dropout }, { "lora-r", saved->lora.r, given->lora.r },
-        { "lora-alpha", saved->lora.alpha, given->lora.alpha }, { "batch-size", saved->batch_size, given->batch_size },
-        { "learning-rate", saved->schedule.learning_rate, given->schedule.learning_rate },
-        { "min-lr", saved->schedule.min_lr, given->schedule.min_lr },
-        { "warmup-iters", (double)saved->schedule.warmup_iters, (double)given->schedule.warmup_iters },
-        { "weight-decay", saved->adamw.weight_decay, given->adamw.weight_decay },
-        { "beta1", saved->adamw.beta1, given->adamw.beta1 },
-        { "beta2", saved->adamw.beta2, given->adamw.beta2 }, { "grad-clip", saved->adamw.grad_clip, given->adamw.grad_clip },
-    };
     static const char hint[] = "leave it out to go on as before, or start a new run with --init and another --out";
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (numbers[i].was != numbers[i].is)
-            die(EXIT_USAGE, "--%s %.10g: the run in %s has %.10g; %s", numbers[i].name, numbers[i].is, given->out,
-                numbers[i].was, hint);
+    const Table old = table_of(saved), new = table_of(given);
+    for (int i = 0; old.rows[i].name != NULL; i++) {
+        if (!old.rows[i].settled) continue;
+        double was = number_of(&old.rows[i]), is = number_of(&new.rows[i]);
+        if (was != is)
+            die(EXIT_USAGE, "--%s %.10g: the run in %s has %.10g; %s", old.rows[i].name, is, given->out, was, hint);
+    }
+    const char *was = lora_targets_text(saved->lora.targets), *is = lora_targets_text(given->lora.targets);
     if (strcmp(was, is) != 0) die(EXIT_USAGE, "--lora-targets %s: the run in %s has %s; %s", is, given->out, was, hint);
     if (saved->seed != given->seed)
-        die(EXIT_USAGE, "--seed %llu: the run in %s has %llu; %s", (unsigned long long)given->seed, given->out,
-            (unsigned long long)saved->seed, hint);
+        die(EXIT_USAGE, "--seed %" PRIu64 ": the run in %s has %" PRIu64 "; %s", given->seed, given->out, saved->seed, hint);
 }
 
-// The last save of a run, and its options.
-static TrainingState resume(int argc, char **argv, Options *o)
+// The last save of a run, its options, and its text.
+static TrainingState resume(int argc, char **argv, Options *o, Text *text)
 {
     char error[1024];
     TrainingState state;
@@ -232,6 +212,12 @@ static TrainingState resume(int argc, char **argv, Options *o)
     *o = read_options(argc, argv, &saved);
     check_agreement(&saved, o);
     if (o->data == NULL) die(EXIT_USAGE, "%s does not say where its text is; give --data", o->out);
+    if (!text_read(o->data, BUILTIN_CHARACTERS, &state.vocabulary, state.model->config.block_size, text, error, sizeof error))
+        die(EXIT_FAILED, "%s", error);
+    uint64_t hash = text_fingerprint(text);
+    if (hash != state.text_hash)
+        die(EXIT_FAILED, "%s is not the text of the run in %s: its hash is %016" PRIx64 ", not %016" PRIx64 "; say with --data where "
+            "that text is now, or start a new run with --init and another --out", o->data, o->out, hash, state.text_hash);
     return state;
 }
 
@@ -308,6 +294,8 @@ static void save(const Options *o, const TrainingState *state)
     if (!state_save(o->out, state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
 }
 
+// ------------------------------------------------------------------------------------------------------------------- the log
+
 // DIR/log.csv, a row for every tenth step and every evaluation. Until a new run's first save its rows are in memory, for the
 // log of an older run belongs to the model that is still there.
 typedef struct Log { FILE *file; char *early; size_t early_size; } Log;
@@ -342,15 +330,23 @@ static void keep_log(Log *log, const char *dir)
     log->early = NULL;
 }
 
+static void log_row(Log *log, int64_t step, const double *val, double rate, const StepResult *result) // val NULL: none
+{
+    fprintf(log->file, "%" PRId64 ",%.6f,", step, result->loss);
+    if (val != NULL) fprintf(log->file, "%.6f", *val);
+    fprintf(log->file, ",%.8g,%.6g,%.3f\n", rate, result->gradient_norm, 1e3 * result->seconds);
+    fflush(log->file);
+}
+
 // A run that was killed may have got further than its last save: who resumes from `step` writes the rows after it anew.
-static void resume_log(Log *log, const char *dir, long step)
+static void resume_log(Log *log, const char *dir, int64_t step)
 {
     char path[4096], error[1024], *old = NULL;
     size_t n;
     snprintf(path, sizeof path, "%s/log.csv", dir);
     if (file_read(path, (size_t)1 << 30, &old, &n, error, sizeof error)) {
         char *end = strchr(old, '\n'); // of the heading, then of each row that stays
-        while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && atol(end + 1) <= step)
+        while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && strtoll(end + 1, NULL, 10) <= step)
             end = strchr(end + 1, '\n');
         if (!file_write_all(path, old, end ? (size_t)(end + 1 - old) : 0, error, sizeof error)) die(EXIT_FAILED, "%s", error);
         free(old);
@@ -359,57 +355,82 @@ static void resume_log(Log *log, const char *dir, long step)
     if (ftell(log->file) == 0) fputs(log_heading, log->file);
 }
 
+// ------------------------------------------------------------------------------------------------------------------- the run
+
+// The seconds of the last steps, for a median: a run may be too long to remember all of them.
+enum { LAST_STEPS = 1000 };
+typedef struct Times { double seconds[LAST_STEPS]; int64_t count; } Times;
+
+typedef struct Run {
+    Options       o;
+    TrainingState state;
+    Text          text;
+    Tape         *tape;
+    int          *batch;      // ids[B*T], then targets[B*T]
+    Log           log;
+    Progress      progress;
+    Times         times;
+    int64_t       first;      // steps done before this run
+    int64_t       trainable, all; // numbers
+    uint64_t      hash;       // of the base, at the start
+    bool          saved;      // what is in --out is of this run
+    double        start, evaluating; // when the steps began, and seconds since then that were not spent in them
+} Run;
+
 static volatile sig_atomic_t stop_asked;
 static void ask_to_stop(int signal_number) { stop_asked = signal_number; }
 
-static void clean_up(Tape *tape, int *batch, double *times, Text *text, TrainingState *state)
+static void on_signals(void (*handler)(int))
 {
-    tape_free(tape);
-    free(batch);
-    free(times);
-    text_free(text);
-    state_free(state);
+    struct sigaction action = { .sa_handler = handler };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void clean_up(Run *run)
+{
+    tape_free(run->tape);
+    free(run->batch);
+    text_free(&run->text);
+    state_free(&run->state);
     memory_release_pool();
 }
 
-// What a run measured, for metrics.json.
-typedef struct Metrics {
-    const char *dir;
-    double train_loss, val_loss, floor;       // floor: NAN if there is none
-    double step_ms, tokens_per_second;
-    long   trainable, all;
-    long   steps;                             // that the counts are of
-    const Counts *counts;
-    const Ledger *peaks;
-} Metrics;
-
-static void write_metrics(const Metrics *m)
+static void print_heading(Run *run)
 {
-    char path[4096], error[1024];
-    snprintf(path, sizeof path, "%s/metrics.json", m->dir);
-    FileWriter *file = file_write_begin(path, error, sizeof error);
-    if (file == NULL) die(EXIT_FAILED, "%s", error);
-    file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", m->val_loss, m->train_loss);
-    if (!isnan(m->floor)) file_printf(file, "  \"floor\": %.6f,\n", m->floor);
-    file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", m->step_ms, m->tokens_per_second);
-    file_printf(file, "  \"trainable_parameters\": %ld,\n  \"all_parameters\": %ld,\n", m->trainable, m->all);
-    const Counts *counts = m->counts;
-    const struct { const char *key; long count; } gradients[] = {
-        { "dgrad", counts->dgrad }, { "wgrad", counts->wgrad }, { "wgrad_skipped", counts->wgrad_skipped },
-        { "wgrad_never_recorded", counts->wgrad_never_recorded }, { "adapter_gradients", counts->adapter_gradients },
-    };
-    for (size_t i = 0; i < sizeof gradients / sizeof *gradients; i++)
-        file_printf(file, "  \"%s\": %ld,\n", gradients[i].key, gradients[i].count / m->steps);
-    file_printf(file, "  \"flops\": {");
-    for (int p = 0; p < PHASES; p++)
-        file_printf(file, "%s\"%s\": %ld", p ? ", " : "", phase_names[p], counts_phase(counts, (Phase)p).flops / m->steps);
-    file_printf(file, "},\n  \"pool_bytes\": %ld,\n  \"peak_bytes\": {\"total\": %ld", m->peaks->pool, m->peaks->peak);
-    for (int k = 0; k < MEMORY_KINDS; k++) file_printf(file, ", \"%s\": %ld", memory_kind_names[k], m->peaks->at_peak[k]);
-    file_printf(file, "},\n  \"own_peak_bytes\": {");
-    for (int k = 0; k < MEMORY_KINDS; k++)
-        file_printf(file, "%s\"%s\": %ld", k ? ", " : "", memory_kind_names[k], m->peaks->own_peak[k]);
-    file_printf(file, "}\n}\n");
-    if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    const Transformer *model = run->state.model;
+    const Config *c = &model->config;
+    run->trainable = transformer_trainable_size(model);
+    run->all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
+    printf("%s: %s characters, vocabulary %d\n", run->o.data, thousands(run->text.count), c->vocab_size);
+    if (!isnan(run->text.val_floor)) printf("  no model can beat %.3f nats a character\n", run->text.val_floor);
+    else printf("  guessing gives %.3f nats a character\n", log(c->vocab_size));
+    printf("model: %d layers, %d heads, width %d, context %d\n", c->n_layer, c->n_head, c->n_embd, c->block_size);
+    printf("  %s numbers, of which %s (%.2f %%) train\n", thousands(run->all), thousands(run->trainable),
+           100.0 * (double)run->trainable / (double)run->all);
+}
+
+// All that the steps need. A directory that cannot be written to is found before the work. What a resumed run left is brought
+// to the state's step; a new run replaces an older model only when it has trained one.
+static void prepare(Run *run)
+{
+    char error[1024];
+    const Options *o = &run->o;
+    int B = o->batch_size, T = run->state.model->config.block_size;
+    if ((int64_t)B * T > 1 << 30) die(EXIT_USAGE, "--batch-size %d of %d characters each: more than 2^30 in a step", B, T);
+    run->batch = allocate(2 * (size_t)B * (size_t)T, sizeof *run->batch, "a batch");
+    run->first = run->state.step;
+    if (run->first >= o->schedule.max_iters)
+        printf("all %" PRId64 " steps are done already; --max-iters is the total\n", o->schedule.max_iters);
+    if (o->resume) save(o, &run->state);
+    else if (!file_make_directories(o->out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (o->resume) resume_log(&run->log, o->out, run->first);
+    else begin_log(&run->log);
+    run->saved = o->resume;
+    on_signals(ask_to_stop);
+    run->hash = transformer_hash(run->state.model);
+    run->tape = tape_new();
+    progress_begin(&run->progress, "training", run->first, o->schedule.max_iters, run->text.train_floor);
 }
 
 // Whether there is an adapter whose every B is exactly zero, as it was when fresh.
@@ -422,152 +443,178 @@ static bool untrained(const Adapter *adapter, const Config *config)
     return adapter != NULL;
 }
 
-int main(int argc, char **argv)
+_Noreturn static void stop_at_bad_number(Run *run, const StepResult *result)
 {
-    program_name = "train";
-    Options o = read_options(argc, argv, &defaults);
-    if (!o.resume) complete(&o);
-    if (o.threads > 0) parallel_set_threads(o.threads);
-    Text text;
-    char error[1024];
-    TrainingState state = o.resume ? resume(argc, argv, &o) : begin(&o, &text);
-    Transformer *model = state.model;
-    const Config *c = &model->config;
-    model->recompute = o.recompute;
-    if (o.resume) {
-        if (!text_read(o.data, BUILTIN_CHARACTERS, &state.vocabulary, c->block_size, &text, error, sizeof error))
-            die(EXIT_FAILED, "%s", error);
-        uint64_t hash = text_fingerprint(&text);
-        if (hash != state.text_hash)
-            die(EXIT_FAILED,
-                "%s is not the text of the run in %s: its hash is %016llx, not %016llx; say with --data where that text is "
-                "now, or start a "
-                "new run with --init and another --out",
-                o.data, o.out, (unsigned long long)hash, (unsigned long long)state.text_hash);
+    char where[256] = "every weight and gradient is finite; a smaller --learning-rate may help";
+    int64_t step = run->state.step;
+    find_bad_number(run->state.model, where, sizeof where);
+    clean_up(run);
+    die(EXIT_FAILED, "step %" PRId64 ": the loss is %g and the gradient's norm %g: %s; %s %s", step, result->loss,
+        result->gradient_norm, where, run->saved ? "what was saved before is intact, in" : "this run has saved nothing in",
+        run->o.out);
+}
+
+// After a step, which made the state's step number one larger: a row in the log, and if it is time for that an evaluation and a
+// save.
+static void record(Run *run, double rate, const StepResult *result)
+{
+    const Options *o = &run->o;
+    TrainingState *state = &run->state;
+    bool evaluate = state->step % o->eval_interval == 0 || state->step == o->schedule.max_iters;
+    double val, start = seconds_now();
+    if (evaluate) {
+        val = estimate_validation(state->model, &run->text, o->batch_size);
+        progress_validation(&run->progress, val);
     }
-    describe(&state, &o);
-    long trainable = transformer_trainable_size(model),
-         all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
-    printf("%s: %s characters, vocabulary %d\n", o.data, thousands(text.count), c->vocab_size);
-    if (!isnan(text.val_floor)) printf("  no model can beat %.3f nats a character\n", text.val_floor);
-    else printf("  guessing gives %.3f nats a character\n", log(c->vocab_size));
-    printf("model: %d layers, %d heads, width %d, context %d\n", c->n_layer, c->n_head, c->n_embd, c->block_size);
-    printf("  %s numbers, of which %s (%.2f %%) train\n", thousands(all), thousands(trainable),
-           100.0 * (double)trainable / (double)all);
+    // before the save: --resume takes away rows that are too many, and cannot add what lacks
+    if (evaluate || state->step % 10 == 1) log_row(&run->log, state->step, evaluate ? &val : NULL, rate, result);
+    if (evaluate) {
+        save(o, state);
+        keep_log(&run->log, o->out);
+        run->saved = true;
+    }
+    run->evaluating += seconds_now() - start;
+}
 
-    int B = o.batch_size, T = c->block_size;
-    if ((long)B * T > 1 << 30) die(EXIT_USAGE, "--batch-size %d of %d characters each: more than 2^30 in a step", B, T);
-    int *batch = allocate(2 * (size_t)B * (size_t)T, sizeof *batch, "a batch");
-    long todo = o.schedule.max_iters - state.step;
-    double *times = allocate((size_t)(todo > 0 ? todo : 1), sizeof *times, "the times of the steps");
-    if (todo <= 0) printf("all %ld steps are done already; --max-iters is the total\n", o.schedule.max_iters);
-
-    // A directory that cannot be written to is found before the work. What a resumed run left is brought to the state's step; a
-    // new run replaces an older model only when it has trained one.
-    if (o.resume) save(&o, &state);
-    else if (!file_make_directories(o.out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    Log log = { 0 };
-    if (o.resume) resume_log(&log, o.out, state.step);
-    else begin_log(&log);
-    struct sigaction action = { .sa_handler = ask_to_stop };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-
-    uint64_t hash = transformer_hash(model);
-    Tape *tape = tape_new();
-    Progress progress;
-    progress_begin(&progress, "training", state.step, o.schedule.max_iters, text.train_floor);
-    long first = state.step;
-    bool saved = o.resume;
-    double before = seconds_now(), evaluating = 0;
-    while (state.step < o.schedule.max_iters && !stop_asked) {
-        long step = state.step;
-        tape->trace = o.trace && step == first ? stdout : NULL;
-        if (step == first + 1) {
+// The loop. Ends after the last step, or after the one in which a signal came.
+static void train_on(Run *run)
+{
+    const Options *o = &run->o;
+    TrainingState *state = &run->state;
+    Tape *tape = run->tape;
+    int B = o->batch_size, T = state->model->config.block_size, *ids = run->batch, *targets = ids + B * T;
+    run->start = seconds_now();
+    while (state->step < o->schedule.max_iters && !stop_asked) {
+        int64_t step = state->step;
+        tape->trace = o->trace && step == run->first ? stdout : NULL;
+        if (step == run->first + 1) { // what is measured begins when every buffer has been asked for once
             tape_clear(tape);
             tape->counts = (Counts){ 0 };
             memory_reset_peaks();
         }
-        double rate = schedule_rate(&o.schedule, step);
-        text_batch(&text, B, T, state.seed, step, batch, batch + B * T);
-        StepResult result = training_step(model, tape, state.optimizer, batch, batch + B * T, B, T, state.seed, step, rate);
-        if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) {
-            char where[256] = "every weight and gradient is finite; a smaller --learning-rate may help";
-            find_bad_number(model, where, sizeof where);
-            clean_up(tape, batch, times, &text, &state);
-            die(EXIT_FAILED, "step %ld: the loss is %g and the gradient's norm %g: %s; %s %s", step, result.loss,
-                result.gradient_norm, where,
-                saved ? "what was saved before is intact, in" : "this run has saved nothing in", o.out);
-        }
-        times[step - first] = result.seconds;
-        state.step++;
-        if (state.step == 2 && first == 0 && untrained(model->active, c))
-            fprintf(stderr,
-                    "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g what "
-                    "you meant?\n",
-                    o.schedule.learning_rate);
-        bool evaluate = state.step % o.eval_interval == 0 || state.step == o.schedule.max_iters;
-        double val = (double)NAN, start = seconds_now();
-        if (evaluate) {
-            val = estimate_validation(model, &text, B);
-            progress_validation(&progress, val);
-        }
-        if (evaluate
-            || step % 10 == 0) { // before the save: --resume takes away rows that are too many, and cannot add what lacks
-            fprintf(log.file, "%ld,%.6f,", state.step, result.loss);
-            if (evaluate) fprintf(log.file, "%.6f", val);
-            fprintf(log.file, ",%.8g,%.6g,%.3f\n", rate, result.gradient_norm, 1e3 * result.seconds);
-            fflush(log.file);
-        }
-        if (evaluate) {
-            save(&o, &state);
-            keep_log(&log, o.out);
-            saved = true;
-        }
-        evaluating += seconds_now() - start;
-        progress_step(&progress, state.step, result.loss, (long)B * T);
+        double rate = schedule_rate(&o->schedule, step);
+        text_batch(&run->text, B, T, state->seed, step, ids, targets);
+        StepResult result = training_step(state->model, tape, state->optimizer, ids, targets, B, T, state->seed, step, rate);
+        if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) stop_at_bad_number(run, &result);
+        run->times.seconds[run->times.count++ % LAST_STEPS] = result.seconds;
+        state->step++;
+        if (state->step == 2 && run->first == 0 && untrained(state->model->active, &state->model->config))
+            fprintf(stderr, "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g "
+                    "what you meant?\n", o->schedule.learning_rate);
+        record(run, rate, &result);
+        progress_step(&run->progress, state->step, result.loss, (int64_t)B * T);
     }
-    action.sa_handler = SIG_DFL; // what is left can be stopped at any time: each file is replaced whole
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    progress_end(&progress);
-    progress_curve(&progress);
-    long done = state.step - first;
-    double tokens_per_second = done > 0 ? (double)(done * B * T) / (seconds_now() - before - evaluating) : 0;
-    if (stop_asked) save(&o, &state);
-    keep_log(&log, o.out);
-    bool logged = !ferror(log.file);
-    logged &= fclose(log.file) == 0;
-    if (stop_asked) {
-        printf("stopped after step %ld and saved; go on with: ./train --resume --out %s\n", state.step, o.out);
-        clean_up(tape, batch, times, &text, &state);
-        return 128 + stop_asked;
-    }
+}
 
-    Ledger peaks = ledger; // of the steps alone
-    double train_loss = evaluate_training(model, &text), val_loss = evaluate_validation(model, &text);
-    if (done > 0) // else what the run wrote at its end is there already
-        write_metrics(&(Metrics){ .dir = o.out, .train_loss = train_loss, .val_loss = val_loss, .floor = text.val_floor,
-                                  .step_ms = 1e3 * median(times, done), .tokens_per_second = tokens_per_second,
-                                  .trainable = trainable, .all = all, .steps = done > 1 ? done - 1 : 1,
-                                  .counts = &tape->counts, .peaks = &peaks });
-    if (!logged)
-        die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o.out, o.out);
+// ---------------------------------------------------------------------------------------------------------------- the report
 
-    if (!isnan(text.val_floor))
-        printf("floor: %.4f on the validation text; the model is %.4f above it\n", text.val_floor, val_loss - text.val_floor);
-    if (validation_leaks(&text, val_loss))
+// What a run measured, for metrics.json.
+typedef struct Metrics {
+    double  train_loss, val_loss;
+    double  step_ms;                           // the median of the last LAST_STEPS steps, or of all if they are fewer
+    double  tokens_per_second;
+    int64_t steps;                             // that the counts are of
+    Ledger  peaks;                             // of the steps alone
+} Metrics;
+
+static void write_metrics(const Run *run, const Metrics *m)
+{
+    char path[FILE_PATH], error[1024];
+    FileWriter *file = NULL;
+    if (file_path(path, run->o.out, "metrics.json", error, sizeof error)) file = file_write_begin(path, error, sizeof error);
+    if (file == NULL) die(EXIT_FAILED, "%s", error);
+    file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", m->val_loss, m->train_loss);
+    if (!isnan(run->text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", run->text.val_floor);
+    file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", m->step_ms, m->tokens_per_second);
+    const Counts *counts = &run->tape->counts;
+    const Ledger *peaks = &m->peaks;
+    const struct { const char *key; int64_t count; } numbers[] = {
+        { "trainable_parameters", run->trainable }, { "all_parameters", run->all },
+        { "dgrad", counts->dgrad / m->steps }, { "wgrad", counts->wgrad / m->steps },
+        { "wgrad_skipped", counts->wgrad_skipped / m->steps },
+        { "wgrad_never_recorded", counts->wgrad_never_recorded / m->steps },
+        { "adapter_gradients", counts->adapter_gradients / m->steps },
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        file_printf(file, "  \"%s\": %" PRId64 ",\n", numbers[i].key, numbers[i].count);
+    file_printf(file, "  \"flops\": {");
+    for (int p = 0; p < PHASES; p++)
+        file_printf(file, "%s\"%s\": %" PRId64, p ? ", " : "", phase_names[p], counts_phase(counts, (Phase)p).flops / m->steps);
+    file_printf(file, "},\n  \"pool_bytes\": %" PRId64 ",\n  \"peak_bytes\": {\"total\": %" PRId64, (int64_t)peaks->pool,
+                (int64_t)peaks->peak);
+    for (int k = 0; k < MEMORY_KINDS; k++)
+        file_printf(file, ", \"%s\": %" PRId64, memory_kind_names[k], (int64_t)peaks->at_peak[k]);
+    file_printf(file, "},\n  \"own_peak_bytes\": {");
+    for (int k = 0; k < MEMORY_KINDS; k++)
+        file_printf(file, "%s\"%s\": %" PRId64, k ? ", " : "", memory_kind_names[k], (int64_t)peaks->own_peak[k]);
+    file_printf(file, "}\n}\n");
+    if (!file_write_commit(file, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+}
+
+// What can be said only after the last step; what must not be is a bug, and a failure.
+static void report(const Run *run, const Metrics *m)
+{
+    double floor = run->text.val_floor;
+    if (!isnan(floor)) printf("floor: %.4f on the validation text; the model is %.4f above it\n", floor, m->val_loss - floor);
+    if (validation_leaks(&run->text, m->val_loss))
         die(EXIT_FAILED, "the validation loss is below what any model can reach: it saw what it should predict; this is a bug");
-    if (model->active != NULL) {
-        uint64_t now = transformer_hash(model);
-        printf("base: hash %016llx before and %016llx after\n", (unsigned long long)hash, (unsigned long long)now);
-        if (now != hash) die(EXIT_FAILED, "the frozen base has changed: this is a bug");
+    if (run->state.model->active != NULL) {
+        uint64_t now = transformer_hash(run->state.model);
+        printf("base: hash %016" PRIx64 " before and %016" PRIx64 " after\n", run->hash, now);
+        if (now != run->hash) die(EXIT_FAILED, "the frozen base has changed: this is a bug");
     }
-    printf("saved in %s\n", o.out);
-    printf("final: train loss %.4f, val loss %.4f", train_loss, val_loss);
-    if (done > 0) printf(", %.0f tokens/s, peak %ld bytes", tokens_per_second, peaks.peak);
+    printf("saved in %s\n", run->o.out);
+    printf("final: train loss %.4f, val loss %.4f", m->train_loss, m->val_loss);
+    if (run->times.count > 0)
+        printf(", %.0f tokens/s, peak %" PRId64 " bytes", m->tokens_per_second, (int64_t)m->peaks.peak);
     printf("\n");
+}
 
-    clean_up(tape, batch, times, &text, &state);
-    return output_status();
+// From the last step to the last line: the log is closed, losses are evaluated, and what was measured is written and printed.
+static void finish(Run *run)
+{
+    const Options *o = &run->o;
+    const Transformer *model = run->state.model;
+    int64_t done = run->state.step - run->first;
+    Metrics m = { .steps = done > 1 ? done - 1 : 1, .peaks = ledger };
+    on_signals(SIG_DFL); // what is left can be stopped at any time: each file is replaced whole
+    progress_end(&run->progress);
+    progress_curve(&run->progress);
+    if (done > 0)
+        m.tokens_per_second = (double)(done * o->batch_size * model->config.block_size)
+                            / (seconds_now() - run->start - run->evaluating);
+    if (stop_asked) save(o, &run->state);
+    keep_log(&run->log, o->out);
+    bool logged = !ferror(run->log.file);
+    logged &= fclose(run->log.file) == 0;
+    if (stop_asked) {
+        printf("stopped after step %" PRId64 " and saved; go on with: ./train --resume --out %s\n", run->state.step, o->out);
+        return;
+    }
+    m.train_loss = evaluate_training(model, &run->text);
+    m.val_loss = evaluate_validation(model, &run->text);
+    if (done > 0) { // else what the run wrote at its end is there already
+        m.step_ms = 1e3 * median(run->times.seconds, done < LAST_STEPS ? done : LAST_STEPS);
+        write_metrics(run, &m);
+    }
+    if (!logged)
+        die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o->out, o->out);
+    report(run, &m);
+}
+
+int main(int argc, char **argv)
+{
+    program_name = "train";
+    Run run = { .o = read_options(argc, argv, &defaults) };
+    if (!run.o.resume) complete(&run.o);
+    if (run.o.threads > 0) parallel_set_threads(run.o.threads);
+    run.state = run.o.resume ? resume(argc, argv, &run.o, &run.text) : begin(&run.o, &run.text);
+    run.state.model->recompute = run.o.recompute;
+    describe(&run.state, &run.o);
+    print_heading(&run);
+    prepare(&run);
+    train_on(&run);
+    finish(&run);
+    clean_up(&run);
+    return stop_asked ? 128 + stop_asked : output_status();
 }

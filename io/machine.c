@@ -1,8 +1,8 @@
 // machine.c - see machine.h.
 
-// sysconf's number of pages is no part of POSIX, which these systems then leave out
-#define _DARWIN_C_SOURCE
-#define __BSD_VISIBLE 1
+// macOS and FreeBSD hide sysconf's number of pages, which is no part of POSIX, from who asks for POSIX
+#define _DARWIN_C_SOURCE // NOLINT(bugprone-reserved-identifier,cert-dcl37-c)
+#define __BSD_VISIBLE 1  // NOLINT(bugprone-reserved-identifier,cert-dcl37-c)
 
 #include "machine.h"
 

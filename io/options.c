@@ -3,7 +3,10 @@
 
 #include "io/options.h"
 
+#include "tensor.h"
+
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -59,4 +62,38 @@ void option_unknown(char **argv, int index)
 {
     if (optopt > ' ') die(EXIT_USAGE, "-%c: no such option; --help lists them all", optopt); // long ones have no such code
     die(EXIT_USAGE, "%s: no such option, or its value is missing; --help lists them all", argv[index]);
+}
+
+static void take(const Option *o, const char *value)
+{
+    if (o->given != NULL) *o->given = true;
+    if (o->text != NULL) *o->text = value;
+    if (o->flag != NULL) *o->flag = true;
+    if (o->whole != NULL) *o->whole = (int)option_int(o->name, value, (int64_t)o->least, (int64_t)o->most);
+    if (o->count != NULL) *o->count = option_int(o->name, value, (int64_t)o->least, (int64_t)o->most);
+    if (o->number != NULL) *o->number = option_double(o->name, value, o->least, o->most);
+    if (o->seed != NULL) *o->seed = option_seed(value);
+    if (o->take != NULL) o->take(value, o->to);
+    if (o->show == NULL) return;
+    o->show();
+    exit(output_status());
+}
+
+int options_read(int argc, char **argv, const Option *table)
+{
+    enum { MOST = 32 }; // so that optopt tells a long option's number from a short one's letter
+    struct option options[MOST + 1] = { 0 };
+    int count = 0;
+    for (; table[count].name != NULL; count++) {
+        check(count < MOST, "options_read: more than %d options", MOST);
+        bool alone = table[count].flag != NULL || table[count].show != NULL;
+        options[count] = (struct option){ table[count].name, alone ? no_argument : required_argument, NULL, count + 1 };
+    }
+    opterr = 0;
+    optind = 1;
+    for (int number; (number = getopt_long(argc, argv, ":", options, NULL)) != -1;) {
+        if (number > count) option_unknown(argv, optind - 1);
+        take(&table[number - 1], optarg);
+    }
+    return optind;
 }

@@ -1,7 +1,11 @@
 // options.h - what the command lines of the programs have in common: strict values, and errors of one line.
 //
 //     program_name = "train";
-//     case THREADS: threads = (int)option_int("threads", optarg, 1, MAX_THREADS); break;      // in a loop of getopt_long
+//     const Option table[] = {
+//         { "out", .text = &out }, { "threads", .whole = &threads, .least = 1, .most = MAX_THREADS },
+//         { "help", .show = help }, { 0 }
+//     };
+//     int first_word = options_read(argc, argv, table);
 //     if (model == NULL) die(EXIT_FAILED, "%s", error);
 //     return output_status();
 //
@@ -10,6 +14,7 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 // Exit statuses of all programs.
@@ -34,5 +39,27 @@ double   option_double(const char *name, const char *value, double least, double
 uint64_t option_seed(const char *value);
 // For getopt_long's '?' and ':': says which word, and points at --help.
 _Noreturn void option_unknown(char **argv, int index);
+
+// One option of a program: its name, and where its value goes, one pointer of these; the others are NULL.
+typedef struct Option {
+    const char  *name;
+    const char **text;
+    bool        *flag;      // has no value
+    int         *whole;     // a whole number, from least to most; so is
+    int64_t     *count;     // ... this
+    double      *number;    // a finite one
+    double       least, most;
+    uint64_t    *seed;
+    void       (*take)(const char *value, void *to); // what else can be done with a value,
+    void        *to;                                 // ... and where it goes
+    void       (*show)(void); // has no value: prints, and the program ends
+    bool        *given;     // not NULL: set true if the option is there
+    bool         settled;   // for the caller: a run that goes on cannot have another value
+} Option;
+
+// Reads a command line, getopt_long's way (--name value, --name=value, unique beginnings of names), into what the table points
+// at; the table ends with a row without name, after at most 32. Words that are no options are moved to the end of argv: the
+// index of the first of them is returned. What is wrong ends the program with EXIT_USAGE.
+int options_read(int argc, char **argv, const Option *table);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "save.h"
 
+#include "options.h"
 #include "tensor.h"
 
 #include <stdlib.h>
@@ -32,7 +33,7 @@ void document_open(Document *d)
 {
     *d = (Document){ 0 };
     d->out = open_memstream(&d->text, &d->length);
-    if (d->out == NULL) { fprintf(stderr, "out of memory: no room to save\n"); exit(1); }
+    if (d->out == NULL) die(EXIT_FAILED, "out of memory: no room to save");
 }
 
 bool document_close(Document *d, char *error, size_t size)

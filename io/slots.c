@@ -112,7 +112,7 @@ void slots_point_at_moments(Slots *slots, AdamW *o, bool make)
 static void transpose(const real *from, real *to, int rows, int columns)
 {
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) to[(long)i * columns + j] = from[(long)j * rows + i];
+        for (int j = 0; j < columns; j++) to[(int64_t)i * columns + j] = from[(int64_t)j * rows + i];
 }
 
 static size_t slot_size(const Slot *slot) { return (size_t)slot->shape[0] * (size_t)slot->shape[1]; }

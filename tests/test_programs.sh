@@ -161,7 +161,7 @@ runs "a run that is killed early leaves an older model alone" cmp "$dir/one/mode
 runs "and its log" cmp "$dir/one/log.csv" "$dir/before.csv"
 runs "one that saves replaces both" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 4 $small
 if [ "$(tail -n 1 "$dir/one/log.csv" | cut -d, -f1)" = 4 ]; then ok; else fail "the log is not of the new run"; fi
-$BIN/train --data "$dir/text.txt" --out "$dir/stopped" --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
+$BIN/train --data "$dir/text.txt" --out "$dir/stopped" --max-iters 1099511627776 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
 sleep 1
 kill -TERM $child
