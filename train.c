@@ -5,8 +5,9 @@
 //     ./train --resume --out out/book --max-iters 4000                                goes on, to the bit as if never stopped
 //
 // From the top: the options; begin() for a new run and resume() for an old one, which both end in a TrainingState; the log; the
-// loop, train_on(); the report; main. A step itself is training_step in training.c, for demo.c and the notebooks take the same one. LoRA
-// differs from full training in two calls of begin(): transformer_train_base(model, false) and transformer_add_adapter.
+// loop, train_on(); the report; main. A step itself is training_step in training.c, for demo.c and the notebooks take the same
+// one. LoRA differs from full training in two calls of begin(): transformer_train_base(model, false) and
+// transformer_add_adapter.
 //
 // Into --out go the model or the adapter, the state for --resume, log.csv (a row every ten steps) and metrics.json (losses,
 // counts, bytes). After LoRA the base's hash is compared with the one before: a frozen bit that moved is an error.
@@ -216,8 +217,9 @@ static TrainingState resume(int argc, char **argv, Options *o, Text *text)
         die(EXIT_FAILED, "%s", error);
     uint64_t hash = text_fingerprint(text);
     if (hash != state.text_hash)
-        die(EXIT_FAILED, "%s is not the text of the run in %s: its hash is %016" PRIx64 ", not %016" PRIx64 "; say with --data where "
-            "that text is now, or start a new run with --init and another --out", o->data, o->out, hash, state.text_hash);
+        die(EXIT_FAILED, "%s is not the text of the run in %s: its hash is %016" PRIx64 ", not %016" PRIx64 "; say with --data "
+            "where that text is now, or start a new run with --init and another --out", o->data, o->out, hash,
+            state.text_hash);
     return state;
 }
 

@@ -118,7 +118,7 @@ static void transpose(const real *from, real *to, int rows, int columns)
 static size_t slot_size(const Slot *slot) { return (size_t)slot->shape[0] * (size_t)slot->shape[1]; }
 
 bool slots_save(Save *save, const char *file, const char *prefix, const Slots *slots,
-                       const SafetensorsMetadata *metadata, size_t pairs)
+                const SafetensorsMetadata *metadata, size_t pairs)
 {
     struct { char text[128]; } *names = allocate((size_t)slots->count, sizeof *names, for_files);
     SafetensorsTensor *tensors = allocate((size_t)slots->count, sizeof *tensors, for_files);
@@ -198,6 +198,22 @@ static const char *dims_text(size_t ndim, const size_t *shape, char text[80])
     return strcat(text, ndim > 3 ? ",...]" : "]");
 }
 
+typedef struct Misfit { const Names *names; const char *what; } Misfit;
+
+static bool refuse(const Safetensors *file, const Misfit misfits[3], char *error, size_t size)
+{
+    const char *mark = ":";
+    snprintf(error, size, "%s does not fit its configuration", file->path);
+    for (const Misfit *m = misfits; m < misfits + 3; m++) {
+        size_t used = strlen(error);
+        int count = m->names->count;
+        if (count == 0) continue;
+        snprintf(error + used, size - used, "%s %d tensor%s %s (%s)", mark, count, count == 1 ? "" : "s", m->what, m->names->text);
+        mark = ";";
+    }
+    return false;
+}
+
 bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *error, size_t size)
 {
     Names missing = { 0 }, extra = { 0 }, misshaped = { 0 };
@@ -229,22 +245,8 @@ bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *e
     for (int i = 0; i < slots->count; i++)
         if (slots->list[i].entry == NULL) add_name(&missing, slots->list[i].name, "");
     free(sorted);
-    if (missing.count + extra.count + misshaped.count == 0) return true;
-
-    snprintf(error, size, "%s does not fit its configuration", file->path);
-    const char *mark = ":";
-    const struct { const Names *names; const char *what; } lists[] = {
-        { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" },
-    };
-    for (int i = 0; i < 3; i++) {
-        size_t used = strlen(error);
-        const Names *names = lists[i].names;
-        if (names->count == 0) continue;
-        snprintf(error + used, size - used, "%s %d tensor%s %s (%s)", mark, names->count, names->count == 1 ? "" : "s",
-                 lists[i].what, names->text);
-        mark = ";";
-    }
-    return false;
+    const Misfit misfits[] = { { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" } };
+    return missing.count + extra.count + misshaped.count == 0 || refuse(file, misfits, error, size);
 }
 
 bool slots_open(const char *dir, const char *name, Safetensors **file, char *error, size_t size)

@@ -33,8 +33,8 @@ static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *
         { "grad_clip", o->config.grad_clip }, { "dropout", model->config.dropout },
         { "learning_rate", state->schedule.learning_rate }, { "min_lr", state->schedule.min_lr },
     };
-    fprintf(out, "{\"version\":%d,\"step\":%" PRId64 ",\"seed\":%" PRIu64 ",\"optimizer_step\":%" PRId64, STATE_VERSION, state->step,
-            state->seed, (int64_t)o->step);
+    fprintf(out, "{\"version\":%d,\"step\":%" PRId64 ",\"seed\":%" PRIu64 ",\"optimizer_step\":%" PRId64, STATE_VERSION,
+            state->step, state->seed, (int64_t)o->step);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         fprintf(out, ",\"%s\":", numbers[i].key);
         json_put_number(out, numbers[i].value);
@@ -221,7 +221,8 @@ static bool build_adapter(const Safetensors *file, const Json *json, const char 
     state->base_dir = copy_text(base_dir ? base_dir : adapter.base_dir);
     Transformer *model = state->model = model_load(state->base_dir, NULL, error, size);
     if (model == NULL
-        || !fingerprint_fits(model, adapter.fingerprint, file->path, "the base must be the one it was", error, size)) return false;
+        || !fingerprint_fits(model, adapter.fingerprint, file->path, "the base must be the one it was", error, size))
+        return false;
     bool good = (peft_parse_config(json_get(json, "adapter"), &model->config, &plan, why, sizeof why)
                  && take_over(&model->config, &plan, &adapter.lora, why, sizeof why))
              || fail(error, size, "%s: %s", file->path, why);
