@@ -200,7 +200,7 @@ static const char *dims_text(size_t ndim, const size_t *shape, char text[80])
 
 typedef struct Misfit { const Names *names; const char *what; } Misfit;
 
-static bool refuse(const Safetensors *file, const Misfit misfits[3], char *error, size_t size)
+static bool tell_misfits(const Safetensors *file, const Misfit misfits[3], char *error, size_t size)
 {
     const char *mark = ":";
     snprintf(error, size, "%s does not fit its configuration", file->path);
@@ -246,7 +246,7 @@ bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *e
         if (slots->list[i].entry == NULL) add_name(&missing, slots->list[i].name, "");
     free(sorted);
     const Misfit misfits[] = { { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" } };
-    return missing.count + extra.count + misshaped.count == 0 || refuse(file, misfits, error, size);
+    return missing.count + extra.count + misshaped.count == 0 || tell_misfits(file, misfits, error, size);
 }
 
 bool slots_open(const char *dir, const char *name, Safetensors **file, char *error, size_t size)
