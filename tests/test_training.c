@@ -62,6 +62,20 @@ TEST(each_target_once)
     transformer_free(model);
 }
 
+// Where there is one window, or two, the estimate is of these.
+TEST(an_estimate_is_of_windows_of_the_tokens)
+{
+    enum { V = 7, T = 5 };
+    Transformer *model = model_of(V, T, 1, 8);
+    const int tokens[T + 2] = { 3, 1, 4, 1, 5, 2, 6 };
+    double first = evaluate_all(model, tokens, T + 1), second = evaluate_all(model, tokens + 1, T + 1);
+    double one = evaluate_quickly(model, tokens, T + 1, 3), two = evaluate_quickly(model, tokens, T + 2, 3);
+    EXPECT(fabs(one - first) < 1e-6, "one window: %.7f, not %.7f", one, first);
+    EXPECT(two > fmin(first, second) && two < fmax(first, second), "two windows of %.7f and %.7f: %.7f", first, second, two);
+    EXPECT(two == evaluate_quickly(model, tokens, T + 2, 3), "a second estimate is another");
+    transformer_free(model);
+}
+
 // Trains on windows of the text; if `leak`, each position is shown the character that it is to predict.
 static double trained_loss(const Text *text, bool leak, int steps)
 {
@@ -145,6 +159,7 @@ int main(void)
     RUN(schedule);
     RUN(medians);
     RUN(each_target_once);
+    RUN(an_estimate_is_of_windows_of_the_tokens);
     RUN(nothing_honest_comes_below_the_floor);
     RUN(generated_tokens);
     return test_summary();
