@@ -1,4 +1,7 @@
-// generate.c - see generate.h.
+// generate.c - see generate.h. What each block found out about a token is remembered (Cache), so that the next token costs one
+// row of work; a full context is begun anew with its later half.
+//
+// Read next: predict.h, or sample.c.
 
 #include "generate.h"
 

@@ -4,6 +4,8 @@
 //     generate(model, tokens, 1, 500, 0.8, 0, seed);     // 500 more in tokens[1] to tokens[500]
 //
 // Logits of the next token, draw one, append it. No tape is given, so nothing is recorded.
+//
+// Read next: generate.c, then predict.h.
 
 #ifndef GENERATE_H
 #define GENERATE_H

@@ -1,4 +1,9 @@
 // training.c - see training.h. The schedule, the step, then evaluation.
+//
+// training_step is the heart of every run, full or LoRA: forward, backward, optimizer, and the gradients go. A number that is
+// not finite stops it before the weights change.
+//
+// Read next: generate.h, or train.c, whose loop calls this.
 
 #include "training.h"
 

@@ -8,7 +8,7 @@
 //
 // The step is the same for full training and LoRA: what trains is a matter of flags (requires_grad), not of this code.
 //
-// Read next: training_step in training.c, ten lines; then train.c.
+// Read next: training_step in training.c, ten lines; then generate.h.
 
 #ifndef TRAINING_H
 #define TRAINING_H
