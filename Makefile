@@ -18,7 +18,7 @@
 # make fuzz       libFuzzer on every reader of foreign files (clang), SECONDS=30 each
 # make fuzz-long  the same, 10 million inputs each; the figures go to tests/fuzz/report.txt
 #
-# REAL=double     all of it in double           PLAIN=1      the naive triple loop instead of register tiles
+# REAL=double     all of it in double           PLAIN=1      the plain loops of kernels.c instead of fast/
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
 # SANITIZE=1      AddressSanitizer and UndefinedBehaviorSanitizer
 # Each combination builds in a directory of its own below build/.
@@ -51,7 +51,6 @@ ifdef DEBUG
   SUFFIX := $(SUFFIX)-debug
 endif
 ifdef PLAIN
-  DEFINES += -DPLAIN
   SUFFIX := $(SUFFIX)-plain
 endif
 ifdef SANITIZE
@@ -75,17 +74,25 @@ endif
 CFLAGS ?= -g
 FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
 LIBS = -lm -lpthread
-variant = $(notdir $(CC))-$(1)$(SUFFIX)
+empty =
+variant = $(subst $(empty) $(empty),-,$(notdir $(CC)))-$(1)$(SUFFIX)
 BUILD = build/$(call variant,$(REAL))
 
 PROGRAMS = $(basename $(wildcard train.c sample.c adapter.c demo.c))
-BOOK = tensor parallel matmul autograd lora transformer adamw training generate predict
+BOOK = tensor memory autograd ops ops_gpt recompute lora transformer adapters adamw training generate meter predict
+# kernels.c says the verbs plainly; fast/, where it is there, says them for the machine.
+FAST = $(basename $(wildcard fast/*.c))
+KERNELS = $(if $(PLAIN),kernels,$(or $(FAST),kernels))
 IO = $(basename $(wildcard io/*.c))
 PAGE = $(basename $(wildcard io/report.c))
-OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(IO) $(PAGE:io/report=io/page))
-TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS) $(IO) $(PAGE:io/report=io/page))
+TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(filter-out $(if $(filter kernels,$(KERNELS)),tests/test_fast.c),$(wildcard tests/test_*.c)))
 QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))
 NUMBERS = $(foreach q,$(QUESTIONS),$(firstword $(subst _, ,$(notdir $q)))) # q01, q02, ...
+
+# What demo, questions, plots and bench share, and the parts of the demo.
+MEASURE = $(BUILD)/experiments/measure.o
+SHARED = $(patsubst %.c,$(BUILD)/%.o,$(filter-out experiments/q%,$(wildcard experiments/*.c)))
 
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
@@ -101,20 +108,22 @@ all: programs
 programs: $(addprefix $(BUILD)/,$(PROGRAMS))
 
 ifdef COVERAGE # of the book alone
-$(patsubst %,$(BUILD)/%.o,$(BOOK)): OPTIMISE = -O0 --coverage -fprofile-update=atomic
+$(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS)): OPTIMISE = -O0 --coverage -fprofile-update=atomic
 LIBS += --coverage
 endif
 
 # gcc may cut the triple loop's sum into a part with multiply-adds and one without, by its length: then zeros at its end change bits
-$(if $(PLAIN),$(BUILD)/matmul.o: FLAGS += -ffp-contract=off)
+$(BUILD)/kernels.o: FLAGS += -ffp-contract=off
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
 
-# The web page, as bytes of a C array: io/report.html with predict.c in JavaScript where it says so.
-$(BUILD)/io/page.c: io/report.html io/predict_js.awk predict.c
+# The web page, as bytes of a C array: io/report.html with predict.c, and what scratch this build takes, in JavaScript where it
+# says so.
+FORMULAS = $(if $(filter fast/%,$(KERNELS)),fast/fast.h) $(KERNELS:=.c) predict.c
+$(BUILD)/io/page.c: io/report.html io/predict_js.awk $(FORMULAS)
 	@mkdir -p $(@D)
-	@awk -v plain=$(PLAIN) -f io/predict_js.awk predict.c > $@.js
+	@awk -f io/predict_js.awk $(FORMULAS) > $@.js
 	@sed -e '/PREDICT_C/r $@.js' -e '/PREDICT_C/d' io/report.html > $@.html
 	@{ echo '#include "io/report.h"'; echo 'const unsigned char report_page[] = {'; \
 	    od -An -v -tu1 $@.html | sed 's/[0-9][0-9]*/&,/g'; \
@@ -133,7 +142,13 @@ $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
 $(BUILD)/test_faults: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=free
 $(BUILD)/test_faults: LIBS += -Wl,--wrap=pthread_create,--wrap=fsync,--wrap=backward,--wrap=transformer_loss
 
+$(BUILD)/demo $(BUILD)/short_demo $(QUESTIONS): $(SHARED)
+$(BUILD)/plots/csv $(BUILD)/plots/picture: $(MEASURE) $(BUILD)/plots/flow.o
 $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
+	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+
+BENCH = $(patsubst %.c,$(BUILD)/%.o,$(filter-out bench/llmc.c,$(wildcard bench/*.c)))
+$(BUILD)/bench/bench: $(BENCH) $(MEASURE) $(OBJECTS)
 	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 
 # One counts the calls of malloc, one runs the bench.
@@ -189,13 +204,13 @@ bench: $(BUILD)/bench/bench
 	    $(if $(LLMC),--llmc $(BUILD)/bench/llmc) $(if $(DATA),--data '$(DATA)')
 
 # The CSV files come from a run of the engine; gnuplot, where there is one, draws them.
-plots: $(BUILD)/plots/measure
+plots: $(BUILD)/plots/csv
 	@mkdir -p out/plots
 	@$< out/plots
 	@sh plots/draw.sh out/plots
 
-picture: $(BUILD)/plots/measure
-	@$< --picture > $(BUILD)/picture.svg
+picture: $(BUILD)/plots/picture
+	@$< > $(BUILD)/picture.svg
 	@mv $(BUILD)/picture.svg plots/first_step.svg
 
 # q07 builds and runs the one program whose name begins with q07_.

@@ -8,11 +8,9 @@
 // The optimizer copies the list of parameters when it is made: an adapter that is attached later is not in it
 // (experiments/q15 shows what that looks like). The gradients are still there afterwards; zero_grads frees them.
 //
-// Read next: training_step in io/training.c, which calls forward, backward and this; or predict.h.
+// Read next: training.h, where forward, backward and this make one step.
 
 #include "adamw.h"
-
-#include "parallel.h"
 
 #include <stdlib.h>
 
@@ -24,6 +22,7 @@ AdamW *adamw_new(Tensor **parameters, int count, AdamWConfig config)
     *o = (AdamW){ config, allocate(n, sizeof *o->parameters, lists), allocate(n, sizeof *o->m, lists),
                   allocate(n, sizeof *o->v, lists), allocate(n, sizeof *o->squares, lists), count, 0, 0 };
     memcpy(o->parameters, parameters, n * sizeof *parameters);
+    for (int i = 0; i < count; i++) tensor_use(parameters[i]); // their sizes are asked for until adamw_free
     return o;
 }
 
@@ -37,7 +36,10 @@ static void drop_moments(AdamW *o, int i)
 void adamw_free(AdamW *o)
 {
     if (o == NULL) return;
-    for (int i = 0; i < o->count; i++) drop_moments(o, i);
+    for (int i = 0; i < o->count; i++) {
+        drop_moments(o, i);
+        tensor_unuse(o->parameters[i]);
+    }
     free(o->parameters);
     free(o->m);
     free(o->v);
@@ -45,7 +47,7 @@ void adamw_free(AdamW *o)
     free(o);
 }
 
-static real *zeros(long count)
+static real *zeros(int64_t count)
 {
     real *buffer = memory_take(MEMORY_MOMENTS, count);
     memset(buffer, 0, (size_t)count * sizeof(real));
@@ -58,16 +60,11 @@ static void square_part(void *context, Part part)
     AdamW *o = context;
     for (int i = part.index; i < o->count; i += part.count) {
         const Tensor *t = o->parameters[i];
-        o->squares[i] = 0;
-        if (!t->requires_grad) continue;
-        double lane[LANES] = { 0 };
-        long j = 0;
-        for (; j + LANES <= t->size; j += LANES)
-            for (int l = 0; l < LANES; l++) lane[l] += (double)t->grad[j + l] * (double)t->grad[j + l];
-        for (; j < t->size; j++) lane[0] += (double)t->grad[j] * (double)t->grad[j];
-        for (int l = 0; l < LANES; l++) o->squares[i] += lane[l];
+        o->squares[i] = t->requires_grad ? row_norm2(t->grad, t->size) : 0;
     }
 }
+
+static inline real real_sqrt(real x) { return sizeof(real) == sizeof(float) ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
 
 // The constants of one step.
 typedef struct Step { AdamW *optimizer; real clip, lr, decay, beta1, beta2, correction1, correction2; } Step;
@@ -80,11 +77,11 @@ static void update_part(void *context, Part part)
     for (int i = 0; i < o->count; i++) {
         const Tensor *t = o->parameters[i];
         if (!t->requires_grad) continue;
-        Share s = share(part, t->size, LANES);
+        Share s = share(part, t->size, GRAIN);
         real keep = t->ndim >= 2 ? 1 - lr * step->decay : 1;
         real *restrict p = t->data, *restrict m = o->m[i], *restrict v = o->v[i];
         const real *restrict grad = t->grad;
-        for (long j = s.begin; j < s.end; j++) {
+        for (int64_t j = s.begin; j < s.end; j++) {
             real g = grad[j] * clip;
             m[j] = b1 * m[j] + (1 - b1) * g;
             v[j] = b2 * v[j] + (1 - b2) * g * g;
@@ -93,31 +90,43 @@ static void update_part(void *context, Part part)
     }
 }
 
-double adamw_step(AdamW *o, double learning_rate)
+// Moments only where they are needed.
+static void prepare_moments(AdamW *o)
 {
-    double start = seconds_now();
-    memory_at("optimizer", "adamw");
-    // task L2.8 (5 points): moments only where they are needed
     for (int i = 0; i < o->count; i++) {
         const Tensor *t = o->parameters[i];
         if (!t->requires_grad) { drop_moments(o, i); continue; }
-        check(t->grad != NULL,
-              "adamw_step: %s requires grad, but no gradient reached it; does it feed the loss, and did backward run?", t->name);
         if (o->m[i] != NULL) continue;
         o->m[i] = zeros(t->size);
         o->v[i] = zeros(t->size);
     }
-    // end task
+}
+
+// The numbers that this step's formula needs.
+static Step step_of(AdamW *o, double learning_rate, double norm)
+{
+    const AdamWConfig *c = &o->config;
+    double t = (double)o->step;
+    return (Step){ o, c->grad_clip > 0 && norm > c->grad_clip ? (real)(c->grad_clip / norm) : 1, (real)learning_rate,
+                   (real)c->weight_decay, (real)c->beta1, (real)c->beta2,
+                   (real)(1 / (1 - pow(c->beta1, t))), (real)(1 / (1 - pow(c->beta2, t))) };
+}
+
+double adamw_step(AdamW *o, double learning_rate)
+{
+    double start = seconds_now(), sum = 0;
+    memory_at("optimizer", "adamw");
+    for (int i = 0; i < o->count; i++)
+        check(!o->parameters[i]->requires_grad || o->parameters[i]->grad != NULL,
+              "adamw_step: %s requires grad, but no gradient reached it; does it feed the loss, and did backward run?",
+              o->parameters[i]->name);
+    prepare_moments(o);
     parallel_run(square_part, o);
-    double sum = 0;
     for (int i = 0; i < o->count; i++) sum += o->squares[i];
     double norm = sqrt(sum);
     if (!isfinite(norm)) return norm;
     o->step++;
-    const AdamWConfig *c = &o->config;
-    Step step = { o, c->grad_clip > 0 && norm > c->grad_clip ? (real)(c->grad_clip / norm) : 1, (real)learning_rate,
-                  (real)c->weight_decay, (real)c->beta1, (real)c->beta2,
-                  (real)(1 / (1 - pow(c->beta1, (double)o->step))), (real)(1 / (1 - pow(c->beta2, (double)o->step))) };
+    Step step = step_of(o, learning_rate, norm);
     parallel_run(update_part, &step);
     o->seconds += seconds_now() - start;
     return norm;

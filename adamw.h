@@ -5,22 +5,23 @@
 //
 // The two moments m and v, each as large as the tensor, exist only for tensors that require grad.
 //
-// Read next: predict.h, or io/training.c, where forward, backward and this make one step.
+// Read next: training.h, where forward, backward and this make one step.
 
 #ifndef ADAMW_H
 #define ADAMW_H
 
-#include "tensor.h"
+#include "kernels.h"
+#include "memory.h"
 
 typedef struct AdamWConfig { double beta1, beta2, weight_decay, grad_clip; } AdamWConfig; // grad_clip 0: none
 
 typedef struct AdamW {
     AdamWConfig config;
-    Tensor **parameters; // its own copy of the list; the tensors stay their owner's and must outlive this
+    Tensor **parameters; // its own copy of the list; the tensors stay their owner's
     real   **m, **v;     // [count], NULL for a tensor that does not train
     double  *squares;    // [count] |g|^2 of each tensor
     int      count;
-    long     step;       // steps taken
+    int64_t  step;       // steps taken
     double   seconds;    // spent in adamw_step so far
 } AdamW;
 

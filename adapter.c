@@ -47,7 +47,7 @@ static Tensor *change(const Adapter *adapter, int block, int kind)
 static void info(Transformer *model, Adapter *adapter, const char *directory)
 {
     const Config *c = &model->config;
-    int64_t base = transformer_base_size(model), size = adapter_size(adapter, c);
+    int64_t base = transformer_base_size(model), size = adapter_size(adapter);
     double bytes = (double)size * sizeof(real);
     printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n\n", directory, thousands(size),
            bytes_text(bytes), thousands(base), bytes_text((double)base * sizeof(real)),

@@ -11,7 +11,7 @@
 #ifndef LORA_H
 #define LORA_H
 
-#include "autograd.h"
+#include "ops.h"
 
 typedef struct Lora {
     Tensor *A, *B;     // [I,R] and [R,O]; kind MEMORY_ADAPTERS
@@ -24,6 +24,9 @@ typedef struct Linear {
     const Lora *lora;          // the active adapter, or NULL; not owned
     Tensor     *original;      // the weight's bytes before the adapter was merged into it; NULL: not merged
 } Linear;
+
+// What multiplies (x A) B: alpha / R, or alpha / sqrt(R) if rank-stabilized (Kalajdzievski 2023).
+double lora_scale(double alpha, int R, bool rank_stabilized);
 
 // A uniform in +-1/sqrt(I), B zero: a fresh adapter changes no output bit, and dB is not zero, so it can start to learn (with
 // both zero neither ever would). Both require grad. The name becomes NAME.A and NAME.B; free with lora_free.
@@ -44,7 +47,7 @@ void lora_free(Lora *lora);
 void lora_restrict(Lora *lora, unsigned parts);
 
 // The numbers that it may learn: A, and B where the mask is 1.
-long lora_size(const Lora *lora);
+int64_t lora_size(const Lora *lora);
 
 // x [..,I] -> [..,O], a new result (autograd.h). Uses the adapter if there is one that is not merged.
 Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x);

@@ -9,30 +9,15 @@
 
 #include "predict.h"
 
-enum { QUERIES = 64 }; // rows of scores that attention holds at a time
-
-// What a product of n columns and k terms copies, in each thread: at most 256 x 512 numbers of its second operand, in whole
-// tiles, and 16 x 256 of its first.
-static long product(long n, long k)
-{
-    long deep = k < 256 ? k : 256, wide = (n + 31) / 32 * 32;
-#ifdef PLAIN
-    deep = 0; // the naive loop copies nothing
-#endif
-    return deep * ((wide < 512 ? wide : 512) + 16);
-}
-
-static long larger(long a, long b) { return a > b ? a : b; }
-
 typedef struct Paper {
-    long live[MEMORY_KINDS], own_peak[MEMORY_KINDS], at_peak[MEMORY_KINDS], total, peak;
+    int64_t live[MEMORY_KINDS], own_peak[MEMORY_KINDS], at_peak[MEMORY_KINDS], total, peak;
     const Config *config;
     const LoraConfig *lora;
-    long T, N, C, threads;
+    int64_t T, N, C;
     bool full;
 } Paper;
 
-static void take(Paper *p, MemoryKind kind, long count)
+static void take(Paper *p, MemoryKind kind, int64_t count)
 {
     p->live[kind] += count;
     p->total += count;
@@ -43,42 +28,20 @@ static void take(Paper *p, MemoryKind kind, long count)
     }
 }
 
-static void give(Paper *p, MemoryKind kind, long count) { take(p, kind, -count); }
+static void give(Paper *p, MemoryKind kind, int64_t count) { take(p, kind, -count); }
 
-static void keep(Paper *p, long count) // a result becomes one that a gradient will read
+static void keep(Paper *p, int64_t count) // a result becomes one that a gradient will read
 {
     give(p, MEMORY_LIVE_ACTIVATIONS, count);
     take(p, MEMORY_KEPT_ACTIVATIONS, count);
 }
 
-static void activation_grad(Paper *p, long count) { take(p, MEMORY_ACTIVATION_GRADIENTS, count); }
-static void parameter_grad(Paper *p, long count) { take(p, MEMORY_PARAMETER_GRADIENTS, count); }
-static void grad_done(Paper *p, long count) { give(p, MEMORY_ACTIVATION_GRADIENTS, count); }
-static void kept_done(Paper *p, long count) { give(p, MEMORY_KEPT_ACTIVATIONS, count); }
-static void result(Paper *p, long count) { take(p, MEMORY_LIVE_ACTIVATIONS, count); }
-static void dropped(Paper *p, long count) { give(p, MEMORY_LIVE_ACTIVATIONS, count); }
-
-static void scratch(Paper *p, long each) // comes and goes while a kernel runs
-{
-    take(p, MEMORY_WORKSPACE, each * p->threads);
-    give(p, MEMORY_WORKSPACE, each * p->threads);
-}
-
-// y = x w, dx = dy w^T, dw = x^T dy with x [N,I], w [I,O]: room for the largest
-static void products(Paper *p, long I, long O) { scratch(p, larger(product(O, I), larger(product(I, O), product(O, p->N)))); }
-
-static void head(Paper *p) // the same with w = wte^T, but that dwte = dy^T x comes out as [V,C]
-{
-    long V = p->config->vocab_size;
-    scratch(p, larger(product(V, p->C), larger(product(p->C, V), product(p->C, p->N))));
-}
-
-static void attention(Paper *p) // scores and their gradients, and what the products of a head need
-{
-    long D = p->C / p->config->n_head;
-    long rows = p->T < QUERIES ? p->T : QUERIES;
-    scratch(p, 2 * rows * ((p->T + 15) / 16 * 16) + larger(product(p->T, D), product(D, p->T)));
-}
+static void activation_grad(Paper *p, int64_t count) { take(p, MEMORY_ACTIVATION_GRADIENTS, count); }
+static void parameter_grad(Paper *p, int64_t count) { take(p, MEMORY_PARAMETER_GRADIENTS, count); }
+static void grad_done(Paper *p, int64_t count) { give(p, MEMORY_ACTIVATION_GRADIENTS, count); }
+static void kept_done(Paper *p, int64_t count) { give(p, MEMORY_KEPT_ACTIVATIONS, count); }
+static void result(Paper *p, int64_t count) { take(p, MEMORY_LIVE_ACTIVATIONS, count); }
+static void dropped(Paper *p, int64_t count) { give(p, MEMORY_LIVE_ACTIVATIONS, count); }
 
 static int rank(const Config *config, const LoraConfig *lora, int block, int kind)
 {
@@ -111,16 +74,13 @@ static bool keeps_x(const Paper *p, int r) { return p->full || (r > 0 && !p->lor
 
 static void linear_there(Paper *p, int block, int kind)
 {
-    long x = p->N * linear_inputs(p->config, (LinearKind)kind), y = p->N * linear_outputs(p->config, (LinearKind)kind);
+    int64_t x = p->N * linear_inputs(p->config, (LinearKind)kind), y = p->N * linear_outputs(p->config, (LinearKind)kind);
     int r = rank(p->config, p->lora, block, kind);
     result(p, y);
-    products(p, x / p->N, y / p->N);
     if (p->full) keep(p, x);
     if (r > 0) {
         result(p, p->N * r); // h = x A
-        products(p, x / p->N, r);
         if (keeps_x(p, r)) keep(p, x);
-        products(p, r, y / p->N);
         keep(p, p->N * r);   // h is kept for dB = s h^T dy
     }
     if (!keeps_x(p, r)) dropped(p, x);
@@ -136,12 +96,11 @@ static void layernorm_there(Paper *p, bool recorded, bool x_is_kept)
 
 static void block_there(Paper *p, int block, Flow f, bool x_is_kept)
 {
-    long NC = p->N * p->C;
+    int64_t NC = p->N * p->C;
     layernorm_there(p, f.in, x_is_kept);
     linear_there(p, block, C_ATTN);
     result(p, NC); // attention
     if (f.qkv) take(p, MEMORY_KEPT_ACTIVATIONS, 2 * p->N * p->config->n_head); // max and 1/sum of each row of scores
-    attention(p);
     if (f.qkv) keep(p, 3 * NC);
     else dropped(p, 3 * NC);
     linear_there(p, block, ATTN_C_PROJ);
@@ -162,34 +121,28 @@ static void block_there(Paper *p, int block, Flow f, bool x_is_kept)
 
 static void linear_back(Paper *p, int block, int kind, bool x_requires)
 {
-    long I = linear_inputs(p->config, (LinearKind)kind), O = linear_outputs(p->config, (LinearKind)kind), N = p->N;
+    int64_t I = linear_inputs(p->config, (LinearKind)kind), O = linear_outputs(p->config, (LinearKind)kind), N = p->N;
     int r = rank(p->config, p->lora, block, kind);
     if (r > 0) {
         bool h_requires = x_requires || !p->lora->freeze_A;
         parameter_grad(p, r * O);                        // dB
-        products(p, r, O);
         kept_done(p, N * r);                             // h: only dB read it
         if (h_requires) {
             activation_grad(p, N * r);                   // dh
-            products(p, r, O);
         }
         if (!x_requires) grad_done(p, N * O);            // nothing below wants dy; else the frozen linear takes it over
         if (!p->lora->freeze_A) parameter_grad(p, I * r);// dA
-        if (!p->lora->freeze_A) products(p, I, r);
         if (keeps_x(p, r)) kept_done(p, N * I);          // x: only dA read it
         if (x_requires) activation_grad(p, N * I);       // dx, its part through A
-        if (x_requires) products(p, I, r);
         if (h_requires) grad_done(p, N * r);
     }
     if (p->full) {
         parameter_grad(p, O);
         parameter_grad(p, I * O);
-        products(p, I, O);
         kept_done(p, N * I);                             // x: only dW read it
     }
     if (!x_requires) return;                             // the linear itself was not recorded
     if (r == 0) activation_grad(p, N * I);               // dx
-    products(p, I, O);
     grad_done(p, N * O);                                 // dy
 }
 
@@ -214,7 +167,7 @@ static void residual_back(Paper *p, bool x_requires, bool h_requires)
 
 static void block_back(Paper *p, int block, Flow f)
 {
-    long NC = p->N * p->C;
+    int64_t NC = p->N * p->C;
     residual_back(p, f.middle, f.narrow);
     if (f.narrow) linear_back(p, block, MLP_C_PROJ, f.wide);
     if (f.wide) {
@@ -227,7 +180,6 @@ static void block_back(Paper *p, int block, Flow f)
     if (f.attended) linear_back(p, block, ATTN_C_PROJ, f.qkv);
     if (f.qkv) {
         activation_grad(p, 3 * NC);
-        attention(p);
         kept_done(p, 3 * NC); // qkv
         kept_done(p, 2 * p->N * p->config->n_head);
         grad_done(p, NC);
@@ -240,112 +192,127 @@ static void block_back(Paper *p, int block, Flow f)
 
 double base_parameters(double V, double T, double L, double C) { return V * C + T * C + L * (12 * C * C + 13 * C) + 2 * C; }
 
-long lora_parameters(const Config *config, const LoraConfig *lora)
+int64_t lora_parameters(const Config *config, const LoraConfig *lora)
 {
-    long size = 0;
+    int64_t size = 0;
     for (int i = 0; i < config->n_layer; i++)
         for (int k = 0; k < LINEARS; k++)
-            size += (long)rank(config, lora, i, k) *
+            size += (int64_t)rank(config, lora, i, k) *
                     (linear_inputs(config, (LinearKind)k) + linear_outputs(config, (LinearKind)k));
     return size;
 }
 
-static long frozen_A_parameters(const Config *config, const LoraConfig *lora)
+static int64_t frozen_A_parameters(const Config *config, const LoraConfig *lora)
 {
-    long size = 0;
+    int64_t size = 0;
     for (int i = 0; i < config->n_layer; i++)
-        for (int k = 0; k < LINEARS; k++) size += (long)rank(config, lora, i, k) * linear_inputs(config, (LinearKind)k);
+        for (int k = 0; k < LINEARS; k++) size += (int64_t)rank(config, lora, i, k) * linear_inputs(config, (LinearKind)k);
     return size;
 }
 
-Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads, int real_bytes)
+// What is there all the time.
+static void states_there(Paper *p, int threads)
 {
-    long N = (long)B * T, C = config->n_embd, V = config->vocab_size, L = config->n_layer;
-    Paper paper = { .config = config, .lora = lora, .T = T, .N = N, .C = C, .threads = threads, .full = lora == NULL };
-    Paper *p = &paper;
-
-    // there all the time
-    long base = (long)base_parameters((double)V, (double)config->block_size, (double)L, (double)C);
-    long adapter = lora ? lora_parameters(config, lora) : 0;
-    long trainable = lora ? adapter - (lora->freeze_A ? frozen_A_parameters(config, lora) : 0) : base;
+    const Config *c = p->config;
+    int64_t base = (int64_t)base_parameters(c->vocab_size, c->block_size, c->n_layer, c->n_embd);
+    int64_t adapter = p->full ? 0 : lora_parameters(c, p->lora);
+    int64_t frozen_A = p->full || !p->lora->freeze_A ? 0 : frozen_A_parameters(c, p->lora);
     take(p, MEMORY_WEIGHTS, base);
     take(p, MEMORY_ADAPTERS, adapter);
-    take(p, MEMORY_MOMENTS, 2 * trainable);
+    take(p, MEMORY_MOMENTS, 2 * (p->full ? base : adapter - frozen_A));
+    take(p, MEMORY_WORKSPACE, threads * scratch_size((int)p->T, c->n_embd / c->n_head));
+}
 
-    // forward
+// Returns whether the last block's result requires a gradient.
+static bool forward(Paper *p, bool recompute)
+{
+    int64_t NC = p->N * p->C, NV = p->N * p->config->vocab_size;
     bool requires = p->full;
-    result(p, N * C); // the embedding
-    for (int i = 0; i < L; i++) {
+    result(p, NC); // the embedding
+    for (int i = 0; i < p->config->n_layer; i++) {
         Flow f = flow_of(p, i, requires);
-        long kept_before = p->live[MEMORY_KEPT_ACTIVATIONS];
+        int64_t kept_before = p->live[MEMORY_KEPT_ACTIVATIONS];
         block_there(p, i, f, false);
         requires = f.out;
         bool x_is_kept = f.in; // by the first layernorm
         if (recompute) {       // all that the block kept goes again, and its input stays for backward
             kept_done(p, p->live[MEMORY_KEPT_ACTIVATIONS] - kept_before);
-            if (f.in) result(p, N * C);
-            if (f.out) keep(p, N * C);
+            if (f.in) result(p, NC);
+            if (f.out) keep(p, NC);
             x_is_kept = f.out;
         }
-        if (!x_is_kept) dropped(p, N * C);
+        if (!x_is_kept) dropped(p, NC);
     }
     layernorm_there(p, requires, false);
-    if (!requires) dropped(p, N * C);
-    result(p, N * V); // logits
-    head(p);
-    if (p->full) keep(p, N * C);
-    else dropped(p, N * C);
-    result(p, N);     // losses
+    if (!requires) dropped(p, NC);
+    result(p, NV);    // logits
+    if (p->full) keep(p, NC);
+    else dropped(p, NC);
+    result(p, p->N);  // losses
     if (requires) {
-        take(p, MEMORY_KEPT_ACTIVATIONS, 2 * N);
-        keep(p, N * V);
-    } else dropped(p, N * V);
+        take(p, MEMORY_KEPT_ACTIVATIONS, 2 * p->N);
+        keep(p, NV);
+    } else dropped(p, NV);
     result(p, 1);     // their mean
-    dropped(p, N);
+    dropped(p, p->N);
+    return requires;
+}
 
-    // backward
-    if (requires) {
-        activation_grad(p, 1);
-        activation_grad(p, N);
-        grad_done(p, 1);
-        activation_grad(p, N * V);
-        kept_done(p, N * V);
-        kept_done(p, 2 * N);
-        grad_done(p, N);
-        if (p->full) {
-            parameter_grad(p, V * C);
-            head(p);
-            kept_done(p, N * C);
-        }
-        activation_grad(p, N * C);
-        head(p);
-        grad_done(p, N * V);
-        if (p->full) {
-            parameter_grad(p, C);
-            parameter_grad(p, C);
-        }
-        activation_grad(p, N * C);
-        kept_done(p, N * C);
-        kept_done(p, 2 * N);
-        grad_done(p, N * C);
-        for (int i = (int)L - 1; i >= 0; i--) {
-            bool in = p->full;
-            for (int j = 0; j < i; j++) in = flow_of(p, j, in).out;
-            Flow f = flow_of(p, i, in);
-            if (!f.out) continue;
-            if (recompute) {
-                block_there(p, i, f, true);
-                dropped(p, N * C); // its result: only what was kept on the way is of interest now
-            }
-            block_back(p, i, f);
-            if (recompute && !f.in) kept_done(p, N * C);
-        }
-        if (p->full) parameter_grad(p, config->block_size * C); // wpe
+// From the loss to the last block's result.
+static void head_back(Paper *p)
+{
+    int64_t N = p->N, NC = N * p->C, NV = N * p->config->vocab_size;
+    activation_grad(p, 1);
+    activation_grad(p, N);
+    grad_done(p, 1);
+    activation_grad(p, NV);
+    kept_done(p, NV);
+    kept_done(p, 2 * N);
+    grad_done(p, N);
+    if (p->full) {
+        parameter_grad(p, p->config->vocab_size * p->C);
+        kept_done(p, NC);
     }
-    Prediction prediction = { .peak = p->peak * real_bytes };
+    activation_grad(p, NC);
+    grad_done(p, NV);
+    if (p->full) {
+        parameter_grad(p, p->C);
+        parameter_grad(p, p->C);
+    }
+    activation_grad(p, NC);
+    kept_done(p, NC);
+    kept_done(p, 2 * N);
+    grad_done(p, NC);
+}
+
+static void backward_pass(Paper *p, bool recompute)
+{
+    int64_t NC = p->N * p->C;
+    head_back(p);
+    for (int i = p->config->n_layer - 1; i >= 0; i--) {
+        bool in = p->full;
+        for (int j = 0; j < i; j++) in = flow_of(p, j, in).out;
+        Flow f = flow_of(p, i, in);
+        if (!f.out) continue;
+        if (recompute) {
+            block_there(p, i, f, true);
+            dropped(p, NC); // its result: only what was kept on the way is of interest now
+        }
+        block_back(p, i, f);
+        if (recompute && !f.in) kept_done(p, NC);
+    }
+    if (p->full) parameter_grad(p, p->config->block_size * p->C); // wpe
+}
+
+Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads, int real_bytes)
+{
+    Paper paper = { .config = config, .lora = lora, .T = T, .N = (int64_t)B * T, .C = config->n_embd, .full = lora == NULL };
+    states_there(&paper, threads);
+    if (forward(&paper, recompute)) backward_pass(&paper, recompute);
+    Prediction prediction = { .peak = paper.peak * real_bytes };
     for (int k = 0; k < MEMORY_KINDS; k++) {
-        prediction.own_peak[k] = p->own_peak[k] * real_bytes;
-        prediction.at_peak[k] = p->at_peak[k] * real_bytes;
+        prediction.own_peak[k] = paper.own_peak[k] * real_bytes;
+        prediction.at_peak[k] = paper.at_peak[k] * real_bytes;
     }
     return prediction;
 }

@@ -8,12 +8,12 @@
 #ifndef PREDICT_H
 #define PREDICT_H
 
-#include "transformer.h"
+#include "adapters.h"
 
 typedef struct Prediction {
-    long own_peak[MEMORY_KINDS]; // the most that each kind holds during a step, in bytes
-    long at_peak[MEMORY_KINDS];  // what each kind holds when the total is highest
-    long peak;
+    int64_t own_peak[MEMORY_KINDS]; // the most that each kind holds during a step, in bytes
+    int64_t at_peak[MEMORY_KINDS];  // what each kind holds when the total is highest
+    int64_t peak;
 } Prediction;
 
 // A step after the first (the moments exist): forward, backward, optimizer, on B windows of T tokens, with `threads` parts.
@@ -24,6 +24,6 @@ Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int
 
 // Numbers in the base: V C + T C + L (12 C^2 + 13 C) + 2 C; and in an adapter: r (in + out) for each linear layer that has one.
 double base_parameters(double V, double T, double L, double C);
-long   lora_parameters(const Config *config, const LoraConfig *lora);
+int64_t   lora_parameters(const Config *config, const LoraConfig *lora);
 
 #endif

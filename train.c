@@ -22,6 +22,7 @@
 #include "io/options.h"
 #include "io/progress.h"
 #include "io/state_file.h"
+#include "meter.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -368,6 +369,7 @@ typedef struct Run {
     TrainingState state;
     Text          text;
     Tape         *tape;
+    Meter         meter;      // watches the tape
     int          *batch;      // ids[B*T], then targets[B*T]
     Log           log;
     Progress      progress;
@@ -403,7 +405,7 @@ static void print_heading(Run *run)
     const Transformer *model = run->state.model;
     const Config *c = &model->config;
     run->trainable = transformer_trainable_size(model);
-    run->all = transformer_base_size(model) + (model->active ? adapter_size(model->active, c) : 0);
+    run->all = transformer_base_size(model) + (model->active ? adapter_size(model->active) : 0);
     printf("%s: %s characters, vocabulary %d\n", run->o.data, thousands(run->text.count), c->vocab_size);
     if (!isnan(run->text.val_floor)) printf("  no model can beat %.3f nats a character\n", run->text.val_floor);
     else printf("  guessing gives %.3f nats a character\n", log(c->vocab_size));
@@ -432,6 +434,7 @@ static void prepare(Run *run)
     on_signals(ask_to_stop);
     run->hash = transformer_hash(run->state.model);
     run->tape = tape_new();
+    meter_watch(&run->meter, run->tape);
     progress_begin(&run->progress, "training", run->first, o->schedule.max_iters, run->text.train_floor);
 }
 
@@ -458,7 +461,7 @@ _Noreturn static void stop_at_bad_number(Run *run, const StepResult *result)
 
 // After a step, which made the state's step number one larger: a row in the log, and if it is time for that an evaluation and a
 // save.
-static void record(Run *run, double rate, const StepResult *result)
+static void after_step(Run *run, double rate, const StepResult *result)
 {
     const Options *o = &run->o;
     TrainingState *state = &run->state;
@@ -488,10 +491,10 @@ static void train_on(Run *run)
     run->start = seconds_now();
     while (state->step < o->schedule.max_iters && !stop_asked) {
         int64_t step = state->step;
-        tape->trace = o->trace && step == run->first ? stdout : NULL;
+        run->meter.trace = o->trace && step == run->first ? stdout : NULL;
         if (step == run->first + 1) { // what is measured begins when every buffer has been asked for once
             tape_clear(tape);
-            tape->counts = (Counts){ 0 };
+            meter_zero(&run->meter);
             memory_reset_peaks();
         }
         double rate = schedule_rate(&o->schedule, step);
@@ -503,7 +506,7 @@ static void train_on(Run *run)
         if (state->step == 2 && run->first == 0 && untrained(state->model->active, &state->model->config))
             fprintf(stderr, "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g "
                     "what you meant?\n", o->schedule.learning_rate);
-        record(run, rate, &result);
+        after_step(run, rate, &result);
         progress_step(&run->progress, state->step, result.loss, (int64_t)B * T);
     }
 }
@@ -528,20 +531,20 @@ static void write_metrics(const Run *run, const Metrics *m)
     file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", m->val_loss, m->train_loss);
     if (!isnan(run->text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", run->text.val_floor);
     file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", m->step_ms, m->tokens_per_second);
-    const Counts *counts = &run->tape->counts;
+    const Meter *meter = &run->meter;
     const Ledger *peaks = &m->peaks;
     const struct { const char *key; int64_t count; } numbers[] = {
         { "trainable_parameters", run->trainable }, { "all_parameters", run->all },
-        { "dgrad", counts->dgrad / m->steps }, { "wgrad", counts->wgrad / m->steps },
-        { "wgrad_skipped", counts->wgrad_skipped / m->steps },
-        { "wgrad_never_recorded", counts->wgrad_never_recorded / m->steps },
-        { "adapter_gradients", counts->adapter_gradients / m->steps },
+        { "dgrad", meter->dgrad / m->steps }, { "wgrad", meter->wgrad / m->steps },
+        { "wgrad_skipped", meter->wgrad_skipped / m->steps },
+        { "wgrad_never_recorded", meter->wgrad_never_recorded / m->steps },
+        { "adapter_gradients", meter->adapter_gradients / m->steps },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         file_printf(file, "  \"%s\": %" PRId64 ",\n", numbers[i].key, numbers[i].count);
     file_printf(file, "  \"flops\": {");
     for (int p = 0; p < PHASES; p++)
-        file_printf(file, "%s\"%s\": %" PRId64, p ? ", " : "", phase_names[p], counts_phase(counts, (Phase)p).flops / m->steps);
+        file_printf(file, "%s\"%s\": %" PRId64, p ? ", " : "", phase_names[p], meter_phase(meter, (Phase)p).flops / m->steps);
     file_printf(file, "},\n  \"pool_bytes\": %" PRId64 ",\n  \"peak_bytes\": {\"total\": %" PRId64, (int64_t)peaks->pool,
                 (int64_t)peaks->peak);
     for (int k = 0; k < MEMORY_KINDS; k++)

@@ -3,7 +3,7 @@
 // training_step is the heart of every run, full or LoRA: forward, backward, optimizer, and the gradients go. A number that is
 // not finite stops it before the weights change.
 //
-// Read next: generate.h, or train.c, whose loop calls this.
+// Read next: generate.h.
 
 #include "training.h"
 

@@ -21,12 +21,12 @@ static inline void hand_over(const void *bytes, size_t size)
 }
 
 // values NULL with count > 0: there is no such array.
-static inline void answer(const char *name, const double *values, long count)
+static inline void answer(const char *name, const double *values, int64_t count)
 {
     if (descriptor < 0) {
         printf("%-10s", name);
         if (values == NULL && count > 0) printf(" not computed");
-        for (long i = 0; values != NULL && i < count; i++) printf(" %.6g", values[i]);
+        for (int64_t i = 0; values != NULL && i < count; i++) printf(" %.6g", values[i]);
         printf("\n");
         return;
     }
@@ -36,7 +36,7 @@ static inline void answer(const char *name, const double *values, long count)
     if (header.count > 0) hand_over(values, (size_t)count * sizeof *values);
 }
 
-static inline void answer_longs(const char *name, const long *values, int count)
+static inline void answer_integers(const char *name, const int64_t *values, int count)
 {
     double numbers[64];
     for (int i = 0; i < count; i++) numbers[i] = (double)values[i];

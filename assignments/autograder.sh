@@ -11,7 +11,7 @@ case $OUT in / | . | .. | "") die "OUT=$OUT: no" ;; esac
 [ ! -e "$OUT" ] || [ -f "$OUT/run_autograder" ] || die "$OUT is there and is no autograder: move it away"
 rm -rf "$OUT" "$OUT.zip"
 mkdir -p "$OUT/assignments" "$OUT/tests/mutants" || exit 1
-cp ./*.c ./*.h "$OUT/" && cp assignments/*.[ch] assignments/*.awk assignments/grade.sh assignments/bugs.txt "$OUT/assignments/" &&
+cp ./*.c ./*.h "$OUT/" && cp assignments/*.[ch] assignments/*.awk assignments/grade.sh assignments/tasks.txt assignments/bugs.txt "$OUT/assignments/" &&
     cp tests/gradcheck.h "$OUT/tests/" && cp tests/mutants/*.txt "$OUT/tests/mutants/" &&
     cp assignments/gradescope/setup.sh assignments/gradescope/run_autograder "$OUT/" && chmod +x "$OUT/setup.sh" "$OUT/run_autograder" || die "cannot copy"
 if command -v zip > /dev/null; then

@@ -2,12 +2,12 @@
 #
 # make handout        the student's tree, in build/handout
 # make handout-bugs   the tree for L3.3, in build/handout-bugs: Labs 1 and 2 solved, and BUG=N of assignments/bugs.txt in it
-# make tasks          what is marked, where, for how many points
+# make tasks          what there is to do, where, for how many points
 # make grade          grades this tree, or STUDENT=DIR; TASK=..., SEED=N, BUG=N, JSON=FILE
 # make gdb TASK=L1.2  stops in the task's function while its exercise runs
 # make autograder     what Gradescope wants, in build/autograder and build/autograder.zip
 # make wrong          wrong solutions, and the points that each gets
-# make course-check   the proof that all this grades fairly
+# make course-check   the proof that all this grades fairly; TASK="L1.2 L1.3": of these tasks alone
 
 .PHONY: autograder course-check grade handout handout-bugs tasks wrong
 
@@ -15,7 +15,7 @@ grade:
 	@STUDENT='$(STUDENT)' TASK='$(TASK)' SEED='$(SEED)' BUG='$(BUG)' JSON='$(JSON)' CC='$(CC)' sh assignments/grade.sh
 
 tasks:
-	@awk -v mode=list -f assignments/regions.awk *.c assignments/*.c | sort | \
+	@awk -v mode=list -f assignments/bodies.awk assignments/tasks.txt | \
 	    awk '{ at = $$3 ":" $$4; name = $$5; p = $$2; t = $$1; $$1 = $$2 = $$3 = $$4 = $$5 = ""; printf "%-5s %2d points  %-26s %-24s%s\n", t, p, at, name, $$0 }'
 
 ifneq ($(wildcard assignments/handout.sh),) # not in a handout
@@ -29,7 +29,7 @@ autograder:
 	@sh assignments/autograder.sh
 
 course-check:
-	@CC='$(CC)' sh assignments/check.sh
+	@CC='$(CC)' TASK='$(TASK)' sh assignments/check.sh
 
 # Wrong solutions, and the points that course-check asserts for each.
 wrong:
@@ -39,10 +39,10 @@ endif
 
 # Unoptimised and with the plain loop, like `make gdb` without a task. L3.1 has a program of its own.
 ifdef TASK
-COURSE = $(patsubst %,$(BUILD)/assignments/%.o,$(if $(filter L3.1,$(TASK)),memory memory_runner,chain claims found runner))
-FUNCTION = $(shell awk -v mode=list -f assignments/regions.awk *.c assignments/*.c | awk '$$1 == "$(TASK)" { print $$5 }')
+COURSE = $(patsubst %,$(BUILD)/assignments/%.o,$(if $(filter L3.1,$(TASK)),bytes bytes_runner,chain claims found runner))
+FUNCTION = $(shell awk '$$1 == "$(TASK)" { print $$4 }' assignments/tasks.txt)
 ifeq ($(DEBUG)$(PLAIN)$(REAL),11double)
-gdb: $(COURSE) $(if $(filter L3.1,$(TASK)),,$(filter-out %/predict.o,$(patsubst %,$(BUILD)/%.o,$(BOOK))))
+gdb: $(COURSE) $(if $(filter L3.1,$(TASK)),,$(filter-out %/predict.o,$(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS))))
 	$(if $(FUNCTION),,$(error there is no task $(TASK); make tasks lists them))
 	@$(CC) $(FLAGS) $^ -o $(BUILD)/exercise $(LIBS)
 	$(GDB) -ex 'break $(FUNCTION)' -ex run $(GDBFLAGS) --args $(BUILD)/exercise $(TASK) $(or $(SEED),1)

@@ -2,12 +2,12 @@
 # grade.sh - grades a student's tree; `make grade` runs it, from the project's root.
 #
 #   STUDENT=DIR   the tree with the student's solutions; this tree without it
-#   TASK=L1.2     one task, or several; without it all that are marked here
+#   TASK=L1.2     one task, or several; without it all of assignments/tasks.txt
 #   SEED=N        other numbers and shapes (1)
 #   BUG=N         which bug of assignments/bugs.txt the tree for L3.3 had (1)
 #   JSON=FILE     where the results go, in Gradescope's form (build/grade.json)
 #
-# For each task what stands between its markers in the student's file is put into this tree's file, and nothing else of the student's is
+# For each task the body of its function in the student's file is put into this tree's file, and nothing else of the student's is
 # compiled. So each program is the reference but for one solution, and no task's points can depend on another's. What is compiled is named
 # after a checksum of what it was made from: the same solution is not compiled twice, and never mistaken for another.
 set -u
@@ -18,7 +18,7 @@ BUG=${BUG:-1}
 JSON=${JSON:-build/grade.json}
 CC=${CC:-cc}
 FLAGS="-std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=double -DPOISON -I. -Iassignments -Wall -Wextra -g"
-BOOK="tensor parallel matmul autograd lora transformer adamw"
+BOOK="tensor memory kernels autograd ops ops_gpt recompute lora transformer adapters adamw meter" # the plain house: nothing of fast/
 root=$(pwd)/build/grade
 
 dir=$(mktemp -d) || exit 1
@@ -29,12 +29,11 @@ die() { echo "grade: $*" >&2; exit 1; }
 case $SEED in '' | *[!0-9]*) die "SEED=$SEED is not a number" ;; esac
 case $BUG in '' | *[!0-9]*) die "BUG=$BUG is not a number" ;; esac
 mkdir -p "$root" || exit 1
-awk -v mode=list -f assignments/regions.awk ./*.c assignments/*.c > "$dir/found" || die "the markers of this tree are not in order"
-{ grep '^L' "$dir/found" | sort; grep '^H' "$dir/found" | sort; } > "$dir/all"
+bodies() { awk "$@" -f assignments/bodies.awk assignments/tasks.txt; }
+bodies -v mode=list > "$dir/all" || die "assignments/tasks.txt is not in order"
 if [ -z "$TASK" ]; then cp "$dir/all" "$dir/tasks"; else
     for task in $TASK; do grep "^$task " "$dir/all" || die "TASK: there is no task $task; make tasks lists them"; done > "$dir/tasks" || exit 1
 fi
-[ -s "$dir/tasks" ] || die "no task is marked here"
 headers=$(cat ./*.h assignments/*.h tests/gradcheck.h | cksum | tr ' ' -)
 
 # compiled FILE [OPTION]: sets $object; false with the compiler's words in $dir/errors
@@ -54,7 +53,7 @@ linked() {
 }
 
 reference=
-for file in $BOOK assignments/chain assignments/claims assignments/found assignments/runner assignments/memory_runner; do
+for file in $BOOK assignments/chain assignments/claims assignments/found assignments/runner assignments/bytes_runner; do
     compiled "$file.c" || { cat "$dir/errors" >&2; die "$file.c does not compile"; }
     reference="$reference $file:$object"
 done
@@ -64,10 +63,10 @@ object_of() { for pair in $reference; do [ "${pair%%:*}" != "$1" ] || echo "${pa
 program_with() {
     compiled "$2" || return 1
     replaced=$object
-    case $1 in assignments/memory) linked memory "$(object_of assignments/memory_runner)" "$replaced"; return ;; esac
+    case $1 in assignments/bytes) linked bytes "$(object_of assignments/bytes_runner)" "$replaced"; return ;; esac
     all=$replaced
     for pair in $reference; do
-        case ${pair%%:*} in "$1" | assignments/memory_runner | "${3:--}") ;; *) all="$all ${pair#*:}" ;; esac
+        case ${pair%%:*} in "$1" | assignments/bytes_runner | "${3:--}") ;; *) all="$all ${pair#*:}" ;; esac
     done
     linked "runner" $all ${4:-}
 }
@@ -80,12 +79,11 @@ if [ -f assignments/bugs.txt ]; then
 fi
 
 while read -r task points file line function title; do
-    file=${file#./}
     place="$file:$line"
     student=$STUDENT/$file
     program=- buggy=- reason=
     if [ ! -f "$student" ]; then reason="$file is not in the student's tree"
-    elif ! awk -v mode=splice -v task="$task" -v from="$student" -f assignments/regions.awk "$file" > "$dir/$(basename "$file")" 2> "$dir/errors"; then
+    elif ! bodies -v mode=splice -v task="$task" -v from="$student" > "$dir/$(basename "$file")" 2> "$dir/errors"; then
         reason=$(sed "1!d; s|^$STUDENT/||" "$dir/errors")
     elif ! program_with "${file%.c}" "$dir/$(basename "$file")"; then
         program=-
@@ -104,7 +102,7 @@ done < "$dir/tasks" > "$dir/list" || exit 1
 
 # the judge
 all=
-for file in assignments/grade assignments/lab3 tensor transformer lora autograd matmul parallel predict; do
+for file in assignments/grade assignments/judge assignments/judge_kernels assignments/judge_labs assignments/lab3 $BOOK predict; do
     compiled "$file.c" -O2 || { cat "$dir/errors" >&2; die "$file.c does not compile"; }
     all="$all $object"
 done

@@ -17,7 +17,7 @@ bool lab3_memory(Shape s, bool lora, Memory *m)
 // Every linear and the head pass a gradient on, but for the lowest under LoRA, below which nothing trains.
 bool lab3_claims(Shape s, Claims *c)
 {
-    long matrices = 4 * s.L + 1;
+    int64_t matrices = 4 * s.L + 1;
     *c = (Claims){ .dgrad = { matrices, matrices - 1 }, .wgrad = { matrices, 0 }, .reached = 2 * s.L, .reached_when_cut = 0 };
     for (int lora = 0; lora < 2; lora++) {
         Memory m;

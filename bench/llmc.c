@@ -1,4 +1,4 @@
-// llmc.c - llm.c's CPU program beside ours: a peer of bench.c, which says what to do (the protocol is there at `struct Peer`).
+// llmc.c - llm.c's CPU program beside ours: a peer of the bench, which says what to do (the protocol: bench.h, at `Peer`).
 //
 //     make bench LLMC=DIR      DIR holds llm.c's train_gpt2.c, of the time since its checkpoints have version 3
 //
@@ -11,7 +11,7 @@
 #define TESTING // leaves out its main
 #include "train_gpt2.c"
 
-enum { BATCHES = 16 }; // as in bench.c
+enum { BATCHES = 16 }; // as in bench.h
 
 static double seconds(void)
 {

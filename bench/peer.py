@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The same model in PyTorch, for bench.c to measure in turn with its own. bench.c starts this and says what to do.
+"""The same model in PyTorch, for the bench to measure in turn with its own. The bench starts this and says what to do.
 
-    python3 bench/peer.py DIR THREADS      # the protocol is at `typedef struct Peer` in bench.c
+    python3 bench/peer.py DIR THREADS      # the protocol is at `typedef struct Peer` in bench.h
 
-DIR/small and DIR/large hold what bench.c wrote: config.json, model.safetensors, and 16 batches of ids and targets. The model is
+DIR/small and DIR/large hold what the bench wrote: config.json, model.safetensors, and 16 batches of ids and targets. The model is
 GPT-2's as nanoGPT trains it on a CPU: eager, PyTorch's fused attention, fused AdamW, the gradient's norm clipped at 1.
 Needs torch; for LoRA also peft. `step KIND` times whole training steps, without reading the loss back; or only the
 products of one (Products).
@@ -22,7 +22,7 @@ except ImportError as missing:
           "build/venv/bin/pip install torch peft, make bench", flush=True)
     sys.exit(0)
 
-BATCHES, CHECKED = 16, 4  # as in bench.c
+BATCHES, CHECKED = 16, 4  # as in bench.h
 directory = pathlib.Path(sys.argv[1])
 
 
@@ -97,7 +97,7 @@ def read_safetensors(path):
 
 
 class Trainer:
-    """A model with bench.c's weights, the optimizer, and the batches that it goes round."""
+    """A model with the bench's weights, the optimizer, and the batches that it goes round."""
 
     def __init__(self, kind):
         where = directory / ("large" if kind == "large" else "small")

@@ -9,7 +9,7 @@
 enum { ROWS = 4, WIDTH = 8 };
 
 typedef struct Pass {
-    long through, of;           // gradients passed to a layer's input, and computed for a weight
+    int64_t through, of;        // gradients passed to a layer's input, and computed for a weight
     bool middle;                // whether the middle weight got one
     real first[WIDTH * WIDTH];  // the first weight's gradient
 } Pass;
@@ -17,6 +17,7 @@ typedef struct Pass {
 static Pass backward_pass(bool freeze_middle)
 {
     Tape *tape = tape_new();
+    measure_begin(tape, NULL);
     Tensor *x = random_leaf("x", 1, 1, SHAPE(ROWS, WIDTH)), *W[3], *h = x;
     for (int i = 0; i < 3; i++) {
         W[i] = random_leaf("W", 0.3, (uint64_t)(2 + i), SHAPE(WIDTH, WIDTH));
@@ -25,8 +26,9 @@ static Pass backward_pass(bool freeze_middle)
     }
     backward(tape, op_mean(tape, op_mul(tape, h, h)));
 
-    const Work *work = tape->counts.work[OP_MATMUL];
-    Pass pass = { .through = work[PHASE_DGRAD].kernels, .of = work[PHASE_WGRAD].kernels, .middle = W[1]->grad != NULL };
+    Measured m = measure_end(NULL, 1);
+    Pass pass = { .through = op_work(&m, "matmul", PHASE_DGRAD).kernels, .of = op_work(&m, "matmul", PHASE_WGRAD).kernels,
+                  .middle = W[1]->grad != NULL };
     if (W[0]->grad != NULL) memcpy(pass.first, W[0]->grad, sizeof pass.first);
     for (int i = 0; i < 3; i++) tensor_drop(W[i]);
     tensor_drop(x);
@@ -41,8 +43,8 @@ int main(void)
 
     Pass all = backward_pass(false), frozen = backward_pass(true);
     double norm = norm_of(all.first, WIDTH * WIDTH), difference = largest_difference(all.first, frozen.first, WIDTH * WIDTH);
-    measured("all train: weight gradients, input gradients", "%ld, %ld", all.of, all.through);
-    measured("middle frozen: weight gradients, input gradients", "%ld, %ld", frozen.of, frozen.through);
+    measured("all train: weight gradients, input gradients", "%" PRId64 ", %" PRId64, all.of, all.through);
+    measured("middle frozen: weight gradients, input gradients", "%" PRId64 ", %" PRId64, frozen.of, frozen.through);
     measured("first layer's gradient, all train", "|dW1| = %.6f", norm);
     measured("first layer's gradient, middle frozen", "|dW1| = %.6f", norm_of(frozen.first, WIDTH * WIDTH));
     measured("largest difference between the two", "%g", difference);

@@ -5,28 +5,10 @@
 // Asked in peft#1514, #1469, #675 (17 GB became 12, 9 were hoped for), #148 (0.165 % trainable, still 34 GB).
 // Look at: keeps_of in autograd.c (what a node must hold), adamw_step (moments), and predict.c, which has it all as formulas.
 
-#include "predict.h"
 #include "tiny.h"
 
 enum { BLOCKS = 4, WIDTH = 64, SIZES = 4 };
 static const int windows[SIZES] = { 1, 4, 16, 64 }; // of TINY_T tokens
-
-static Ledger third_step(Transformer *model, const Text *text, int B)
-{
-    AdamW *optimizer = tiny_optimizer(model);
-    Tape *tape = tape_new();
-    for (int step = 0; step < 3; step++) {
-        tape_clear(tape);
-        if (step == 2) memory_reset_peaks();
-        backward(tape, transformer_loss(model, tape, text->tokens, text->tokens + 1, B, TINY_T));
-        adamw_step(optimizer, 0);
-        zero_grads(model);
-    }
-    Ledger third = ledger;
-    tape_free(tape);
-    adamw_free(optimizer);
-    return third;
-}
 
 int main(void)
 {
@@ -37,35 +19,36 @@ int main(void)
     Text text = tiny_text("builtin:tales");
     Transformer *model = tiny_model(&text, BLOCKS, WIDTH, 1);
     double ratio[SIZES], kept[SIZES];
-    long saved = 3 * transformer_base_size(model) * (long)sizeof(real); // one gradient and two moments for each number
+    const int64_t bytes = (int64_t)sizeof(real), P = transformer_base_size(model), p = lora_parameters(&model->config, &lora);
+    int64_t saved = 0;
     bool as_predicted = true, states_exact = true, half = true;
 
     printf("  %6s %12s %12s %8s  %20s %13s\n", "tokens", "peak, full", "peak, LoRA", "ratio", "gradients + moments",
            "kept, LoRA");
     for (int s = 0; s < SIZES; s++) {
         Ledger run[2];
+        int64_t states[2];
         for (int with_lora = 0; with_lora < 2; with_lora++) {
-            Adapter *adapter = with_lora ? attach(model, lora, 1) : NULL;
-            transformer_train_base(model, !with_lora);
-            run[with_lora] = third_step(model, &text, windows[s]);
             const LoraConfig *trained = with_lora ? &lora : NULL;
-            Prediction p = predict_step(&model->config, trained, windows[s], TINY_T, false, 1, (int)sizeof(real));
-            as_predicted &= run[with_lora].peak == p.peak;
-            if (with_lora) transformer_remove_adapter(model, adapter);
+            adapt(model, trained, 1);
+            Batch batch = first_windows(&text, windows[s], TINY_T);
+            run[with_lora] = measure_steps(model, (Steps){ .batch = batch, .count = 3, .optimizer = true }).ledger;
+            Prediction predicted = predict_step(&model->config, trained, windows[s], TINY_T, false, 1, (int)bytes);
+            as_predicted &= run[with_lora].peak == predicted.peak;
+            states[with_lora] = run[with_lora].own_peak[MEMORY_PARAMETER_GRADIENTS] + run[with_lora].own_peak[MEMORY_MOMENTS];
         }
-        long states[2];
-        for (int i = 0; i < 2; i++) states[i] = run[i].own_peak[MEMORY_PARAMETER_GRADIENTS] + run[i].own_peak[MEMORY_MOMENTS];
-        states_exact &= states[0] == saved && states[1] == 3 * lora_parameters(&model->config, &lora) * (long)sizeof(real);
+        saved = states[0] - states[1];
+        states_exact &= states[0] == 3 * P * bytes && states[1] == 3 * p * bytes; // a gradient and two moments for each number
         ratio[s] = (double)run[0].peak / (double)run[1].peak;
         kept[s] = (double)run[1].own_peak[MEMORY_KEPT_ACTIVATIONS];
         half &= kept[s] > 0.5 * (double)run[0].own_peak[MEMORY_KEPT_ACTIVATIONS];
-        printf("  %6d %12ld %12ld %7.2fx %10ld -> %6ld %13.0f\n", windows[s] * TINY_T, run[0].peak, run[1].peak,
-               ratio[s], states[0], states[1], kept[s]);
+        printf("  %6d %12" PRId64 " %12" PRId64 " %7.2fx %10" PRId64 " -> %6" PRId64 " %13.0f\n", windows[s] * TINY_T,
+               (int64_t)run[0].peak, (int64_t)run[1].peak, ratio[s], states[0], states[1], kept[s]);
     }
     double per_token = (kept[1] - kept[0]) / ((windows[1] - windows[0]) * TINY_T);
     double crossover = (double)saved / per_token;
     measured("kept for each token, LoRA", "%.0f bytes", per_token);
-    measured("so they outweigh what LoRA saves from", "%.0f tokens on (%ld / %.0f)", ceil(crossover), saved, per_token);
+    measured("so they outweigh what LoRA saves from", "%.0f tokens on (%" PRId64 " / %.0f)", ceil(crossover), saved, per_token);
 
     why("LoRA does away with gradient and moments of what is frozen (three numbers for each weight), and with "
         "the inputs of frozen layers without adapter. All else that backward reads is kept as before.");

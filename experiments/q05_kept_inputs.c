@@ -9,7 +9,7 @@
 
 enum { ROWS = 512, INPUTS = 4096, OUTPUTS = 256, RANK = 16, BYTES = sizeof(real) };
 
-typedef struct Bytes { long kept, live; } Bytes; // kept for backward; the most of other results while the adapter was added
+typedef struct Bytes { int64_t kept, live; } Bytes; // kept for backward; the most of other results while the adapter was added
 
 // As linear_apply does it, or with the adapter's product in full.
 static Bytes forward(Tensor *x, const Linear *layer, bool full_product)
@@ -36,7 +36,7 @@ int main(void)
 
     Tensor *input = random_leaf("input", 1, 1, SHAPE(ROWS, INPUTS)), *x = op_scale(NULL, input, 1); // a result, as in a net
     x->requires_grad = true; // something below trains: the gradient has to pass through
-    long X = (long)ROWS * INPUTS * BYTES, XA = (long)ROWS * RANK * BYTES, Y = (long)ROWS * OUTPUTS * BYTES;
+    int64_t X = (int64_t)ROWS * INPUTS * BYTES, XA = (int64_t)ROWS * RANK * BYTES, Y = (int64_t)ROWS * OUTPUTS * BYTES;
     Layer layer;
     layer_init(&layer, INPUTS, OUTPUTS, RANK, 0.02, 2);
     Linear adapted = layer.linear, plain = layer.linear;
@@ -48,12 +48,12 @@ int main(void)
     plain.weight->requires_grad = true;
     Bytes trained = forward(x, &plain, false);
 
-    measured("kept: W trains, no adapter", "%9ld bytes", trained.kept);
-    measured("kept: W frozen, no adapter", "%9ld bytes", bare.kept);
-    measured("kept: W frozen, A and B train", "%9ld bytes", with.kept);
-    measured("kept: W frozen, A too, B trains", "%9ld bytes", fixed_A.kept);
-    measured("live: added into y's own buffer (ours)", "%9ld bytes", with.live);
-    measured("live: (x A) B as a product of its own", "%9ld bytes", full.live);
+    measured("kept: W trains, no adapter", "%9" PRId64 " bytes", trained.kept);
+    measured("kept: W frozen, no adapter", "%9" PRId64 " bytes", bare.kept);
+    measured("kept: W frozen, A and B train", "%9" PRId64 " bytes", with.kept);
+    measured("kept: W frozen, A too, B trains", "%9" PRId64 " bytes", fixed_A.kept);
+    measured("live: added into y's own buffer (ours)", "%9" PRId64 " bytes", with.live);
+    measured("live: (x A) B as a product of its own", "%9" PRId64 " bytes", full.live);
 
     why("dA = s x^T (dY B^T) reads x, which is as large as what dW would have read; dB reads x A only, R wide. "
         "x is kept once, whoever reads it: by freezing you win nothing where an adapter that trains A sits.");

@@ -12,26 +12,14 @@ enum { TOP_ADAPTER, BOTTOM_ADAPTER, ALL_ADAPTERS, TOP_BLOCK };
 static const char *const names[RUNS] = { "adapter, top block", "adapter, bottom block", "adapters, all blocks",
                                          "top block, no adapter" };
 
-typedef struct Cost { long trainable, dgrad, backward_flops, kept; double ms; } Cost;
+typedef struct Cost { int64_t trainable, dgrad, flops, kept; double ms; } Cost; // flops: of backward
 
 static Cost measure(Transformer *model, const Text *text)
 {
-    Cost cost = { .trainable = transformer_trainable_size(model), .ms = HUGE_VAL };
-    Tape *tape = tape_new();
-    for (int i = 0; i < REPEATS; i++) {
-        tape->counts = (Counts){ 0 };
-        tape_clear(tape);
-        memory_reset_peaks();
-        double start = seconds_now();
-        forward_backward(model, tape, text);
-        cost.ms = fmin(cost.ms, 1e3 * (seconds_now() - start));
-        zero_grads(model);
-    }
-    cost.dgrad = tape->counts.dgrad;
-    cost.backward_flops = counts_phase(&tape->counts, PHASE_DGRAD).flops + counts_phase(&tape->counts, PHASE_WGRAD).flops;
-    cost.kept = ledger.own_peak[MEMORY_KEPT_ACTIVATIONS];
-    tape_free(tape);
-    return cost;
+    Measured m = measure_steps(model, (Steps){ .batch = tiny_batch(text), .count = REPEATS });
+    zero_grads(model);
+    return (Cost){ transformer_trainable_size(model), m.dgrad, m.phase[PHASE_DGRAD].flops + m.phase[PHASE_WGRAD].flops,
+                   m.ledger.own_peak[MEMORY_KEPT_ACTIVATIONS], 1e3 * m.seconds };
 }
 
 int main(void)
@@ -52,8 +40,8 @@ int main(void)
         else for (int i = 0; i < model->base_count; i++) // the base is frozen by now
             model->parameters[i]->requires_grad = strstr(model->parameters[i]->name, "transformer.h.3.") != NULL;
         cost[run] = measure(model, &text);
-        printf("  %-22s %10ld %10ld %11.1f %10.0f %8.2f\n", names[run], cost[run].trainable, cost[run].dgrad,
-               1e-6 * (double)cost[run].backward_flops, 1e-3 * (double)cost[run].kept, cost[run].ms);
+        printf("  %-22s %10" PRId64 " %10" PRId64 " %11.1f %10.0f %8.2f\n", names[run], cost[run].trainable, cost[run].dgrad,
+               1e-6 * (double)cost[run].flops, 1e-3 * (double)cost[run].kept, cost[run].ms);
         if (adapter != NULL) transformer_remove_adapter(model, adapter);
     }
     const Cost *top = &cost[TOP_ADAPTER], *bottom = &cost[BOTTOM_ADAPTER];
@@ -63,10 +51,10 @@ int main(void)
         "the way keeps what its own gradient reads. Below that tensor nothing is recorded, kept or computed.");
     finding(top->trainable == bottom->trainable, "top and bottom adapter have equally many numbers");
     finding(top->dgrad == 4 && bottom->dgrad == 16, "top: 4 of 17 matrices pass a gradient on; bottom: 16");
-    finding(bottom->backward_flops > 3 * top->backward_flops && 2 * bottom->kept > 5 * top->kept,
+    finding(bottom->flops > 3 * top->flops && 2 * bottom->kept > 5 * top->kept,
             "bottom: more than 3 times the work of backward, 2.5 times the kept bytes");
     finding(all->dgrad == bottom->dgrad, "adapters on all blocks pass on no more than the lowest alone requires");
-    finding(block->trainable > 5 * all->trainable && block->backward_flops < all->backward_flops,
+    finding(block->trainable > 5 * all->trainable && block->flops < all->flops,
             "the whole top block: more than 5 times the numbers of all adapters, and yet less work");
     transformer_free(model);
     text_free(&text);

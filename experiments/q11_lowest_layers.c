@@ -23,7 +23,7 @@ static Norms measure(bool residual, uint64_t seed)
     Norms norms;
     Tensor *x = random_leaf("x", 1, seed, SHAPE(ROWS, WIDTH)), *target = random_leaf("target", 1, seed + 1, SHAPE(ROWS, WIDTH));
     Tensor *ones = tensor_new("ones", MEMORY_WEIGHTS, SHAPE(ROWS, WIDTH)), *parameters[2 * LAYERS];
-    for (long i = 0; i < ones->size; i++) ones->data[i] = 1;
+    for (int64_t i = 0; i < ones->size; i++) ones->data[i] = 1;
     Layer layer[LAYERS];
     for (int i = 0; i < LAYERS; i++) {
         layer_init(&layer[i], WIDTH, WIDTH, RANK, 0.25, seed + 10 + (uint64_t)i);

@@ -52,10 +52,9 @@ int main(void)
             if (seed == 1) printf("  %-15s", rules[rule]);
             for (int r = 0; r < RANKS; r += seed == 1 ? 1 : RANKS - 1) { // of the other seeds the ends alone
                 Adapter *adapter = attach(model, config(rule, ranks[r]), seed);
-                double loss = train(model, &pirate, STEPS, 3e-3, seed);
+                double loss = learn(model, &pirate, STEPS, 3e-3, seed);
                 norm[rule][r] = change(adapter);
                 if (seed == 1) printf(" %4.1f %4.2f", norm[rule][r], loss);
-                transformer_remove_adapter(model, adapter);
                 fflush(stdout);
             }
             if (seed == 1) printf("\n");
@@ -64,9 +63,8 @@ int main(void)
             LoraConfig lora = config(BY_R, 8);
             lora.alpha *= 1 + twice;
             Adapter *adapter = attach(model, lora, seed);
-            train(model, &pirate, 1, 3e-3, seed);
+            learn(model, &pirate, 1, 3e-3, seed);
             first[twice] = change(adapter);
-            transformer_remove_adapter(model, adapter);
         }
         if (seed == 1) measured("one step with alpha, with twice alpha: |s A B|", "%.4f, %.4f", first[0], first[1]);
         double growth[RULES]; // of the change, from r = 1 to r = 32

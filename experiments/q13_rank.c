@@ -9,6 +9,8 @@
 enum { STEPS = 60, RANKS = 4, RATES = 4 };
 static const int ranks[RANKS] = { 1, 4, 16, 64 };
 static const double rates[RATES] = { 1e-3, 1e-2, 1e-1, 1 };
+static const MemoryKind kinds[] = { MEMORY_WEIGHTS, MEMORY_ADAPTERS, MEMORY_PARAMETER_GRADIENTS, MEMORY_MOMENTS,
+                                    MEMORY_KEPT_ACTIVATIONS };
 
 int main(void)
 {
@@ -17,28 +19,19 @@ int main(void)
 
     Text tales = tiny_text("builtin:tales"), pirate = tiny_text("builtin:pirate");
     Transformer *model = tiny_model(&tales, 4, 128, 1);
-    long peak[RANKS];
+    int64_t peak[RANKS];
     bool exact = true;
     printf("  %-8s %11s %11s %11s %11s %11s %11s\n", "bytes", "weights", "adapters", "gradients", "moments", "kept", "peak");
     for (int r = 0; r < RANKS; r++) {
-        Adapter *adapter = attach(model, lora_on(ON_C_ATTN, ranks[r]), 1);
-        AdamW *optimizer = tiny_optimizer(model);
-        Tape *tape = tape_new();
-        for (int step = 0; step < 2; step++) { // the moments exist in the second
-            memory_reset_peaks();
-            forward_backward(model, tape, &tales);
-            adamw_step(optimizer, 0);
-            zero_grads(model);
-        }
-        const long *own = ledger.own_peak;
-        const long size = 4l * ranks[r] * (128 + 3 * 128) * (long)sizeof(real); // r (in + out) in 4 blocks
-        peak[r] = ledger.peak;
-        printf("  r = %-4d %11ld %11ld %11ld %11ld %11ld %11ld\n", ranks[r], own[MEMORY_WEIGHTS], own[MEMORY_ADAPTERS],
-               own[MEMORY_PARAMETER_GRADIENTS], own[MEMORY_MOMENTS], own[MEMORY_KEPT_ACTIVATIONS], peak[r]);
-        exact &= own[MEMORY_ADAPTERS] == size && own[MEMORY_PARAMETER_GRADIENTS] == size && own[MEMORY_MOMENTS] == 2 * size;
-        tape_free(tape);
-        adamw_free(optimizer);
-        transformer_remove_adapter(model, adapter);
+        attach(model, lora_on(ON_C_ATTN, ranks[r]), 1);
+        Ledger l = measure_steps(model, (Steps){ .batch = tiny_batch(&tales), .count = 2, .optimizer = true }).ledger;
+        const int64_t size = 4 * ranks[r] * (128 + 3 * 128) * (int64_t)sizeof(real); // r (in + out) in 4 blocks
+        peak[r] = l.peak;
+        printf("  r = %-4d", ranks[r]);
+        for (int k = 0; k < 5; k++) printf(" %11" PRId64, (int64_t)l.own_peak[kinds[k]]);
+        printf(" %11" PRId64 "\n", peak[r]);
+        exact &= l.own_peak[MEMORY_ADAPTERS] == size && l.own_peak[MEMORY_PARAMETER_GRADIENTS] == size &&
+            l.own_peak[MEMORY_MOMENTS] == 2 * size;
     }
     transformer_free(model);
 
@@ -52,10 +45,9 @@ int main(void)
         for (int r = 0; r < RANKS; r++) {
             best[r] = HUGE_VAL;
             for (int l = 0; l < RATES; l++) {
-                Adapter *adapter = attach(model, lora_on(ON_C_ATTN, ranks[r]), seed);
-                loss[r][l] = train(model, &pirate, STEPS, rates[l], seed);
+                attach(model, lora_on(ON_C_ATTN, ranks[r]), seed);
+                loss[r][l] = learn(model, &pirate, STEPS, rates[l], seed);
                 best[r] = fmin(best[r], loss[r][l]);
-                transformer_remove_adapter(model, adapter);
             }
             const double *at = loss[r];
             if (seed == 1) printf("  r = %-4d %11.3f %11.3f %11.3f %11.3f\n", ranks[r], at[0], at[1], at[2], at[3]);

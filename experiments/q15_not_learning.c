@@ -12,20 +12,20 @@ enum { HEALTHY, EARLY_OPTIMIZER, SCALE_ZERO, TINY_RATE };
 static const char *const patients[PATIENTS] = { "healthy", "optimizer older than adapter", "alpha = 0", "learning rate 1e-7" };
 static const double rates[RATES] = { 3e-4, 1e-3, 3e-3, 1e-2, 3e-2 };
 
-typedef struct Reading { long trains; double gradient, moved; } Reading; // numbers; |dB| and |B| of all layers in the end
+typedef struct Reading { int64_t trains; double gradient, moved; } Reading; // numbers; |dB| and |B| of all layers in the end
 
 static Reading examine(Transformer *model, const Text *text, int patient)
 {
     Reading reading = { 0 };
     LoraConfig lora = lora_on(ON_C_ATTN, 4);
     if (patient == SCALE_ZERO) lora.alpha = 0;
-    AdamW *early = tiny_optimizer(model);
+    AdamW *early = new_optimizer(model, 0);
     Adapter *adapter = attach(model, lora, 1);
-    AdamW *optimizer = patient == EARLY_OPTIMIZER ? early : tiny_optimizer(model);
+    AdamW *optimizer = patient == EARLY_OPTIMIZER ? early : new_optimizer(model, 0);
     Tape *tape = tape_new();
     for (int step = 0; step < 3; step++) {
         zero_grads(model);
-        forward_backward(model, tape, text);
+        backward(tape, transformer_loss(model, tape, text->tokens, text->tokens + 1, TINY_B, TINY_T));
         adamw_step(optimizer, patient == TINY_RATE ? 1e-7 : 3e-3);
     }
     reading.trains = transformer_trainable_size(model);
@@ -50,7 +50,7 @@ static double loss_at(const Transformer *base, const Text *text, double rate, bo
         memcpy(model->parameters[i]->data, from->data, (size_t)from->size * sizeof(real));
     }
     if (with_lora) attach(model, lora_on(ON_C_ATTN, 4), seed);
-    double loss = train(model, text, STEPS, rate, seed);
+    double loss = learn(model, text, STEPS, rate, seed);
     transformer_free(model);
     return loss;
 }
@@ -69,7 +69,7 @@ int main(void)
         Reading healthy = examine(model, &pirate, HEALTHY);
         for (int p = 0; p < PATIENTS; p++) {
             Reading r = p == HEALTHY ? healthy : examine(model, &pirate, p);
-            if (seed == 1) printf("  %-30s %12ld %14.3g %18.3g\n", patients[p], r.trains, r.gradient, r.moved);
+            if (seed == 1) printf("  %-30s %12" PRId64 " %14.3g %18.3g\n", patients[p], r.trains, r.gradient, r.moved);
             bool no_gradient = p == SCALE_ZERO, no_move = p == SCALE_ZERO || p == EARLY_OPTIMIZER;
             told_apart &= r.trains == healthy.trains && (r.gradient == 0) == no_gradient && (r.moved == 0) == no_move;
             if (p == TINY_RATE) told_apart &= r.moved < 1e-3 * healthy.moved;

@@ -8,7 +8,7 @@
 #include "adamw.h"
 #include "question.h"
 
-enum { ROWS = 16, WIDTH = 8, BEFORE = 20, AFTER = 100, WAYS = 4 };
+enum { ROWS = 16, WIDTH = 8, STEPS_BEFORE = 20, STEPS_AFTER = 100, WAYS = 4 };
 enum { FROZEN, ZERO_GRADIENT, ONLY_DECAY, OLD_GRADIENT };
 static const char *const ways[WAYS] = { "requires_grad = false", "gradient set to 0, old moments",
                                         "gradient 0, fresh moments, decay 0.1", "gradient not cleared, no new one" };
@@ -24,8 +24,8 @@ static double change(int way, uint64_t seed, bool *kept)
     AdamWConfig config = { 0.9, 0.99, way == ONLY_DECAY ? 0.1 : 0, 0 };
     AdamW *optimizer = adamw_new((Tensor *[]){ W, V }, 2, config);
     Tape *tape = tape_new();
-    for (int step = 0; step < BEFORE + AFTER; step++) {
-        if (step == BEFORE) {
+    for (int step = 0; step < STEPS_BEFORE + STEPS_AFTER; step++) {
+        if (step == STEPS_BEFORE) {
             before = tensor_from("before", W->data, SHAPE(WIDTH, WIDTH));
             if (way == FROZEN) W->requires_grad = false;
             if (way == ONLY_DECAY) {
@@ -33,7 +33,7 @@ static double change(int way, uint64_t seed, bool *kept)
                 optimizer = adamw_new((Tensor *[]){ W, V }, 2, config);
             }
         }
-        bool stopped = step >= BEFORE;
+        bool stopped = step >= STEPS_BEFORE;
         tape_clear(tape);
         tensor_drop_grad(V);
         if (!(stopped && way == OLD_GRADIENT)) tensor_drop_grad(W);

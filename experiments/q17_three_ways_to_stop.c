@@ -13,7 +13,7 @@ static const char *const ways[WAYS] = { "nothing", "requires_grad = false", "no_
 typedef struct Pass {
     double norm[LAYERS];     // |dB| of each layer
     bool   computed[LAYERS];
-    long   kept;             // bytes after forward
+    int64_t kept;            // bytes after forward
     real   loss;
 } Pass;
 
@@ -47,7 +47,7 @@ static Pass backward_pass(int way)
         printf(" %13s", grad_text(B));
         layer_free(&layer[i]);
     }
-    printf(" %11ld\n", pass.kept);
+    printf(" %11" PRId64 "\n", pass.kept);
     tape_free(tape);
     drop_all(2, (Tensor *[]){ apart, x });
     return pass;

@@ -54,7 +54,7 @@ int main(void)
             tensor_drop_grad(W);
             for (int step = 0; step < STEPS; step++) {
                 loss[clear][step] = add_gradient(W, x, target, 0, ROWS, 1);
-                for (long i = 0; i < W->size; i++) W->data[i] -= W->grad[i];
+                for (int64_t i = 0; i < W->size; i++) W->data[i] -= W->grad[i];
                 if (clear) tensor_drop_grad(W);
             }
             if (seed == 1) {

@@ -26,7 +26,7 @@ static void merge(Tensor *embedding, Tensor *wpe, Tensor *head, const Tensor *ch
     for (int after = 0; after < 2; after++) {
         output[0][after] = op_embedding(NULL, embedding, wpe, ids, B, T);
         output[1][after] = op_lm_head(NULL, h, head);
-        for (long i = 0; i < head->size && !after; i++) head->data[i] += change->data[i];
+        for (int64_t i = 0; i < head->size && !after; i++) head->data[i] += change->data[i];
     }
     for (int use = 0; use < 2; use++) {
         moved[use] = largest_difference(output[use][0]->data, output[use][1]->data, output[use][0]->size);
@@ -47,7 +47,7 @@ int main(void)
     Tensor *tied = tensor_from("tied", wte->grad, SHAPE(V, C)), *sum = tensor_new("sum", MEMORY_WEIGHTS, SHAPE(V, C));
     tensor_drop_grad(wte);
     add_gradients(wte, wpe, head);
-    for (long i = 0; i < sum->size; i++) sum->data[i] = wte->grad[i] + head->grad[i];
+    for (int64_t i = 0; i < sum->size; i++) sum->data[i] = wte->grad[i] + head->grad[i];
     double apart = largest_difference(tied->data, sum->data, sum->size) / norm_of(sum->data, sum->size);
     measured("|g| as embedding, as head, of the tied one", "%.4f, %.4f, %.4f", grad_norm(wte), grad_norm(head),
              norm_of(tied->data, tied->size));

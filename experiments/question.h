@@ -2,7 +2,7 @@
 //
 //     question("Does freezing a layer stop the gradient?");
 //     predict("How many gradients are computed?");          // on a terminal it waits for your guess, in a pipe it does not
-//     measured("weight gradients", "%ld", count);           // one aligned line
+//     measured("weight gradients", "%d", count);            // one aligned line
 //     why("The reason, in two lines.");
 //     finding(count == 3, "three gradients are computed");  // a false one makes the program fail
 //     return answered();                                    // prints `N passed, N failed`
@@ -13,7 +13,7 @@
 #ifndef QUESTION_H
 #define QUESTION_H
 
-#include "lora.h"
+#include "measure.h"
 
 #include <stdarg.h>
 #include <unistd.h>
@@ -90,27 +90,11 @@ static inline int answered(void)
 
 // ------------------------------------------------------------------------------------------------------------------- tensors
 
-// A leaf of N(0, deviation^2); frozen, until you set requires_grad.
-static inline Tensor *random_leaf(const char *name, double deviation, uint64_t seed, int ndim, const int *shape)
-{
-    Tensor *t = tensor_new(name, MEMORY_WEIGHTS, ndim, shape);
-    fill_normal(t, deviation, seed);
-    return t;
-}
-
 // mean((y - target)^2)
 static inline Tensor *squared_error(Tape *tape, Tensor *y, Tensor *target)
 {
     Tensor *difference = op_sub(tape, y, target);
     return op_mean(tape, op_mul(tape, difference, difference));
-}
-
-// The largest |a[i] - b[i]|.
-static inline double largest_difference(const real *a, const real *b, long count)
-{
-    double largest = 0;
-    for (long i = 0; i < count; i++) largest = fmax(largest, fabs((double)a[i] - (double)b[i]));
-    return largest;
 }
 
 static inline double grad_norm(const Tensor *t) { return norm_of(t->grad, t->size); }
@@ -124,23 +108,6 @@ static inline const char *grad_text(const Tensor *t)
     if (t->grad == NULL) snprintf(text, 24, "not computed");
     else snprintf(text, 24, "%.3g", grad_norm(t));
     return text;
-}
-
-// A frozen linear layer, W of N(0, deviation^2), with a fresh adapter of scale 1. It must stay where it is in memory.
-typedef struct Layer { Linear linear; Lora lora; } Layer;
-
-static inline void layer_init(Layer *layer, int inputs, int outputs, int rank, double deviation, uint64_t seed)
-{
-    layer->lora = lora_new("lora", inputs, outputs, rank, 1, seed);
-    layer->linear = (Linear){ .weight = random_leaf("W", deviation, seed + 1000, SHAPE(inputs, outputs)),
-                              .bias = tensor_new("b", MEMORY_WEIGHTS, SHAPE(outputs)), .lora = &layer->lora };
-}
-
-static inline void layer_free(Layer *layer)
-{
-    lora_free(&layer->lora);
-    tensor_drop(layer->linear.weight);
-    tensor_drop(layer->linear.bias);
 }
 
 // tensor_drop for each of several: drop_all(2, (Tensor *[]){ x, y }).

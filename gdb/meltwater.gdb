@@ -33,10 +33,11 @@ define say-grad
   if ($arg0)->grad == 0
     printf "grad: not computed"
   else
-    find-norm ($arg0)->grad ($arg0)->size
-    printf "|grad| = %.4g", $norm
-    if $norm != $norm
-      printf " (a kernel is about to store it)"
+    if ($arg0)->grad_empty
+      printf "grad: empty, for a product to fill"
+    else
+      find-norm ($arg0)->grad ($arg0)->size
+      printf "|grad| = %.4g", $norm
     end
   end
 end
@@ -49,8 +50,7 @@ define grad
   printf "\n"
 end
 document grad
-grad T: the norm of a tensor's gradient, or that there is none. Not computed is not the same as zero. In this build memory that
-nothing was stored in yet is full of NaN.
+grad T: the norm of a tensor's gradient, or that there is none. Not computed is not the same as zero.
 end
 
 define tensor
@@ -101,7 +101,7 @@ end
 # Sets $now to the node whose gradients run now: the last one that backward has not consumed; -1 before backward starts.
 define find-now
   set $now = $tape->count - 1
-  while $now >= 0 && $tape->nodes[$now].out->node == NODE_CONSUMED
+  while $now >= 0 && $tape->nodes[$now].out->spent
     set $now = $now - 1
   end
   if $now >= 0 && $now == $tape->count - 1 && $tape->nodes[$now].out->grad == 0
@@ -128,8 +128,8 @@ define tape
       printf "   "
     end
     find-shape $node->out
-    printf "#%-3d %-14s -> %-20s %-10s ", $i, ops[$node->op].name, $node->out->name, $shape
-    if $node->out->node == NODE_CONSUMED
+    printf "#%-3d %-14s -> %-20s %-10s ", $i, $node->op->name, $node->out->name, $shape
+    if $node->out->spent
       printf "has run: freed what it kept\n"
     else
       say-grad $node->out
@@ -158,14 +158,14 @@ end
 # One line of `flow`: input $k of node $i.
 define flow-line
   set $in = $node->in[$k]
-  set $weight = ops[$node->op].weight
+  set $weight = $node->op->weight
   if $i == $now
     printf "-> "
   else
     printf "   "
   end
   find-shape $in
-  printf "#%-3d %-14s d/d %-38s %-9s ", $i, ops[$node->op].name, $in->name, $shape
+  printf "#%-3d %-14s d/d %-38s %-9s ", $i, $node->op->name, $in->name, $shape
   if ! $in->requires_grad
     if $in->kind == MEMORY_WEIGHTS || $in->kind == MEMORY_ADAPTERS
       printf "frozen: no gradient of its own\n"
@@ -174,14 +174,10 @@ define flow-line
       printf "ends here: nothing below trains\n"
     end
   else
-    if $in->node == NODE_LEAF
-      say-grad $in
+    if $in->spent
+      printf "was used, and freed"
     else
-      if $in->node == NODE_CONSUMED
-        printf "was used, and freed"
-      else
-        say-grad $in
-      end
+      say-grad $in
     end
     if $k == 0 && $weight != 0 && ! $node->in[$weight]->requires_grad
       printf "   <- through frozen %s", $node->in[$weight]->name
@@ -237,7 +233,7 @@ end
 # Inside a kernel of input 0: says what flows through which frozen weight.
 define through
   find-shape n->in[1]
-  find-norm dy n->out->size
+  find-norm n->out->grad n->out->size
   printf "through frozen %s %s: dX = f(dY, W) reads W's values; |dY| = %.4g, ", n->in[1]->name, $shape, $norm
   find-shape n->in[0]
   printf "dX goes to %s %s\n", n->in[0]->name, $shape
@@ -247,6 +243,11 @@ Used by the breakpoints of `stop-frozen`.
 end
 
 define stop-frozen
+  break linear_grad_x if ! n->in[1]->requires_grad
+  commands
+    silent
+    through
+  end
   break matmul_grad_a if ! n->in[1]->requires_grad
   commands
     silent
@@ -268,7 +269,7 @@ stop-frozen: stops in every kernel that passes a gradient through a frozen weigh
 end
 
 define stop-guard
-  break skipped
+  break tell if event == SKIPPED
   commands
     silent
     printf "the guard: %s does not require grad, so nothing is computed for it\n", n->in[input]->name

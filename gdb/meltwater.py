@@ -31,11 +31,13 @@ def label(t):
 def tensor_text(t):
     text = label(t) + (" requires_grad" if t["requires_grad"] else " frozen")
     text += ", |data| = %.4g" % norm(t["data"], int(t["size"])) if t["data"] else ", its data is gone"
-    return text + (", |grad| = %.4g" % norm(t["grad"], int(t["size"])) if t["grad"] else ", grad: not computed")
+    if t["grad"] and not t["grad_empty"]:
+        return text + ", |grad| = %.4g" % norm(t["grad"], int(t["size"]))
+    return text + (", grad: empty, for a product to fill" if t["grad"] else ", grad: not computed")
 
 
 def node_text(n):
-    op = gdb.parse_and_eval("ops")[int(n["op"])]["name"].string()
+    op = n["op"]["name"].string()
     inputs = [label(t) + ("" if t["requires_grad"] else " frozen") for t in (n["in"][i] for i in range(3)) if t]
     return "%s(%s)" % (op, ", ".join(inputs)) + (" -> " + label(n["out"]) if n["out"] else "")
 
@@ -75,5 +77,7 @@ class Find(gdb.Command):
 
 
 gdb.pretty_printers.append(words)
+for name in ("gradient", "values", "matrix", "transposed", "scaled", "empty", "rows_of", "last_dim", "share", "element"):
+    gdb.execute("skip function " + name, to_string=True)  # `step` goes past what only says where numbers lie
 Find("norm", lambda pointer, count: norm(pointer, int(count)))
 Find("shape", lambda tensor: shape(tensor.dereference()))

@@ -3,7 +3,8 @@
 // functions in the order in which they are met.
 
 #include "adamw.h"
-#include "transformer.h"
+#include "adapters.h"
+#include "meter.h"
 
 enum { B = 2, T = 6 };
 
@@ -11,21 +12,22 @@ enum { B = 2, T = 6 };
 static Tape *tape;
 static Transformer *model;
 static AdamW *optimizer;
+static Meter meter;
 
 // Forward, backward, optimizer: what train.c does some thousand times.
 static void step(const char *what, const int *ids, const int *targets)
 {
     tape_clear(tape);                                                      // what the last step made
-    tape->counts = (Counts){ 0 };
+    meter_zero(&meter);
     memory_reset_peaks();
     Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);      // forward: each op appends a node
     double value = (double)loss->data[0];
     backward(tape, loss);                                                  // from the last node to the first
     double norm = adamw_step(optimizer, 1e-2);                             // moves what requires grad
     zero_grads(model);                                                     // gradients only add up: free them
-    const Counts *c = &tape->counts;
-    printf("%-5s loss %.4f, |g| %.4f; of 9 matrices: %ld dgrad, %ld wgrad, %ld skipped, %ld never recorded; %ld of adapters\n",
-           what, value, norm, c->dgrad, c->wgrad, c->wgrad_skipped, c->wgrad_never_recorded, c->adapter_gradients);
+    printf("%-5s loss %.4f, |g| %.4f; of 9 matrices: %d dgrad, %d wgrad, %d skipped, %d never recorded; %d of adapters\n", what,
+           value, norm, (int)meter.dgrad, (int)meter.wgrad, (int)meter.wgrad_skipped, (int)meter.wgrad_never_recorded,
+           (int)meter.adapter_gradients);
 }
 
 int main(void)
@@ -40,6 +42,7 @@ int main(void)
     model = transformer_new(config, 1337, error, sizeof error);
     check(model != NULL, "%s", error);
     tape = tape_new();
+    meter_watch(&meter, tape);
 
     AdamWConfig settings = { .beta1 = 0.9, .beta2 = 0.99, .weight_decay = 0.1, .grad_clip = 1 };
     optimizer = adamw_new(model->parameters, model->parameter_count, settings);
@@ -56,5 +59,6 @@ int main(void)
     adamw_free(optimizer);
     tape_free(tape);
     transformer_free(model);
+    scratch_release();
     return ledger.total == 0 ? 0 : 1;
 }

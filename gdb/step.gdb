@@ -6,6 +6,6 @@ tbreak mean_grad
 run
 echo \n
 echo This is the first gradient kernel of the first step, in which everything trains: the mean's dL/dx = dy / size.\n
-echo Look:      bt   p *n   tensor n->in[0]   p dy[0]   tape   flow   ledger   help user-defined\n
-echo Go on:     finish, then next and step through run_backward and its guard\n
+echo Look:      bt   p *n   tensor n->in[0]   p n->out->grad[0]   tape   flow   ledger   help user-defined\n
+echo Go on:     finish, finish, next: through run_backward and its guard; step: down to the inner loop of a product\n
 echo            continue: nothing is frozen yet, so to the LoRA step, where a gradient meets the first frozen weight\n

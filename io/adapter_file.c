@@ -13,7 +13,7 @@ enum { LONGEST_CONFIG = 1 << 20 }; // bytes
 Fingerprint fingerprint_of(const Transformer *model)
 {
     Fingerprint f;
-    snprintf(f.text, sizeof f.text, "%016llx", (unsigned long long)transformer_hash(model));
+    snprintf(f.text, sizeof f.text, "%016llx", (unsigned long long)transformer_fingerprint(model));
     return f;
 }
 

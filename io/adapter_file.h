@@ -9,10 +9,10 @@
 #define ADAPTER_FILE_H
 
 #include "save.h"
-#include "transformer.h"
+#include "adapters.h"
 
 // Saves an adapter of `model`, which must not be merged (check()). `base_dir` is written down as the place of its base, and
-// with the tensors goes the base's fingerprint (transformer_hash), which PEFT passes over.
+// with the tensors goes the base's fingerprint (transformer_fingerprint), which PEFT passes over.
 bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error,
                   size_t size);
 

@@ -11,7 +11,7 @@
 
 #include "corpus.h"
 
-#include "tensor.h"
+#include "memory.h"
 
 #include <assert.h>
 #include <ctype.h>

@@ -1,13 +1,13 @@
 // machine.c - see machine.h.
 
 // macOS and FreeBSD hide sysconf's number of pages, which is no part of POSIX, from who asks for POSIX
-#define _DARWIN_C_SOURCE // NOLINT(bugprone-reserved-identifier,cert-dcl37-c)
-#define __BSD_VISIBLE 1  // NOLINT(bugprone-reserved-identifier,cert-dcl37-c)
+#define _DARWIN_C_SOURCE // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+#define __BSD_VISIBLE 1  // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 
 #include "machine.h"
 
 #include "progress.h"
-#include "tensor.h"
+#include "memory.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

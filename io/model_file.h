@@ -18,7 +18,7 @@
 #include "json.h"
 #include "save.h"
 #include "text.h"
-#include "transformer.h"
+#include "adapters.h"
 
 // Saves the base as it is in memory (with an adapter that is merged into it, without one that is not). Makes `dir`, and the
 // directories above it, if they are missing. `vocabulary` NULL or empty: no tokenizer is written, one that is there stays. Its

@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-const char *program_name = "meltwater";
-
 void die(int status, const char *format, ...)
 {
     va_list arguments;

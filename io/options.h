@@ -21,7 +21,7 @@
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 // The name that messages begin with; set first in main.
-extern const char *program_name;
+extern const char *program_name; // memory.h has it
 
 // Prints "program: message" on stderr and exits with the status.
 #if defined __GNUC__

@@ -12,7 +12,7 @@
 #define PEFT_H
 
 #include "io/json.h"
-#include "transformer.h"
+#include "adapters.h"
 
 enum { PEFT_LARGEST_RANK = 1 << 16 };
 

@@ -3,7 +3,7 @@
 
 #include "io/progress.h"
 
-#include "tensor.h"
+#include "memory.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -13,7 +13,7 @@
 #define REPORT_H
 
 #include "io/json.h"
-#include "transformer.h"
+#include "adapters.h"
 
 typedef struct Report Report;
 

@@ -3,7 +3,7 @@
 #include "save.h"
 
 #include "options.h"
-#include "tensor.h"
+#include "memory.h"
 
 #include <stdlib.h>
 

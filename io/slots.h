@@ -21,7 +21,7 @@
 #include "peft.h"
 #include "safetensors.h"
 #include "save.h"
-#include "transformer.h"
+#include "adapters.h"
 
 #define REAL_DTYPE (sizeof(real) == sizeof(double) ? SAFETENSORS_F64 : SAFETENSORS_F32)
 #define MODEL_PREFIX   "transformer."                  // of a name in the files of transformers

@@ -11,7 +11,7 @@
 #include "adamw.h"
 #include "text.h"
 #include "training.h"
-#include "transformer.h"
+#include "adapters.h"
 
 // Either everything trains (no adapter in use: the weights are in the file, too), or the adapter in use does, on a frozen base
 // (then only A and B are in the file, with the place and fingerprint of the base).

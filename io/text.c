@@ -10,7 +10,7 @@
 #include "corpus.h"
 #include "file.h"
 #include "json.h"
-#include "tensor.h"
+#include "memory.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -26,6 +26,8 @@ def fail(path, why):
 
 def main(arguments):
     write = arguments[:1] == ["--write"]
+    if not arguments[write:]:
+        sys.exit("execute.py: which notebooks? python notebooks/execute.py notebooks/*.ipynb")
     for path in map(pathlib.Path, arguments[write:]):
         committed = nbformat.read(path, 4)
         ran = nbformat.read(path, 4)

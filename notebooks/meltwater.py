@@ -15,7 +15,7 @@ from IPython.core.magic import register_cell_magic
 from IPython.display import display
 
 root = pathlib.Path(__file__).resolve().parents[1]
-HEAD = "".join(f'#include "{h}.h"\n' for h in ("transformer", "predict", "generate", "io/evaluation", "io/model_file", "io/adapter_file"))
+HEAD = "".join(f'#include "{h}.h"\n' for h in ("predict", "meter", "generate", "io/evaluation", "io/model_file", "io/adapter_file"))
 
 
 cells = {}  # NAME: the code of each cell that ran

@@ -10,10 +10,15 @@ cd "$(dirname "$0")/.." || exit 1
 . tests/check.sh
 python=${PYTHON:-python3} quick=$([ -n "${THOROUGH:-}" ] || echo 1)
 
+# The test programs of the engine; those of the book that need no fast/; `in_dir DIR NAME...` puts a directory before each name.
+engine="test_kernels test_fast test_ops test_uses test_engine test_recompute test_adamw test_steps"
+plain="test_kernels test_ops test_uses test_engine test_recompute test_adamw test_steps test_peft"
+in_dir() { local dir=$1; shift; printf "$dir/%s " "$@"; }
+
 # Threads and what they share: the kernels, the engine, whole models.
 threads_clean() {
     local dir=build/gcc-float-tsan tests
-    tests="$dir/test_ops $dir/test_engine ${quick:+$dir/test_steps}"
+    tests=$(in_dir $dir $engine)
     [ -n "$quick" ] || tests="$tests $dir/test_model"
     make -s CC=gcc TSAN=1 $tests && TSAN_OPTIONS='halt_on_error=1' sh tests/run.sh $tests
 }
@@ -22,38 +27,50 @@ threads_clean() {
 memory_clean() {
     local dir=build/gcc-float-sanitize tests
     if [ -n "$quick" ]; then
-        tests="$dir/test_ops $dir/test_engine $dir/test_peft $dir/test_steps $dir/test_formats"
+        tests=$(in_dir $dir $engine test_peft test_formats)
         make -s CC=gcc SANITIZE=1 $tests programs && BIN=$dir sh tests/run.sh $tests tests/test_programs.sh
         return
     fi
     make -s CC=gcc SANITIZE=1 tests programs &&
-        make -s CC=gcc SANITIZE=1 REAL=double build/gcc-double-sanitize/test_ops build/gcc-double-sanitize/test_engine build/gcc-double-sanitize/test_steps &&
+        make -s CC=gcc SANITIZE=1 REAL=double $(in_dir build/gcc-double-sanitize $engine) &&
         BIN=build/gcc-float-sanitize sh tests/run.sh build/gcc-float-sanitize/test_* build/gcc-double-sanitize/test_* tests/test_programs.sh
 }
 
-# The same answers from each compiler at each level of optimisation: four test programs for each.
+# The same answers from each compiler at each level of optimisation: some test programs for each.
 every_level() {
     local cc level dir built=
     for cc in "$@"; do
         for level in 0 1 2 3; do
             dir=build/$cc-O$level
-            make -s CC="$cc" OPTIMISE=-O$level BUILD=$dir $dir/test_ops $dir/test_engine $dir/test_peft $dir/test_steps || return 1
-            built="$built $dir/test_ops $dir/test_engine $dir/test_peft $dir/test_steps"
+            make -s CC="$cc" OPTIMISE=-O$level BUILD=$dir $(in_dir $dir $engine test_peft) || return 1
+            built="$built $(in_dir $dir $engine test_peft)"
         done
     done
     sh tests/run.sh $built
 }
 
-# A short training with all leaks, and four test programs; these have children that end in mid-work, so AddressSanitizer looks for their leaks.
+# A short training with all leaks, and some test programs; these have children that end in mid-work, so AddressSanitizer looks for their leaks.
 valgrind_clean() {
     local dir=build/cc-float-portable t
     make -s PORTABLE=1 $dir/train || return 1
-    [ -n "$quick" ] || make -s PORTABLE=1 $dir/test_ops $dir/test_engine $dir/test_peft $dir/test_steps || return 1
+    [ -n "$quick" ] || make -s PORTABLE=1 $(in_dir $dir $engine test_peft) || return 1
     valgrind -q --error-exitcode=9 --leak-check=full $dir/train --data README.md --out build/valgrind --threads 1 --max-iters 3 --n-layer 2 \
         --n-embd 32 --block-size 16 --batch-size 2 --eval-interval 2 > "$log.train" 2>&1 || { cat "$log.train"; return 1; }
     [ -z "$quick" ] || return 0
-    for t in ops engine peft steps; do printf '#!/bin/sh\nexec valgrind -q --error-exitcode=9 %s\n' $dir/test_$t > $dir/valgrind_$t; chmod +x $dir/valgrind_$t; done
+    for t in $engine test_peft; do printf '#!/bin/sh\nexec valgrind -q --error-exitcode=9 %s\n' $dir/$t > $dir/valgrind_$t; chmod +x $dir/valgrind_$t; done
     sh tests/run.sh $dir/valgrind_*
+}
+
+# The plain loops in float and double; the debug build, which knows a handle whose tensor is gone; and a tree from which fast/ was
+# deleted, which builds itself of the plain loops.
+plain_loops() {
+    local tree=build/without-fast
+    make -s PLAIN=1 $(in_dir build/cc-float-plain $plain) && make -s PLAIN=1 REAL=double $(in_dir build/cc-double-plain $plain) &&
+        make -s DEBUG=1 build/cc-float-debug/test_engine || return 1
+    rm -rf $tree && mkdir -p $tree && tar -cf - --exclude ./build --exclude ./fast --exclude ./.git . | tar -xf - -C $tree &&
+        make -s -C $tree programs $(in_dir build/cc-float test_kernels test_engine) &&
+        sh tests/run.sh $(in_dir build/cc-float-plain $plain) $(in_dir build/cc-double-plain $plain) build/cc-float-debug/test_engine \
+            $(in_dir $tree/build/cc-float test_kernels test_engine)
 }
 
 every_request_fails() {
@@ -62,6 +79,7 @@ every_request_fails() {
 
 plots_drawn() { make -s plots > "$log.plots" 2>&1 && "$python" tests/test_plots.py || { cat "$log.plots"; return 1; }; }
 
+check "the plain loops, a tree without fast/, the debug build" plain_loops
 need gcc && check "AddressSanitizer and UndefinedBehaviorSanitizer" memory_clean
 need gcc && check "ThreadSanitizer: the tests that start threads" threads_clean
 [ -z "$quick" ] && need gcc clang && check "gcc and clang, each at -O0, -O1, -O2 and -O3" every_level gcc clang

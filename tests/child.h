@@ -3,7 +3,7 @@
 #ifndef CHILD_H
 #define CHILD_H
 
-#include "../parallel.h"
+#include "../kernels.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -20,7 +20,7 @@ static bool child_runs;
 int __lsan_is_turned_off(void); // asked by LeakSanitizer, where there is one: a child that exits in mid-work has leaks
 int __lsan_is_turned_off(void) { return child_runs; }
 
-static int in_child(void (*deed)(void))
+static inline int in_child(void (*deed)(void))
 {
     int ends[2];
     fflush(stdout);

@@ -33,7 +33,7 @@ enum { EVERY = 1 };
 #endif
 
 // Irregular numbers in (-bound, bound), at least 0.06 from 0 (a kink of relu) and multiples of 1/4096 (exact with +-2h).
-static inline double irregular(uint64_t seed, long i, double bound)
+static inline double irregular(uint64_t seed, int64_t i, double bound)
 {
     double x = (2 * random_uniform(seed, (uint64_t)i) - 1) * (bound - 0.0625);
     return floor(x * 4096) / 4096 + (x < 0 ? -0.0625 : 0.0625 + 1.0 / 4096);
@@ -41,7 +41,7 @@ static inline double irregular(uint64_t seed, long i, double bound)
 
 static inline void fill_irregular(Tensor *t, uint64_t seed, double bound)
 {
-    for (long i = 0; i < t->size; i++) t->data[i] = (real)irregular(seed, i, bound);
+    for (int64_t i = 0; i < t->size; i++) t->data[i] = (real)irregular(seed, i, bound);
 }
 
 // df/dx by the five-point rule, whose error is of order h^4.
@@ -61,28 +61,28 @@ static inline double central_difference(real *x, double (*loss)(void *context), 
 typedef struct Verdict {
     bool   ok;
     double error;      // the largest difference, relative to the expected value (or to FLOOR of the largest, if that is more)
-    long   differ;     // entries whose error is above the bound
+    int64_t   differ;     // entries whose error is above the bound
     char   text[800];  // what to tell: place, both values, ratio, and a hint if the whole tensor fits a pattern
 } Verdict;
 
 static inline bool close_to(double a, double b, double scale) { return fabs(a - b) <= 1e-4 * scale; }
 
 // What a wrong gradient looks like as a whole; `text` holds the hint.
-static inline void gradient_hint(char *text, size_t size, const real *ours, const double *expected, long count, int rows, int columns,
+static inline void gradient_hint(char *text, size_t size, const real *ours, const double *expected, int64_t count, int rows, int columns,
                                  double largest)
 {
     double dot = 0, square = 0;
-    for (long i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++) {
         dot += (double)ours[i] * expected[i];
         square += expected[i] * expected[i];
     }
     double ratio = dot / square, times = round(ratio), part = round(1 / ratio); // n times as much; one part of n
     bool scaled = true;
-    for (long i = 0; i < count && scaled; i++) scaled = close_to((double)ours[i], ratio * expected[i], largest);
+    for (int64_t i = 0; i < count && scaled; i++) scaled = close_to((double)ours[i], ratio * expected[i], largest);
     bool transposed = !scaled && rows * columns == count && rows > 1 && columns > 1;
     for (int r = 0; r < rows && transposed; r++)
         for (int c = 0; c < columns && transposed; c++)
-            transposed = close_to((double)ours[(long)c * rows + r], expected[(long)r * columns + c], largest);
+            transposed = close_to((double)ours[(int64_t)c * rows + r], expected[(int64_t)r * columns + c], largest);
     if (transposed) snprintf(text, size, "the transposed pattern: are rows and columns exchanged?");
     else if (!scaled) snprintf(text, size, "no simple pattern");
     else if (fabs(ratio) < 1e-4) snprintf(text, size, "all zero: is the path cut, or a flag not handed on?");
@@ -96,11 +96,11 @@ static inline void gradient_hint(char *text, size_t size, const real *ours, cons
 }
 
 // ours [count] against expected [count]; rows x columns is how they are laid out; `what` names op, argument and variant.
-static inline Verdict compare_gradients(const char *what, const real *ours, const double *expected, long count, int columns, double bound)
+static inline Verdict compare_gradients(const char *what, const real *ours, const double *expected, int64_t count, int columns, double bound)
 {
     Verdict v = { .ok = false, .error = 0 };
     double largest = 0;
-    for (long i = 0; i < count; i++) largest = fmax(largest, fabs(expected[i]));
+    for (int64_t i = 0; i < count; i++) largest = fmax(largest, fabs(expected[i]));
     if (!(largest > 1e-6)) {
         snprintf(v.text, sizeof v.text, "%s: the expected gradient is 0 everywhere; this check could not fail", what);
         return v;
@@ -109,8 +109,8 @@ static inline Verdict compare_gradients(const char *what, const real *ours, cons
         snprintf(v.text, sizeof v.text, "%s: no gradient was computed", what);
         return v;
     }
-    long worst = 0;
-    for (long i = 0; i < count; i++) {
+    int64_t worst = 0;
+    for (int64_t i = 0; i < count; i++) {
         double error = fabs((double)ours[i] - expected[i]) / fmax(fabs(expected[i]), FLOOR * largest);
         if (!(error <= bound)) v.differ++;
         if (!(error <= v.error)) v.error = error, worst = i; // a NaN counts as the largest
@@ -118,20 +118,20 @@ static inline Verdict compare_gradients(const char *what, const real *ours, cons
     v.ok = v.differ == 0;
     char hint[160];
     gradient_hint(hint, sizeof hint, ours, expected, count, (int)(count / columns), columns, largest);
-    snprintf(v.text, sizeof v.text, "%s: at [%ld,%ld]: ours %.10g, expected %.10g (central difference), ratio %.6g\n"
-             "       %ld of %ld entries differ by more than %.0e (the worst by %.2e)\n       hint: %s",
+    snprintf(v.text, sizeof v.text, "%s: at [%" PRId64 ",%" PRId64 "]: ours %.10g, expected %.10g (central difference), ratio %.6g\n"
+             "       %" PRId64 " of %" PRId64 " entries differ by more than %.0e (the worst by %.2e)\n       hint: %s",
              what, worst / columns, worst % columns, (double)ours[worst], expected[worst], (double)ours[worst] / expected[worst], v.differ, count,
              bound, v.error, hint);
     return v;
 }
 
 // Whether two arrays have the same bits (so that NaN equals NaN and 0 differs from -0).
-static inline bool same_bits(const void *a, const void *b, long count)
+static inline bool same_bits(const void *a, const void *b, int64_t count)
 {
     return memcmp(a, b, (size_t)count * sizeof(real)) == 0;
 }
 
-static inline real *copy_of(const real *values, long count)
+static inline real *copy_of(const real *values, int64_t count)
 {
     if (values == NULL) return NULL;
     real *copy = malloc((size_t)count * sizeof *copy);

@@ -37,7 +37,7 @@ static char *read_stdin(size_t *n)
 // As if trained: no tensor is all 0 or 1.
 static void disturb(Tensor *t, double deviation, uint64_t seed)
 {
-    for (long i = 0; i < t->size; i++) t->data[i] += (real)(deviation * random_normal(seed, (uint64_t)i));
+    for (int64_t i = 0; i < t->size; i++) t->data[i] += (real)(deviation * random_normal(seed, (uint64_t)i));
 }
 
 static void make(char **a)
@@ -66,7 +66,7 @@ static void logits(int count, char **a)
     int T = count - 3, V = model->config.vocab_size, *ids = need(malloc((size_t)(T + 1) * sizeof *ids));
     for (int t = 0; t < T; t++) ids[t] = atoi(a[3 + t]);
     Tensor *y = transformer_logits(model, NULL, ids, 1, T);
-    for (long i = 0; i < y->size; i++) printf("%.9g%c", (double)y->data[i], i % V == V - 1 ? '\n' : ' ');
+    for (int64_t i = 0; i < y->size; i++) printf("%.9g%c", (double)y->data[i], i % V == V - 1 ? '\n' : ' ');
     tensor_drop(y);
     transformer_free(model);
     free(ids);
@@ -148,9 +148,9 @@ int main(int argc, char **argv)
         Vocabulary vocabulary;
         Transformer *model = need(model_load(a[0], NULL, error, sizeof error));
         must(vocabulary_load(a[0], model->config.vocab_size, &vocabulary, error, sizeof error));
-        long tokens_read = vocabulary_encode(&vocabulary, text, n, tokens, error, sizeof error);
+        int64_t tokens_read = vocabulary_encode(&vocabulary, text, n, tokens, error, sizeof error);
         must(tokens_read >= 0);
-        for (long i = 0; i < tokens_read; i++) printf("%d\n", tokens[i]);
+        for (int64_t i = 0; i < tokens_read; i++) printf("%d\n", tokens[i]);
         transformer_free(model);
         vocabulary_free(&vocabulary);
         free(tokens);

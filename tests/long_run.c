@@ -1,6 +1,7 @@
 // long_run.c - tens of thousands of steps in miniature, full and then LoRA, with 1, 2 and 3 threads: flat memory, the same bits for any
 // number of threads, and no loss below what the built-in texts allow. Part of `make test-long`.
 
+#include "../adapters.h"
 #include "../io/evaluation.h"
 #include "gradcheck.h"
 #include "test.h"
@@ -11,7 +12,7 @@ enum { STEPS = 20000, EACH = 1000, CHARACTERS = 100000, B = 4, MARKS = 2 * STEPS
 static const Config config = { .block_size = 32, .n_layer = 1, .n_head = 2, .n_embd = 32, .dropout = 0.05 };
 
 // What a child hands over: one line for each thousand steps.
-typedef struct Mark { uint64_t hash; double loss, val, floor, val_floor; long total, pool, mallocs, resident; } Mark;
+typedef struct Mark { uint64_t hash; double loss, val, floor, val_floor; int64_t total, pool, mallocs, resident; } Mark;
 
 static char error[512];
 
@@ -23,12 +24,12 @@ static uint64_t hash_all(const Transformer *model)
     return hash;
 }
 
-static long resident_now(void) // in bytes; 0 if the system does not tell
+static int64_t resident_now(void) // in bytes; 0 if the system does not tell
 {
     FILE *file = fopen("/proc/self/statm", "r");
-    long pages = 0, resident = 0;
+    int64_t pages = 0, resident = 0;
     if (file == NULL) return 0;
-    if (fscanf(file, "%ld %ld", &pages, &resident) != 2) resident = 0;
+    if (fscanf(file, "%" SCNd64 " %" SCNd64, &pages, &resident) != 2) resident = 0;
     fclose(file);
     return resident * sysconf(_SC_PAGESIZE);
 }
@@ -53,7 +54,7 @@ static void run(int threads, int to)
         Tape *tape = tape_new();
         Schedule schedule = { .learning_rate = 3e-3, .min_lr = 1e-4, .warmup_iters = 100, .max_iters = STEPS };
         double sum = 0;
-        for (long step = 0; step < STEPS; step++) {
+        for (int64_t step = 0; step < STEPS; step++) {
             text_batch(&text, B, T, 7, step, batch, batch + B * T);
             sum += training_step(model, tape, optimizer, batch, batch + B * T, B, T, 7, step, schedule_rate(&schedule, step)).loss;
             if ((step + 1) % EACH != 0) continue;
@@ -104,9 +105,9 @@ TEST(memory_is_flat)
     for (int threads = 1; threads <= 3; threads++)
         for (int i = 0; i < MARKS; i++) {
             const Mark *m = &marks[threads - 1][i], *first = &marks[threads - 1][i < MARKS / 2 ? 0 : MARKS / 2]; // of the same part
-            EXPECT(m->total == first->total && m->mallocs == first->mallocs && m->pool == first->pool, "%d threads, %d steps: %ld bytes held, %ld in the pool, %ld buffers; at first %ld, %ld, %ld",
+            EXPECT(m->total == first->total && m->mallocs == first->mallocs && m->pool == first->pool, "%d threads, %d steps: %" PRId64 " bytes held, %" PRId64 " in the pool, %" PRId64 " buffers; at first %" PRId64 ", %" PRId64 ", %" PRId64,
                    threads, (i + 1) * EACH, m->total, m->pool, m->mallocs, first->total, first->pool, first->mallocs);
-            EXPECT(m->resident <= first->resident + (1 << 20), "%d threads, %d steps: %ld bytes resident, at first %ld", threads, (i + 1) * EACH, m->resident, first->resident);
+            EXPECT(m->resident <= first->resident + (1 << 20), "%d threads, %d steps: %" PRId64 " bytes resident, at first %" PRId64, threads, (i + 1) * EACH, m->resident, first->resident);
         }
 }
 
@@ -118,7 +119,7 @@ TEST(no_loss_is_below_the_floor)
     }
     const Mark *begin = &marks[0][0], *full = &marks[0][MARKS / 2 - 1], *lora = &marks[0][MARKS / 2], *end = &marks[0][MARKS - 1];
     EXPECT(full->val < begin->val && end->val < lora->val, "it did not learn: %.4f to %.4f, then %.4f to %.4f", begin->val, full->val, lora->val, end->val);
-    printf("     full: loss %.4f to %.4f, validation %.4f above its floor; LoRA: %.4f to %.4f, %.4f above; %ld bytes held\n", begin->loss, full->loss, full->val - full->val_floor,
+    printf("     full: loss %.4f to %.4f, validation %.4f above its floor; LoRA: %.4f to %.4f, %.4f above; %" PRId64 " bytes held\n", begin->loss, full->loss, full->val - full->val_floor,
            lora->loss, end->loss, end->val - end->val_floor, end->total);
 }
 

@@ -9,7 +9,8 @@ The faults are in tests/mutants/*.txt, one paragraph each:
     Real bug 1: a result requires grad only if all inputs do.   what is wrong, in words
     file: autograd.c
     in: static Tensor *record_into                              optional: only from the line that begins so to the next } at a line's start
-    test: test_engine gradients_pass_through_frozen_weights     program and test; float in front of them: in the float build, else double
+    test: test_engine gradients_pass_through_frozen_weights     program and test; in front of them: float, the build; plain, kernels.c for fast/
+                                                                (in double); else double
     - requires_grad |= n.in[i]->requires_grad;                  what is replaced: it must be there exactly once
     + requires_grad &= n.in[i]->requires_grad;                  by this; several pairs may follow each other
 
@@ -54,7 +55,7 @@ def read_mutants():
                 else:
                     m["what"] = (m["what"] + " " + line).strip()
             words = m.get("test", "").split()
-            m["real"] = words.pop(0) if words[:1] in (["float"], ["double"]) else "double"
+            m["real"] = words.pop(0) if words[:1] in (["float"], ["double"], ["plain"]) else "double"
             if len(words) != 2 or "file" not in m or not m["hunks"] or not m["hunks"][-1][1] or " " in m["name"]:
                 sys.exit(f"{path}: paragraph {number + 1}, {m['name']}: name, text, file:, test: PROGRAM TEST, - and + lines are needed")
             m["program"], m["expected"] = words
@@ -83,7 +84,8 @@ def mutated(m, text):
 
 
 def build(tree, real, targets):
-    result = subprocess.run(["make", "-s", f"REAL={real}", f"BUILD=build/{real}", *[f"build/{real}/{t}" for t in targets]], cwd=tree, capture_output=True, text=True)
+    kind = ["REAL=double", "PLAIN=1"] if real == "plain" else [f"REAL={real}"]
+    result = subprocess.run(["make", "-s", *kind, f"BUILD=build/{real}", *[f"build/{real}/{t}" for t in targets]], cwd=tree, capture_output=True, text=True)
     return None if result.returncode == 0 else next((line for line in result.stderr.splitlines() if "error" in line), result.stderr[-300:])
 
 
@@ -152,7 +154,8 @@ def main():
     mutants = read_mutants()
     passed = failed = 0
     for m in mutants[:]:
-        _, problem = mutated(m, (root / m["file"]).read_text())
+        path = root / m["file"]
+        problem = mutated(m, path.read_text())[1] if path.exists() else f"there is no {m['file']}"
         if problem:
             print(f"FAIL {m['name']}: does not apply: {problem}")
             mutants.remove(m)

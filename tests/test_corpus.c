@@ -3,13 +3,15 @@
 #include "../io/corpus.h"
 #include "test.h"
 
+#include <inttypes.h>
+
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 
 enum { LENGTH = 200000, TALES = 400, MAX_WORDS = 4096, WORD = 24 };
 
-static Corpus write_text(const char *name, uint64_t seed, long length)
+static Corpus write_text(const char *name, uint64_t seed, int64_t length)
 {
     Corpus corpus;
     if (!corpus_write(name, seed, length, &corpus)) {
@@ -20,19 +22,19 @@ static Corpus write_text(const char *name, uint64_t seed, long length)
 }
 
 // Copies the tale at `from` without the blank line after it; returns where the next one begins, or -1 after the last.
-static long next_tale(const Corpus *corpus, long from, char tale[512])
+static int64_t next_tale(const Corpus *corpus, int64_t from, char tale[512])
 {
     const char *end = from < corpus->length ? strstr(corpus->text + from, "\n\n") : NULL;
     if (!end || end - (corpus->text + from) >= 512) return -1;
     size_t length = (size_t)(end - (corpus->text + from));
     memcpy(tale, corpus->text + from, length);
     tale[length] = 0;
-    return from + (long)length + 2;
+    return from + (int64_t)length + 2;
 }
 
-static long count(const char *text, const char *part)
+static int64_t count(const char *text, const char *part)
 {
-    long found = 0;
+    int64_t found = 0;
     for (const char *p = text; (p = strstr(p, part)) != NULL; p++) found++;
     return found;
 }
@@ -52,17 +54,17 @@ TEST(a_seed_is_a_text)
 
 TEST(length_is_kept_and_tales_are_whole)
 {
-    static const long lengths[] = {0, 1, 300, 4096, 100001};
+    static const int64_t lengths[] = {0, 1, 300, 4096, 100001};
     for (const char *const *name = corpus_names(); *name; name++)
         for (int i = 0; i < 5; i++) {
             Corpus c = write_text(*name, 7, lengths[i]);
-            EXPECT(c.length >= lengths[i] && c.length < lengths[i] + 400, "%s: %ld for %ld", *name, c.length, lengths[i]);
-            EXPECT(c.length == (long)strlen(c.text) && strcmp(c.text + c.length - 2, "\n\n") == 0, "%s", *name);
+            EXPECT(c.length >= lengths[i] && c.length < lengths[i] + 400, "%s: %" PRId64 " for %" PRId64, *name, c.length, lengths[i]);
+            EXPECT(c.length == (int64_t)strlen(c.text) && strcmp(c.text + c.length - 2, "\n\n") == 0, "%s", *name);
             corpus_free(&c);
-            EXPECT(c.text == NULL && c.length == 0, "%ld", c.length);
+            EXPECT(c.text == NULL && c.length == 0, "%" PRId64, c.length);
         }
     Corpus none;
-    EXPECT(!corpus_write("no such text", 1, 100, &none) && none.text == NULL, "%ld", none.length);
+    EXPECT(!corpus_write("no such text", 1, 100, &none) && none.text == NULL, "%" PRId64, none.length);
     corpus_free(&none);
 }
 
@@ -71,12 +73,12 @@ TEST(tales_are_short)
     for (const char *const *name = corpus_names(); *name; name++) {
         Corpus c = write_text(*name, 3, LENGTH);
         char tale[512];
-        long tales = 0;
-        for (long at = 0, next; (next = next_tale(&c, at, tale)) > 0; at = next, tales++) {
-            EXPECT(next - at > 70 && next - at < 350, "%ld: %s", next - at, tale);
+        int64_t tales = 0;
+        for (int64_t at = 0, next; (next = next_tale(&c, at, tale)) > 0; at = next, tales++) {
+            EXPECT(next - at > 70 && next - at < 350, "%" PRId64 ": %s", next - at, tale);
             EXPECT(!strchr(tale, '\n') && !strstr(tale, "  ") && !strstr(tale, " ."), "%s", tale);
         }
-        EXPECT(tales > LENGTH / 350, "%s: %ld", *name, tales);
+        EXPECT(tales > LENGTH / 350, "%s: %" PRId64, *name, tales);
         corpus_free(&c);
     }
 }
@@ -86,7 +88,7 @@ TEST(each_tale_has_one_derivation)
     for (const char *const *name = corpus_names(); *name; name++) {
         Corpus c = write_text(*name, 11, 350 * TALES);
         char tale[512];
-        long at = 0, next;
+        int64_t at = 0, next;
         for (int i = 0; i < TALES && (next = next_tale(&c, at, tale)) > 0; i++, at = next) {
             double nats = 0.0, written = corpus_floor(&c, at, next) * (double)(next - at);
             int ways = corpus_derivations(*name, tale, &nats);
@@ -146,12 +148,12 @@ TEST(tables_mean_what_the_header_says)
 TEST(tasks_use_characters_that_the_tales_teach)
 {
     Corpus tales = write_text("tales", 1, 5 * LENGTH);
-    long in_tales[256] = {0};
-    for (long i = 0; i < tales.length; i++) in_tales[(unsigned char)tales.text[i]]++;
+    int64_t in_tales[256] = {0};
+    for (int64_t i = 0; i < tales.length; i++) in_tales[(unsigned char)tales.text[i]]++;
     for (const char *const *name = corpus_names(); *name; name++) {
         Corpus task = write_text(*name, 1, 5 * LENGTH);
-        long in_task[256] = {0};
-        for (long i = 0; i < task.length; i++) in_task[(unsigned char)task.text[i]]++;
+        int64_t in_task[256] = {0};
+        for (int64_t i = 0; i < task.length; i++) in_task[(unsigned char)task.text[i]]++;
         for (int c = 0; c < 256; c++) {
             double here = 100.0 * (double)in_task[c] / (double)task.length;
             double there = 100.0 * (double)in_tales[c] / (double)tales.length;
@@ -176,10 +178,10 @@ TEST(floors_are_interesting_and_below_simple_models)
         EXPECT(corpus_floor(&c, 5, 5) == 0.0, "an empty stretch");
 
         // The entropy of a character given the one before it: H(pair) - H(one).
-        static long pairs[128][128];
-        long ones[128] = {0};
+        static int64_t pairs[128][128];
+        int64_t ones[128] = {0};
         memset(pairs, 0, sizeof pairs);
-        for (long i = 0; i + 1 < c.length; i++) {
+        for (int64_t i = 0; i + 1 < c.length; i++) {
             pairs[(int)c.text[i]][(int)c.text[i + 1]]++;
             ones[(int)c.text[i]]++;
         }
@@ -213,7 +215,7 @@ TEST(english_has_a_few_rules)
 {
     for (const char *const *name = corpus_names(); *name; name++) {
         Corpus c = write_text(*name, 9, LENGTH);
-        for (long i = 2; i + 4 < c.length; i++) {
+        for (int64_t i = 2; i + 4 < c.length; i++) {
             const char *p = c.text + i;
             bool vowel = strchr("aeiou", p[0]) != NULL;
             bool after_a = p[-1] == ' ' && tolower((unsigned char)p[-2]) == 'a'
@@ -232,7 +234,7 @@ TEST(weights_are_frequencies)
     Corpus c = write_text("pirate", 21, 5 * LENGTH);     // `arr` is "4:Arr|2:Aye|Ahoy"
     double all = 0.0, arr = 0.0, aye = 0.0;
     char tale[512];
-    for (long at = 0, next; (next = next_tale(&c, at, tale)) > 0; at = next, all++) {
+    for (int64_t at = 0, next; (next = next_tale(&c, at, tale)) > 0; at = next, all++) {
         arr += strncmp(tale, "Arr,", 4) == 0;
         aye += strncmp(tale, "Aye,", 4) == 0;
     }
@@ -248,7 +250,7 @@ TEST(tales_have_many_words_and_tasks_share_them)
     for (const char *const *name = corpus_names(); *name; name++) {
         Corpus c = write_text(*name, 1, 2 * LENGTH);
         bool base = name == corpus_names();
-        long all = 0, shared = 0;
+        int64_t all = 0, shared = 0;
         for (char *p = c.text; *p && known < MAX_WORDS;) {
             size_t length = 0;
             while (isalpha((unsigned char)p[length]) || p[length] == '\'') length++;
@@ -265,7 +267,7 @@ TEST(tales_have_many_words_and_tasks_share_them)
             all++, shared += i < known;
         }
         if (base) EXPECT(known >= 150 && known < MAX_WORDS, "%d words", known);
-        EXPECT((double)shared > 0.55 * (double)all, "%s: %ld of %ld words are in the tales", *name, shared, all);
+        EXPECT((double)shared > 0.55 * (double)all, "%s: %" PRId64 " of %" PRId64 " words are in the tales", *name, shared, all);
         corpus_free(&c);
     }
 }
@@ -279,8 +281,8 @@ TEST(voices_are_recognised)
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
         const char *mark = marks[i].mark;
         Corpus task = write_text(marks[i].name, 1, LENGTH), tales = write_text("tales", 1, LENGTH);
-        long here = count(task.text, mark), there = count(tales.text, mark);
-        EXPECT(here > LENGTH / 800 && here > 8 * there, "%s: \"%s\" %ld and %ld", marks[i].name, mark, here, there);
+        int64_t here = count(task.text, mark), there = count(tales.text, mark);
+        EXPECT(here > LENGTH / 800 && here > 8 * there, "%s: \"%s\" %" PRId64 " and %" PRId64, marks[i].name, mark, here, there);
         corpus_free(&task), corpus_free(&tales);
     }
 }

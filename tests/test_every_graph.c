@@ -17,7 +17,8 @@
 // drawn by the graph's number. A part of the graphs of five nodes that all add, or all multiply. The float build, and slow builds,
 // take a part of those of four and five nodes: see one_in.
 
-#include "../autograd.h"
+#include "../meter.h"
+#include "../ops.h"
 #include "gradcheck.h"
 #include "test.h"
 
@@ -32,12 +33,13 @@ static bool gradient_begins(int node, int input);
 // --------------------------------------------------------------------------------------- all that knows the engine's insides
 
 static Tape *tape;
+static Meter meter;
 static Tensor *tensors[MOST]; // 0 and 1 are a and b; node t makes tensor t
-static const double values[LEAVES] = { 2, -3 };
+static const double leaf_values[LEAVES] = { 2, -3 };
 
 static Tensor *new_leaf(int t)
 {
-    return tensor_from(t == 0 ? "a" : "b", (real[]){ (real)values[t] }, SHAPE(1));
+    return tensor_from(t == 0 ? "a" : "b", (real[]){ (real)leaf_values[t] }, SHAPE(1));
 }
 
 static int number_of(const Tensor *t)
@@ -52,8 +54,8 @@ static bool cut(const Node *n, int input) { return !gradient_begins(number_of(n-
 
 static void watch_tape(void)
 {
-    tape->counts = (Counts){ 0 };
-    tape->cut = cut;
+    meter = (Meter){ .cut = cut };
+    meter_watch(&meter, tape);
 }
 
 static void make_node(int t, bool multiplies, int left, int right)
@@ -61,17 +63,29 @@ static void make_node(int t, bool multiplies, int left, int right)
     tensors[t] = (multiplies ? op_mul : op_add)(tape, tensors[left], tensors[right]);
 }
 
+static const Op *op_of(bool multiplies) { return multiplies ? &mul_op : &add_op; }
+
 // How many kernels of one kind of node ran: forward, gradients of results, and of leaves.
-static long kernels_run(bool multiplies, Phase phase) { return tape->counts.work[multiplies ? OP_MUL : OP_ADD][phase].kernels; }
+static int64_t kernels_run(bool multiplies, Phase phase) { return meter_op(&meter, op_of(multiplies), phase).kernels; }
+
+static int nodes_on_tape(void) { return tape->count; }
+static int results_on_tape(void) { return tape->result_count; }
+static const Node *recorded(int index) { return &tape->nodes[index]; }
 
 static bool node_is(const Node *n, int t, bool multiplies, int left, int right)
 {
-    return n->op == (multiplies ? OP_MUL : OP_ADD) && n->out == tensors[t] && n->in[0] == tensors[left] && n->in[1] == tensors[right] &&
+    return n->op == op_of(multiplies) && n->out == tensors[t] && n->in[0] == tensors[left] && n->in[1] == tensors[right] &&
            n->in[2] == NULL;
 }
 
 // What a node holds: bit i is the data of input i.
 static unsigned node_keeps(const Node *n) { return n->kept; }
+
+// Who needs a tensor: its data, the caller or a node that keeps it; its header, a node.
+static int holders_of(int t) { return tensors[t]->held + tensors[t]->kept; }
+static int nodes_of(int t) { return tensors[t]->used; }
+
+static int64_t live_bytes(int kind) { return ledger.live[kind]; }
 
 // ---------------------------------------------------------------------------------------------------------------- the cases
 
@@ -124,14 +138,14 @@ static const char *text_of(const Case *c)
 
 // What paths say of a case.
 typedef struct Expected {
-    Set  below[MOST];         // the tensors from which a path leads to t, and t itself
-    Set  needs;               // the tensors that require a gradient
-    Set  gradients;           // those that must run
-    long kernels[2][PHASES];  // how many, of nodes that add and of those that multiply
-    unsigned keeps[MOST];     // which inputs node t holds
-    int  keepers[MOST];       // how many hold tensor t
-    Set  held[2 * MOST];      // the tensors that gradients up to this one read, in nodes that are recorded
-    int  recorded;            // nodes
+    Set  below[MOST];           // the tensors from which a path leads to t, and t itself
+    Set  needs;                 // the tensors that require a gradient
+    Set  gradients;             // those that must run
+    int64_t kernels[2][PHASES]; // how many, of nodes that add and of those that multiply
+    unsigned keeps[MOST];       // which inputs node t holds
+    int  keepers[MOST];         // how many hold tensor t
+    Set  held[2 * MOST];        // the tensors that gradients up to this one read, in nodes that are recorded
+    int  recorded;              // nodes
 } Expected;
 
 static void expect_paths(const Case *c, Expected *e)
@@ -171,7 +185,7 @@ static Derivative derivative_of(const Case *c)
 {
     Derivative d[MOST];
     for (int t = 0; t < LEAVES; t++)
-        d[t] = (Derivative){ .value = (int64_t)values[t], .by = { t == 0, t == 1 }, .size = values[t] < 0 ? (int64_t)-values[t] : (int64_t)values[t] };
+        d[t] = (Derivative){ .value = (int64_t)leaf_values[t], .by = { t == 0, t == 1 }, .size = (int64_t)fabs(leaf_values[t]) };
     for (int t = LEAVES; t < c->count; t++) {
         const Derivative *l = &d[c->in[t][0]], *r = &d[c->in[t][1]];
         if (c->multiply & bit(t))
@@ -191,17 +205,17 @@ static bool exact(const Derivative *d) { return d->size <= (int64_t)(IN_DOUBLE ?
 static struct {
     const Case *c;
     Expected e;
-    long before[MEMORY_KINDS]; // the ledger
-    Set  dropped;              // handles that the caller has let go of
-    Set  ran, reached;         // gradients that ran, and tensors that they were for
-    int  last;                 // the gradient that ran last
-    char wrong[240];           // what differs; empty: nothing
+    int64_t before[MEMORY_KINDS]; // the ledger
+    Set  dropped;                 // handles that the caller has let go of
+    Set  ran, reached;            // gradients that ran, and tensors that they were for
+    int  last;                    // the gradient that ran last
+    char wrong[240];              // what differs; empty: nothing
 } now;
 
 static struct { bool there; real value; } all_train[LEAVES]; // the gradients when both leaves train
 
 typedef struct Seen { // what was met on the way, so that no rule goes untried unnoticed
-    long cases, backwards, exact, never_recorded, loss_is_frozen, useless_nodes_that_keep, skipped, both_inputs_the_same, used_twice, held_no_more;
+    int64_t cases, backwards, exact, never_recorded, loss_is_frozen, useless_nodes_that_keep, skipped, both_inputs_the_same, used_twice, held_no_more;
 } Seen;
 static Seen seen;
 
@@ -213,15 +227,15 @@ static Seen seen;
         }                                                            \
     } while (0)
 
-static long count_of(Set set)
+static int64_t count_of(Set set)
 {
-    long count = 0;
+    int64_t count = 0;
     for (; set != 0; set &= set - 1) count++;
     return count;
 }
 
 // How many numbers of a kind this case has on the ledger.
-static long on_ledger(MemoryKind kind) { return (ledger.live[kind] - now.before[kind]) / (long)sizeof(real); }
+static int64_t on_ledger(MemoryKind kind) { return (live_bytes(kind) - now.before[kind]) / (int64_t)sizeof(real); }
 
 static const char *gradients_text(Set set)
 {
@@ -242,11 +256,13 @@ static bool right_so_far(int node, int input)
     MUST(g < now.last, "d%c/d(%s) runs after a gradient of %c", 'a' + node, input ? "right" : "left", 'a' + now.last / 2);
     const Tensor *other = tensors[now.c->in[node][1 - input]];
     MUST(!(now.c->multiply & bit(node)) || other->data != NULL, "d%c/d(%s) finds nothing to read", 'a' + node, input ? "right" : "left");
-    long kept = on_ledger(MEMORY_KEPT_ACTIVATIONS), gradients = on_ledger(MEMORY_ACTIVATION_GRADIENTS);
-    long results = count_of(now.e.held[g] & ~leaf_bits);
-    MUST(kept == results, "before d%c/d(%s) %ld results are kept; %ld will be read", 'a' + node, input ? "right" : "left", kept, results);
-    long waiting = count_of((now.reached | bit(node)) & (bit(node + 1) - 1) & ~leaf_bits);
-    MUST(gradients == waiting, "before d%c/d(%s) %ld results have gradients, not %ld", 'a' + node, input ? "right" : "left", gradients, waiting);
+    int64_t kept = on_ledger(MEMORY_KEPT_ACTIVATIONS), gradients = on_ledger(MEMORY_ACTIVATION_GRADIENTS);
+    int64_t results = count_of(now.e.held[g] & ~leaf_bits);
+    MUST(kept == results, "before d%c/d(%s) %" PRId64 " results are kept; %" PRId64 " will be read", 'a' + node, input ? "right" : "left",
+         kept, results);
+    int64_t waiting = count_of((now.reached | bit(node)) & (bit(node + 1) - 1) & ~leaf_bits);
+    MUST(gradients == waiting, "before d%c/d(%s) %" PRId64 " results have gradients, not %" PRId64, 'a' + node, input ? "right" : "left",
+         gradients, waiting);
     now.last = g;
     now.ran |= bit(g);
     now.reached |= bit(now.c->in[node][input]);
@@ -279,14 +295,15 @@ static bool check_record(void)
 {
     const Case *c = now.c;
     const Expected *e = &now.e;
-    MUST(tape->count == e->recorded, "%d nodes are recorded, not %d", tape->count, e->recorded);
-    const Node *n = tape->nodes;
+    MUST(nodes_on_tape() == e->recorded, "%d nodes are recorded, not %d", nodes_on_tape(), e->recorded);
+    int index = 0;
     for (int t = LEAVES; t < c->count; t++) {
         MUST(tensors[t]->requires_grad == ((e->needs & bit(t)) != 0), "%c's flag is %d", 'a' + t, tensors[t]->requires_grad);
         if (!(e->needs & bit(t))) continue;
-        MUST(node_is(n, t, c->multiply & bit(t), c->in[t][0], c->in[t][1]), "node %d on the tape is not %c", (int)(n - tape->nodes), 'a' + t);
+        const Node *n = recorded(index);
+        MUST(node_is(n, t, c->multiply & bit(t), c->in[t][0], c->in[t][1]), "node %d on the tape is not %c", index, 'a' + t);
         MUST(node_keeps(n) == e->keeps[t], "%c's node keeps inputs %#x, not %#x (1: left, 2: right)", 'a' + t, node_keeps(n), e->keeps[t]);
-        n++;
+        index++;
     }
     return true;
 }
@@ -295,19 +312,21 @@ static bool check_record(void)
 static bool check_kept(void)
 {
     const Expected *e = &now.e;
-    long kept = 0, live = 0, leaves = 0;
+    int64_t kept = 0, live = 0, leaves = 0;
     for (int t = 0; t < now.c->count; t++) {
         bool handle = !(now.dropped & bit(t));
         if (t < LEAVES) leaves += handle + e->keepers[t] > 0;
         else if (e->keepers[t] > 0) kept++;
         else live += handle;
         if (t < LEAVES && !handle) continue; // its header may be gone
-        MUST(tensors[t]->holders == handle + e->keepers[t], "%c has %d holders, not %d", 'a' + t, tensors[t]->holders, handle + e->keepers[t]);
+        MUST(holders_of(t) == handle + e->keepers[t], "%c has %d holders, not %d", 'a' + t, holders_of(t), handle + e->keepers[t]);
         MUST((tensors[t]->data != NULL) == (handle + e->keepers[t] > 0), "%c %s its data", 'a' + t, tensors[t]->data ? "has" : "has lost");
     }
-    MUST(on_ledger(MEMORY_KEPT_ACTIVATIONS) == kept, "the ledger has %ld results kept, not %ld", on_ledger(MEMORY_KEPT_ACTIVATIONS), kept);
-    MUST(on_ledger(MEMORY_LIVE_ACTIVATIONS) == live, "the ledger has %ld results live, not %ld", on_ledger(MEMORY_LIVE_ACTIVATIONS), live);
-    MUST(on_ledger(MEMORY_WEIGHTS) == leaves - LEAVES, "the ledger has %ld leaves, not %ld", LEAVES + on_ledger(MEMORY_WEIGHTS), leaves);
+    MUST(on_ledger(MEMORY_KEPT_ACTIVATIONS) == kept, "the ledger has %" PRId64 " results kept, not %" PRId64,
+         on_ledger(MEMORY_KEPT_ACTIVATIONS), kept);
+    MUST(on_ledger(MEMORY_LIVE_ACTIVATIONS) == live, "the ledger has %" PRId64 " results live, not %" PRId64,
+         on_ledger(MEMORY_LIVE_ACTIVATIONS), live);
+    MUST(on_ledger(MEMORY_WEIGHTS) == leaves - LEAVES, "the ledger has %" PRId64 " leaves, not %" PRId64, LEAVES + on_ledger(MEMORY_WEIGHTS), leaves);
     return true;
 }
 
@@ -317,25 +336,25 @@ static bool check_gradients_run(void)
     MUST(now.ran == now.e.gradients, "gradients that ran:%s; must run:%s", gradients_text(now.ran), gradients_text(now.e.gradients));
     for (int kind = 0; kind < 2; kind++)
         for (int phase = 0; phase < PHASES; phase++)
-            MUST(kernels_run(kind, phase) == now.e.kernels[kind][phase], "%ld kernels of %s, %s; must be %ld", kernels_run(kind, phase), kinds[kind],
-                 phase_names[phase], now.e.kernels[kind][phase]);
+            MUST(kernels_run(kind, phase) == now.e.kernels[kind][phase], "%" PRId64 " kernels of %s, %s; must be %" PRId64,
+                 kernels_run(kind, phase), kinds[kind], phase_names[phase], now.e.kernels[kind][phase]);
     return true;
 }
 
 static bool check_nothing_left(void)
 {
-    long results = 0;
-    MUST(tape->count == 0, "%d nodes are left on the tape", tape->count);
+    int64_t results = 0;
+    MUST(nodes_on_tape() == 0, "%d nodes are left on the tape", nodes_on_tape());
     for (int t = LEAVES; t < now.c->count; t++) {
         int handle = !(now.dropped & bit(t));
         MUST(tensors[t]->grad == NULL, "%c's gradient is left", 'a' + t);
-        MUST(tensors[t]->holders == handle && tensors[t]->refs == 0 && (tensors[t]->data != NULL) == handle, "%c has %d holders and %d nodes",
-             'a' + t, tensors[t]->holders, tensors[t]->refs);
+        MUST(holders_of(t) == handle && nodes_of(t) == 0 && (tensors[t]->data != NULL) == handle, "%c has %d holders and %d nodes",
+             'a' + t, holders_of(t), nodes_of(t));
         results += handle;
     }
-    MUST(on_ledger(MEMORY_ACTIVATION_GRADIENTS) == 0, "%ld gradients of results are left", on_ledger(MEMORY_ACTIVATION_GRADIENTS));
-    MUST(on_ledger(MEMORY_KEPT_ACTIVATIONS) == 0, "%ld results are still kept", on_ledger(MEMORY_KEPT_ACTIVATIONS));
-    MUST(on_ledger(MEMORY_LIVE_ACTIVATIONS) == results, "%ld results are live, not %ld", on_ledger(MEMORY_LIVE_ACTIVATIONS), results);
+    MUST(on_ledger(MEMORY_ACTIVATION_GRADIENTS) == 0, "%" PRId64 " gradients of results are left", on_ledger(MEMORY_ACTIVATION_GRADIENTS));
+    MUST(on_ledger(MEMORY_KEPT_ACTIVATIONS) == 0, "%" PRId64 " results are still kept", on_ledger(MEMORY_KEPT_ACTIVATIONS));
+    MUST(on_ledger(MEMORY_LIVE_ACTIVATIONS) == results, "%" PRId64 " results are live, not %" PRId64, on_ledger(MEMORY_LIVE_ACTIVATIONS), results);
     return true;
 }
 
@@ -343,7 +362,7 @@ static bool check_nothing_left(void)
 static bool check_leaves(const Derivative *d)
 {
     const Case *c = now.c;
-    long gradients = 0;
+    int64_t gradients = 0;
     for (int t = 0; t < LEAVES; t++) {
         if (now.dropped & bit(t)) continue;
         const real *grad = tensors[t]->grad;
@@ -356,7 +375,7 @@ static bool check_leaves(const Derivative *d)
         MUST(all_train[t].there && same_bits(grad, &all_train[t].value, 1), "d(loss)/d%c is %.17g, and %.17g if all leaves train", 'a' + t, (double)grad[0],
              all_train[t].there ? (double)all_train[t].value : (double)NAN);
     }
-    MUST(on_ledger(MEMORY_PARAMETER_GRADIENTS) == gradients, "the ledger has %ld gradients of leaves, not %ld",
+    MUST(on_ledger(MEMORY_PARAMETER_GRADIENTS) == gradients, "the ledger has %" PRId64 " gradients of leaves, not %" PRId64,
          on_ledger(MEMORY_PARAMETER_GRADIENTS), gradients);
     return true;
 }
@@ -367,12 +386,12 @@ static bool check_cleared(void)
     for (int t = 0; t < LEAVES; t++) {
         if (now.dropped & bit(t)) tensors[t] = new_leaf(t);
         tensor_drop_grad(tensors[t]);
-        MUST(tensors[t]->holders == 1 && tensors[t]->refs == 0, "%c has %d holders and %d nodes, the tape cleared", 'a' + t, tensors[t]->holders,
-             tensors[t]->refs);
+        MUST(holders_of(t) == 1 && nodes_of(t) == 0, "%c has %d holders and %d nodes, the tape cleared", 'a' + t, holders_of(t),
+             nodes_of(t));
     }
-    MUST(tape->count == 0 && tape->result_count == 0, "%d nodes and %d results on a cleared tape", tape->count, tape->result_count);
+    MUST(nodes_on_tape() == 0 && results_on_tape() == 0, "%d nodes and %d results on a cleared tape", nodes_on_tape(), results_on_tape());
     for (int kind = 0; kind < MEMORY_KINDS; kind++)
-        MUST(on_ledger(kind) == 0, "%ld numbers of %s more than before", on_ledger(kind), memory_kind_names[kind]);
+        MUST(on_ledger(kind) == 0, "%" PRId64 " numbers of %s more than before", on_ledger(kind), memory_kind_names[kind]);
     return true;
 }
 
@@ -389,7 +408,7 @@ static bool run_case(const Case *c, const Derivative *d)
 {
     now.c = c;
     now.e = expected_of(c);
-    memcpy(now.before, ledger.live, sizeof now.before);
+    for (int kind = 0; kind < MEMORY_KINDS; kind++) now.before[kind] = live_bytes(kind);
     now.dropped = now.ran = now.reached = 0;
     now.last = 2 * MOST;
     now.wrong[0] = '\0';
@@ -509,12 +528,12 @@ static void end_cases(void)
     tape_free(tape);
     for (int t = 0; t < LEAVES; t++) tensor_drop(tensors[t]);
     for (int kind = 0; kind < MEMORY_KINDS; kind++)
-        EXPECT(ledger.live[kind] == 0, "%ld bytes of %s are still live", ledger.live[kind], memory_kind_names[kind]);
-    EXPECT(seen.never_recorded > 0 && seen.loss_is_frozen > 0 && seen.useless_nodes_that_keep > 0 && seen.skipped > 0, "%ld, %ld, %ld, %ld",
-           seen.never_recorded, seen.loss_is_frozen, seen.useless_nodes_that_keep, seen.skipped);
-    EXPECT(seen.both_inputs_the_same > 0 && seen.used_twice > 0 && seen.held_no_more > 0, "%ld, %ld, %ld", seen.both_inputs_the_same, seen.used_twice,
-           seen.held_no_more);
-    EXPECT(seen.exact > seen.backwards / 100 * 99, "only %ld of %ld are compared with the formula", seen.exact, seen.backwards);
+        EXPECT(live_bytes(kind) == 0, "%" PRId64 " bytes of %s are still live", live_bytes(kind), memory_kind_names[kind]);
+    EXPECT(seen.never_recorded > 0 && seen.loss_is_frozen > 0 && seen.useless_nodes_that_keep > 0 && seen.skipped > 0,
+           "%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64, seen.never_recorded, seen.loss_is_frozen, seen.useless_nodes_that_keep, seen.skipped);
+    EXPECT(seen.both_inputs_the_same > 0 && seen.used_twice > 0 && seen.held_no_more > 0, "%" PRId64 ", %" PRId64 ", %" PRId64,
+           seen.both_inputs_the_same, seen.used_twice, seen.held_no_more);
+    EXPECT(seen.exact > seen.backwards / 100 * 99, "only %" PRId64 " of %" PRId64 " are compared with the formula", seen.exact, seen.backwards);
 }
 
 TEST(every_graph_of_up_to_three_nodes)
@@ -530,7 +549,7 @@ TEST(every_graph_of_up_to_three_nodes)
                         c.loss = loss;
                         try_leaves(&c, way);
                     }
-    if (failures == 0) EXPECT(seen.cases == 4L * WAYS * (4 * 2 * 1 + 36 * 4 * 2 + 576 * 8 * 3), "%ld cases", seen.cases);
+    if (failures == 0) EXPECT(seen.cases == 4 * WAYS * (4 * 2 * 1 + 36 * 4 * 2 + 576 * 8 * 3), "%" PRId64 " cases", seen.cases);
     end_cases();
 }
 
@@ -550,7 +569,7 @@ TEST(every_graph_of_four_nodes)
             c.multiply = kinds << LEAVES;
             try_leaves(&c, -1);
         }
-    if (failures == 0 && one_in() == 1) EXPECT(seen.cases == 4L * 16 * 4 * 9 * 16 * 25, "%ld cases", seen.cases);
+    if (failures == 0 && one_in() == 1) EXPECT(seen.cases == 4 * 16 * 4 * 9 * 16 * 25, "%" PRId64 " cases", seen.cases);
     end_cases();
 }
 
@@ -562,7 +581,7 @@ TEST(every_graph_of_five_nodes)
         c.multiply = (Set)(random_bits(0, (uint64_t)number) % bit(5)) << LEAVES;
         try_leaves(&c, -1);
     }
-    if (failures == 0 && one_in() == 1) EXPECT(seen.cases == 4L * 4 * 9 * 16 * 25 * 36, "%ld cases", seen.cases);
+    if (failures == 0 && one_in() == 1) EXPECT(seen.cases == 4 * 4 * 9 * 16 * 25 * 36, "%" PRId64 " cases", seen.cases);
     end_cases();
 }
 

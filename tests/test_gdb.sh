@@ -34,6 +34,14 @@ printf "ledger.total is %ld\n", ledger.total
 echo == words\n
 p *n
 p *n->in[0]
+echo == deep\n
+tbreak linear_grad_x
+continue
+tbreak product
+continue
+bt
+delete
+stop-frozen
 echo == frozen\n
 continue
 flow
@@ -46,6 +54,7 @@ cat >> "$dir/session.gdb" <<'END'
 echo == guard\n
 stop-guard
 continue
+up
 echo == last\n
 delete
 tbreak adamw_step
@@ -99,6 +108,11 @@ for run in $runs; do
     holds "ledger: the weights' bytes, 2024 floats" 1 '^weights  *8096  *8096  *8096$' start
     holds "ledger: the total" 1 "^total  *$(section start | sed -n 's/^ledger.total is //p') " start
 
+    for number in 0 1 2 3; do
+        case $number in 0) name=product ;; 1) name=linear_grad_x ;; 2) name=run_gradient ;; 3) name=run_backward ;; esac
+        holds "four functions from the loop to the product" 1 "^#$number  .*\\b$name (" deep
+    done
+
     holds "the first frozen weight is the head" 1 '^through frozen transformer.wte.weight \[27,8\]' frozen
     holds "9 matrices, 8 of them with something that trains below" 8 '^through frozen .*\(wte\|attn\|mlp\)' frozen
     holds "and 4 layernorms" 4 '^through frozen .*ln_' frozen
@@ -107,6 +121,7 @@ for run in $runs; do
     holds "tape: two nodes have run" 2 'has run' frozen
     holds "tensor: the frozen weight" 1 '^transformer.wte.weight \[27,8\] frozen, grad: not computed, |data| = 0' frozen
     holds "the guard, after the last of them" 1 '^the guard: linear#2 does not require grad' guard
+    holds "and the line that it is" 1 '^[0-9].*if (!n->in\[i\]->requires_grad)' guard
     holds "B has a gradient" 1 '^lora.h.1.attn.c_attn.B \[2,24\] requires_grad, |grad| = 0\.[0-9]*[1-9]' last
     holds "A's is computed, and zero" 1 '^lora.h.1.attn.c_attn.A \[8,2\] requires_grad, |grad| = 0, ' last
     holds "a frozen weight's is not computed" 1 '^transformer.wte.weight \[27,8\] frozen, grad: not computed' last
@@ -138,5 +153,5 @@ else
     echo "this gdb has no Python: its printing in words is skipped"
 fi
 run=without_python
-case $runs in *without_python*) holds "without Python: bare fields" 1 'op = OP_MEAN' words ;; esac
+case $runs in *without_python*) holds "without Python: bare fields" 1 'op = 0x[0-9a-f]* <mean_op>' words ;; esac
 finish

@@ -1,24 +1,20 @@
 // test_ops.c - every op, alone: its values against naive formulas, each gradient against central differences (one table row per
-// shape; a test demands that no op and no input is missing), what a node keeps, and the same bits for any number of threads.
-// Then what ops stand on: matmul, fast_exp, share and parallel_run.
+// shape; a test demands that no op and no input is missing), that a gradient only
+// adds, what a node keeps, and the same bits for any number of threads. What ops stand on is in test_kernels.c.
 
-#include "../autograd.h"
-#include "../matmul.h"
+#include "../meter.h"
+#include "../ops.h"
 #include "gradcheck.h"
 #include "test.h"
-
-#include <stdatomic.h>
-#include <time.h>
-#include <unistd.h>
 
 // ------------------------------------------------------------------------------------------------------------ the table's parts
 
 enum { MOST_IDS = 4096, DROPOUT_SEED = 77 };
 static int ids[MOST_IDS];
 
-static const int *ids_below(int V, long count)
+static const int *ids_below(int V, int64_t count)
 {
-    for (long i = 0; i < count; i++) ids[i] = (int)((i * 7 + i * i * 3 + 2) % V);
+    for (int64_t i = 0; i < count; i++) ids[i] = (int)((i * 7 + i * i * 3 + 2) % V);
     return ids;
 }
 
@@ -73,18 +69,18 @@ static Tensor *gelu_of_linear(Tape *t, Tensor *x, void *context)
 
 static Tensor *do_recompute(Tape *t, Tensor **in)
 {
-    return op_recompute(t, gelu_of_linear, in, in[0], in[1]->requires_grad || in[2]->requires_grad);
+    return op_recompute(t, gelu_of_linear, in, in[0], in[1]->requires_grad ? in[1] : in[2]->requires_grad ? in[2] : NULL);
 }
 
-// ---- the same values, from the formulas in autograd.h, one number at a time in double
+// ---- the same values, from the formulas in ops.h, one number at a time in double
 
-static double at(const Tensor *t, long i) { return (double)t->data[i]; }
+static double at(const Tensor *t, int64_t i) { return (double)t->data[i]; }
 static double gelu_of(double x) { return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))); }
 
 #define ELEMENTWISE(name, value)                                                           \
     static void name(Tensor **in, double *y)                                               \
     {                                                                                      \
-        for (long i = 0; i < in[0]->size; i++) {                                           \
+        for (int64_t i = 0; i < in[0]->size; i++) {                                           \
             double a = at(in[0], i), b = in[1] && in[1]->size == in[0]->size ? at(in[1], i) : 0; \
             (void)a, (void)b;                                                              \
             y[i] = value;                                                                  \
@@ -104,7 +100,7 @@ ELEMENTWISE(naive_dropout, random_uniform(random_bits(DROPOUT_SEED, 0), (uint64_
 static void naive_sum(Tensor **in, double *y)
 {
     y[0] = 0;
-    for (long i = 0; i < in[0]->size; i++) y[0] += at(in[0], i);
+    for (int64_t i = 0; i < in[0]->size; i++) y[0] += at(in[0], i);
 }
 
 static void naive_mean(Tensor **in, double *y)
@@ -116,7 +112,7 @@ static void naive_mean(Tensor **in, double *y)
 static void naive_softmax(Tensor **in, double *y)
 {
     int V = last_dim(in[0]);
-    for (long r = 0; r < rows_of(in[0]); r++) {
+    for (int64_t r = 0; r < rows_of(in[0]); r++) {
         double sum = 0;
         for (int j = 0; j < V; j++) sum += exp(at(in[0], r * V + j));
         for (int j = 0; j < V; j++) y[r * V + j] = exp(at(in[0], r * V + j)) / sum;
@@ -126,10 +122,10 @@ static void naive_softmax(Tensor **in, double *y)
 static void naive_product(const Tensor *a, const Tensor *b, bool transposed, double *y)
 {
     int I = last_dim(a), O = transposed ? b->shape[0] : b->shape[1];
-    for (long r = 0; r < rows_of(a); r++)
+    for (int64_t r = 0; r < rows_of(a); r++)
         for (int o = 0; o < O; o++) {
             y[r * O + o] = 0;
-            for (int i = 0; i < I; i++) y[r * O + o] += at(a, r * I + i) * (transposed ? at(b, (long)o * I + i) : at(b, (long)i * O + o));
+            for (int i = 0; i < I; i++) y[r * O + o] += at(a, r * I + i) * (transposed ? at(b, (int64_t)o * I + i) : at(b, (int64_t)i * O + o));
         }
 }
 
@@ -140,25 +136,25 @@ static void naive_linear(Tensor **in, double *y)
 {
     naive_product(in[0], in[1], false, y);
     int O = in[1]->shape[1];
-    for (long i = 0; i < rows_of(in[0]) * O; i++) y[i] += at(in[2], i % O);
+    for (int64_t i = 0; i < rows_of(in[0]) * O; i++) y[i] += at(in[2], i % O);
 }
 
 static void naive_recompute(Tensor **in, double *y)
 {
     naive_linear(in, y);
-    for (long i = 0; i < rows_of(in[0]) * in[1]->shape[1]; i++) y[i] = gelu_of(y[i]);
+    for (int64_t i = 0; i < rows_of(in[0]) * in[1]->shape[1]; i++) y[i] = gelu_of(y[i]);
 }
 
 static void naive_matmul_add(Tensor **in, double *y)
 {
     naive_product(in[1], in[2], false, y);
-    for (long i = 0; i < in[0]->size; i++) y[i] = 1.25 * at(in[0], i) - 0.625 * y[i];
+    for (int64_t i = 0; i < in[0]->size; i++) y[i] = 1.25 * at(in[0], i) - 0.625 * y[i];
 }
 
 static void naive_matmul_add_kept(Tensor **in, double *y)
 {
     naive_product(in[1], in[2], false, y);
-    for (long i = 0; i < in[0]->size; i++) y[i] = tanh(at(in[0], i)) - 0.625 * y[i];
+    for (int64_t i = 0; i < in[0]->size; i++) y[i] = tanh(at(in[0], i)) - 0.625 * y[i];
 }
 
 static void naive_embedding(Tensor **in, double *y)
@@ -167,13 +163,13 @@ static void naive_embedding(Tensor **in, double *y)
     const int *id = ids_below(in[0]->shape[0], 3 * T);
     for (int b = 0; b < 3; b++)
         for (int t = 0; t < T; t++)
-            for (int c = 0; c < C; c++) y[((long)b * T + t) * C + c] = at(in[0], (long)id[b * T + t] * C + c) + at(in[1], (long)t * C + c);
+            for (int c = 0; c < C; c++) y[((int64_t)b * T + t) * C + c] = at(in[0], (int64_t)id[b * T + t] * C + c) + at(in[1], (int64_t)t * C + c);
 }
 
 static void naive_layernorm(Tensor **in, double *y)
 {
     int C = last_dim(in[0]);
-    for (long r = 0; r < rows_of(in[0]); r++) {
+    for (int64_t r = 0; r < rows_of(in[0]); r++) {
         double mean = 0, variance = 0;
         for (int c = 0; c < C; c++) mean += at(in[0], r * C + c) / C;
         for (int c = 0; c < C; c++) variance += pow(at(in[0], r * C + c) - mean, 2) / C;
@@ -191,15 +187,15 @@ static void naive_attention(Tensor **in, double *y, int H)
                 double sum = 0;
                 for (int j = 0; j < T; j++) {
                     double score = 0;
-                    for (int d = 0; d < D; d++) score += at(in[0], ((long)b * T + t) * 3 * C + h * D + d) * at(in[0],
-                            ((long)b * T + j) * 3 * C + C + h * D + d);
+                    for (int d = 0; d < D; d++) score += at(in[0], ((int64_t)b * T + t) * 3 * C + h * D + d) * at(in[0],
+                            ((int64_t)b * T + j) * 3 * C + C + h * D + d);
                     weight[j] = j > t ? 0 : exp(score / sqrt(D)); // the mask: the future has no weight
                     sum += weight[j];
                 }
                 for (int d = 0; d < D; d++) {
                     double value = 0;
-                    for (int j = 0; j < T; j++) value += weight[j] / sum * at(in[0], ((long)b * T + j) * 3 * C + 2 * C + h * D + d);
-                    y[((long)b * T + t) * C + h * D + d] = value;
+                    for (int j = 0; j < T; j++) value += weight[j] / sum * at(in[0], ((int64_t)b * T + j) * 3 * C + 2 * C + h * D + d);
+                    y[((int64_t)b * T + t) * C + h * D + d] = value;
                 }
             }
     free(weight);
@@ -212,7 +208,7 @@ static void naive_cross_entropy(Tensor **in, double *y)
 {
     int V = last_dim(in[0]);
     const int *target = ids_below(V, rows_of(in[0]));
-    for (long r = 0; r < rows_of(in[0]); r++) {
+    for (int64_t r = 0; r < rows_of(in[0]); r++) {
         double sum = 0;
         for (int k = 0; k < V; k++) sum += exp(at(in[0], r * V + k));
         y[r] = -log(exp(at(in[0], r * V + target[r])) / sum);
@@ -224,80 +220,84 @@ static void naive_cross_entropy(Tensor **in, double *y)
 typedef struct Input { const char *name; int ndim, shape[MAX_DIMS]; } Input;
 
 typedef struct Case {
-    OpKind op;
+    const Op *op;
     Tensor *(*apply)(Tape *tape, Tensor **in);
     void   (*naive)(Tensor **in, double *y);
     Input  in[MAX_INPUTS];
     // What the gradient of each input must find kept: digits for inputs, y for the result, s for the saved statistics.
     // NULL: the node keeps more than its own op needs, or its inputs must be leaves; not checked here.
     const char *keeps[MAX_INPUTS];
-    long   saved;      // reals
+    int64_t   saved;      // reals
     bool   leaves;     // inputs 1 and 2 must be leaves
     bool   large;      // so large that all threads take part: for the comparison of bits, not for differences
 } Case;
 
 static const Case cases[] = {
-    { OP_ADD, do_add, naive_add, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "", "" } },
-    { OP_ADD, do_add, naive_add, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
-    { OP_SUB, do_sub, naive_sub, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "", "" } },
-    { OP_SUB, do_sub, naive_sub, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
-    { OP_MUL, do_mul, naive_mul, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "1", "0" } },
-    { OP_MUL, do_mul, naive_mul, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
-    { OP_SCALE, do_scale, naive_scale, { { "a", 2, { 3, 7 } } }, .keeps = { "" } },
-    { OP_SCALE, do_scale, naive_scale, { { "a", 2, { 100, 229 } } }, .large = true },
-    { OP_ADD_SCALED, do_add_scaled, naive_add_scaled, { { "a", 2, { 3, 7 } }, { "b", 2, { 3, 7 } } }, .keeps = { "", "" } },
-    { OP_ADD_SCALED, do_add_scaled, naive_add_scaled, { { "a", 2, { 100, 229 } }, { "b", 2, { 100, 229 } } }, .large = true },
-    { OP_RELU, do_relu, naive_relu, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
-    { OP_RELU, do_relu, naive_relu, { { "x", 2, { 100, 229 } } }, .large = true },
-    { OP_TANH, do_tanh, naive_tanh, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
-    { OP_TANH, do_tanh, naive_tanh, { { "x", 2, { 100, 229 } } }, .large = true },
-    { OP_EXP, do_exp, naive_exp, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
-    { OP_EXP, do_exp, naive_exp, { { "x", 2, { 100, 229 } } }, .large = true },
-    { OP_SUM, do_sum, naive_sum, { { "x", 3, { 2, 3, 7 } } }, .keeps = { "" } },
-    { OP_SUM, do_sum, naive_sum, { { "x", 2, { 100, 229 } } }, .large = true },
-    { OP_MEAN, do_mean, naive_mean, { { "x", 3, { 2, 3, 7 } } }, .keeps = { "" } },
-    { OP_MEAN, do_mean, naive_mean, { { "x", 2, { 100, 229 } } }, .large = true },
-    { OP_SOFTMAX, do_softmax, naive_softmax, { { "x", 3, { 2, 3, 5 } } }, .keeps = { "y" } },
-    { OP_SOFTMAX, do_softmax, naive_softmax, { { "x", 2, { 3, 37 } } }, .keeps = { "y" } },
-    { OP_SOFTMAX, do_softmax, naive_softmax, { { "x", 2, { 211, 113 } } }, .large = true },
-    { OP_MATMUL, do_matmul, naive_matmul, { { "a", 3, { 2, 3, 5 } }, { "b", 2, { 5, 4 } } }, .keeps = { "1", "0" } },
-    { OP_MATMUL, do_matmul, naive_matmul, { { "a", 2, { 11, 7 } }, { "b", 2, { 7, 37 } } }, .keeps = { "1", "0" } },
-    { OP_MATMUL, do_matmul, naive_matmul, { { "a", 2, { 41, 67 } }, { "b", 2, { 67, 35 } } }, .large = true },
+    { &add_op, do_add, naive_add, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "", "" } },
+    { &add_op, do_add, naive_add, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
+    { &sub_op, do_sub, naive_sub, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "", "" } },
+    { &sub_op, do_sub, naive_sub, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
+    { &mul_op, do_mul, naive_mul, { { "a", 3, { 2, 3, 5 } }, { "b", 3, { 2, 3, 5 } } }, .keeps = { "1", "0" } },
+    { &mul_op, do_mul, naive_mul, { { "a", 3, { 7, 13, 251 } }, { "b", 3, { 7, 13, 251 } } }, .large = true },
+    { &scale_op, do_scale, naive_scale, { { "a", 2, { 3, 7 } } }, .keeps = { "" } },
+    { &scale_op, do_scale, naive_scale, { { "a", 2, { 100, 229 } } }, .large = true },
+    { &add_scaled_op, do_add_scaled, naive_add_scaled, { { "a", 2, { 3, 7 } }, { "b", 2, { 3, 7 } } }, .keeps = { "", "" } },
+    { &add_scaled_op, do_add_scaled, naive_add_scaled, { { "a", 2, { 100, 229 } }, { "b", 2, { 100, 229 } } }, .large = true },
+    { &relu_op, do_relu, naive_relu, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
+    { &relu_op, do_relu, naive_relu, { { "x", 2, { 100, 229 } } }, .large = true },
+    { &tanh_op, do_tanh, naive_tanh, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
+    { &tanh_op, do_tanh, naive_tanh, { { "x", 2, { 100, 229 } } }, .large = true },
+    { &exp_op, do_exp, naive_exp, { { "x", 2, { 4, 9 } } }, .keeps = { "y" } },
+    { &exp_op, do_exp, naive_exp, { { "x", 2, { 100, 229 } } }, .large = true },
+    { &sum_op, do_sum, naive_sum, { { "x", 3, { 2, 3, 7 } } }, .keeps = { "" } },
+    { &sum_op, do_sum, naive_sum, { { "x", 2, { 100, 229 } } }, .large = true },
+    { &mean_op, do_mean, naive_mean, { { "x", 3, { 2, 3, 7 } } }, .keeps = { "" } },
+    { &mean_op, do_mean, naive_mean, { { "x", 2, { 100, 229 } } }, .large = true },
+    { &softmax_op, do_softmax, naive_softmax, { { "x", 3, { 2, 3, 5 } } }, .keeps = { "y" } },
+    { &softmax_op, do_softmax, naive_softmax, { { "x", 2, { 3, 37 } } }, .keeps = { "y" } },
+    { &softmax_op, do_softmax, naive_softmax, { { "x", 2, { 211, 113 } } }, .large = true },
+    { &matmul_op, do_matmul, naive_matmul, { { "a", 3, { 2, 3, 5 } }, { "b", 2, { 5, 4 } } }, .keeps = { "1", "0" } },
+    { &matmul_op, do_matmul, naive_matmul, { { "a", 2, { 11, 7 } }, { "b", 2, { 7, 37 } } }, .keeps = { "1", "0" } },
+    { &matmul_op, do_matmul, naive_matmul, { { "a", 2, { 41, 67 } }, { "b", 2, { 67, 35 } } }, .large = true },
 
-    { OP_EMBEDDING, do_embedding, naive_embedding, { { "wte", 2, { 11, 5 } }, { "wpe", 2, { 9, 5 } } }, .keeps = { "", "" } },
-    { OP_EMBEDDING, do_embedding, naive_embedding, { { "wte", 2, { 11, 130 } }, { "wpe", 2, { 70, 130 } } }, .large = true },
-    { OP_LAYERNORM, do_layernorm, naive_layernorm, { { "x", 3, { 2, 3, 5 } }, { "gain", 1, { 5 } }, { "bias", 1, { 5 } } }, .keeps = { "01s", "0s", "" }, .saved = 12 },
-    { OP_LAYERNORM, do_layernorm, naive_layernorm, { { "x", 2, { 4, 37 } }, { "gain", 1, { 37 } }, { "bias", 1, { 37 } } }, .keeps = { "01s", "0s", "" }, .saved = 8 },
-    { OP_LAYERNORM, do_layernorm, naive_layernorm, { { "x", 2, { 211, 113 } }, { "gain", 1, { 113 } }, { "bias", 1, { 113 } } }, .large = true },
-    { OP_LINEAR, do_linear, naive_linear, { { "x", 3, { 2, 3, 5 } }, { "W", 2, { 5, 4 } }, { "b", 1, { 4 } } }, .keeps = { "1", "0", "" } },
-    { OP_LINEAR, do_linear, naive_linear, { { "x", 2, { 9, 7 } }, { "W", 2, { 7, 37 } }, { "b", 1, { 37 } } }, .keeps = { "1", "0", "" } },
-    { OP_LINEAR, do_linear, naive_linear, { { "x", 2, { 41, 67 } }, { "W", 2, { 67, 35 } }, { "b", 1, { 35 } } }, .large = true },
-    { OP_LM_HEAD, do_lm_head, naive_lm_head, { { "x", 3, { 2, 3, 5 } }, { "wte", 2, { 11, 5 } } }, .keeps = { "1", "0" } },
-    { OP_LM_HEAD, do_lm_head, naive_lm_head, { { "x", 2, { 41, 67 } }, { "wte", 2, { 35, 67 } } }, .large = true },
-    { OP_ATTENTION, do_attention_1, naive_attention_1, { { "qkv", 3, { 2, 5, 6 } } }, .keeps = { "0s" }, .saved = 20 },
-    { OP_ATTENTION, do_attention_3, naive_attention_3, { { "qkv", 3, { 2, 4, 18 } } }, .keeps = { "0s" }, .saved = 48 },
-    { OP_ATTENTION, do_attention_1, naive_attention_1, { { "qkv", 3, { 1, 67, 6 } } }, .keeps = { "0s" }, .saved = 134 }, // T above a block of queries
-    { OP_ATTENTION, do_attention_1, naive_attention_1, { { "qkv", 3, { 1, 3, 57 } } }, .keeps = { "0s" }, .saved = 6 },   // D = 19, above the lanes
-    { OP_ATTENTION, do_attention_3, naive_attention_3, { { "qkv", 3, { 3, 131, 54 } } }, .large = true },
-    { OP_GELU, do_gelu, naive_gelu, { { "x", 2, { 3, 7 } } }, .keeps = { "0" } },
-    { OP_GELU, do_gelu, naive_gelu, { { "x", 2, { 100, 229 } } }, .large = true },
-    { OP_DROPOUT, do_dropout, naive_dropout, { { "x", 2, { 5, 9 } } }, .keeps = { "" } },
-    { OP_DROPOUT, do_dropout, naive_dropout, { { "x", 2, { 100, 229 } } }, .large = true },
-    { OP_CROSS_ENTROPY, do_cross_entropy, naive_cross_entropy, { { "logits", 3, { 2, 2, 5 } } }, .keeps = { "0s" }, .saved = 8 },
-    { OP_CROSS_ENTROPY, do_cross_entropy, naive_cross_entropy, { { "logits", 2, { 3, 37 } } }, .keeps = { "0s" }, .saved = 6 },
-    { OP_CROSS_ENTROPY, do_cross_entropy, naive_cross_entropy, { { "logits", 2, { 151, 150 } } }, .large = true },
+    { &embedding_op, do_embedding, naive_embedding, { { "wte", 2, { 11, 5 } }, { "wpe", 2, { 9, 5 } } }, .keeps = { "", "" } },
+    { &embedding_op, do_embedding, naive_embedding, { { "wte", 2, { 11, 130 } }, { "wpe", 2, { 70, 130 } } }, .large = true },
+    { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 3, { 2, 3, 5 } }, { "gain", 1, { 5 } }, { "bias", 1, { 5 } } }, .keeps = { "01s", "0s", "" }, .saved = 12 },
+    { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 2, { 4, 37 } }, { "gain", 1, { 37 } }, { "bias", 1, { 37 } } }, .keeps = { "01s", "0s", "" }, .saved = 8 },
+    { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 2, { 211, 113 } }, { "gain", 1, { 113 } }, { "bias", 1, { 113 } } }, .large = true },
+    { &linear_op, do_linear, naive_linear, { { "x", 3, { 2, 3, 5 } }, { "W", 2, { 5, 4 } }, { "b", 1, { 4 } } }, .keeps = { "1", "0", "" } },
+    { &linear_op, do_linear, naive_linear, { { "x", 2, { 9, 7 } }, { "W", 2, { 7, 37 } }, { "b", 1, { 37 } } }, .keeps = { "1", "0", "" } },
+    { &linear_op, do_linear, naive_linear, { { "x", 2, { 41, 67 } }, { "W", 2, { 67, 35 } }, { "b", 1, { 35 } } }, .large = true },
+    { &lm_head_op, do_lm_head, naive_lm_head, { { "x", 3, { 2, 3, 5 } }, { "wte", 2, { 11, 5 } } }, .keeps = { "1", "0" } },
+    { &lm_head_op, do_lm_head, naive_lm_head, { { "x", 2, { 41, 67 } }, { "wte", 2, { 35, 67 } } }, .large = true },
+    { &attention_op, do_attention_1, naive_attention_1, { { "qkv", 3, { 2, 5, 6 } } }, .keeps = { "0s" }, .saved = 20 },
+    { &attention_op, do_attention_3, naive_attention_3, { { "qkv", 3, { 2, 4, 18 } } }, .keeps = { "0s" }, .saved = 48 },
+    { &attention_op, do_attention_1, naive_attention_1, { { "qkv", 3, { 1, 67, 6 } } }, .keeps = { "0s" }, .saved = 134 }, // T above a block of queries
+    { &attention_op, do_attention_1, naive_attention_1, { { "qkv", 3, { 1, 3, 57 } } }, .keeps = { "0s" }, .saved = 6 },   // D = 19, above the lanes
+    { &attention_op, do_attention_3, naive_attention_3, { { "qkv", 3, { 3, 131, 54 } } }, .large = true },
+    { &gelu_op, do_gelu, naive_gelu, { { "x", 2, { 3, 7 } } }, .keeps = { "0" } },
+    { &gelu_op, do_gelu, naive_gelu, { { "x", 2, { 100, 229 } } }, .large = true },
+    { &dropout_op, do_dropout, naive_dropout, { { "x", 2, { 5, 9 } } }, .keeps = { "" } },
+    { &dropout_op, do_dropout, naive_dropout, { { "x", 2, { 100, 229 } } }, .large = true },
+    { &cross_entropy_op, do_cross_entropy, naive_cross_entropy, { { "logits", 3, { 2, 2, 5 } } }, .keeps = { "0s" }, .saved = 8 },
+    { &cross_entropy_op, do_cross_entropy, naive_cross_entropy, { { "logits", 2, { 3, 37 } } }, .keeps = { "0s" }, .saved = 6 },
+    { &cross_entropy_op, do_cross_entropy, naive_cross_entropy, { { "logits", 2, { 151, 150 } } }, .large = true },
 
-    { OP_MATMUL_ADD, do_matmul_add, naive_matmul_add, { { "y", 3, { 2, 3, 4 } }, { "h", 3, { 2, 3, 5 } }, { "B", 2, { 5, 4 } } }, .keeps = { "", "2", "1" } },
-    { OP_MATMUL_ADD, do_matmul_add_kept, naive_matmul_add_kept, { { "y", 2, { 3, 7 } }, { "h", 2, { 3, 2 } }, { "B", 2, { 2, 7 } } }, .keeps = { NULL } },
-    { OP_MATMUL_ADD, do_matmul_add, naive_matmul_add, { { "y", 2, { 61, 35 } }, { "h", 2, { 61, 13 } }, { "B", 2, { 13, 35 } } }, .large = true },
-    { OP_RECOMPUTE, do_recompute, naive_recompute, { { "x", 2, { 3, 5 } }, { "W", 2, { 5, 4 } }, { "b", 1, { 4 } } }, .keeps = { "0", "0", "0" }, .leaves = true },
-    { OP_RECOMPUTE, do_recompute, naive_recompute, { { "x", 2, { 41, 67 } }, { "W", 2, { 67, 35 } }, { "b", 1, { 35 } } }, .leaves = true, .large = true },
+    { &matmul_add_op, do_matmul_add, naive_matmul_add, { { "y", 3, { 2, 3, 4 } }, { "h", 3, { 2, 3, 5 } }, { "B", 2, { 5, 4 } } }, .keeps = { "", "2", "1" } },
+    { &matmul_add_op, do_matmul_add_kept, naive_matmul_add_kept, { { "y", 2, { 3, 7 } }, { "h", 2, { 3, 2 } }, { "B", 2, { 2, 7 } } }, .keeps = { NULL } },
+    { &matmul_add_op, do_matmul_add, naive_matmul_add, { { "y", 2, { 61, 35 } }, { "h", 2, { 61, 13 } }, { "B", 2, { 13, 35 } } }, .large = true },
+    { &recompute_op, do_recompute, naive_recompute, { { "x", 2, { 3, 5 } }, { "W", 2, { 5, 4 } }, { "b", 1, { 4 } } }, .keeps = { "0", "0", "0" }, .leaves = true },
+    { &recompute_op, do_recompute, naive_recompute, { { "x", 2, { 41, 67 } }, { "W", 2, { 67, 35 } }, { "b", 1, { 35 } } }, .leaves = true, .large = true },
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-static bool has_gradient(OpKind op, int input) // recompute's stands in the engine, not in the table
+enum { MOST_OPS = 64 };
+
+static int number_of(const Op *op)
 {
-    return ops[op].input[input].grad != NULL || (op == OP_RECOMPUTE && input == 0);
+    int i = 0;
+    while (all_ops[i] != op) i++;
+    return i;
 }
 
 // ------------------------------------------------------------------------------------------------------------------ one graph
@@ -318,22 +318,25 @@ typedef struct Graph {
     int         only;           // of the outputs, the one that counts, 1 or 2; 0: all
 } Graph;
 
-static bool observed[OP_KINDS][MAX_INPUTS];
-static bool observe(const Node *n, int input) // the engine asks before each gradient whether to drop it: never
+static bool observed[MOST_OPS][MAX_INPUTS];
+static bool observe(const Node *n, int input) // the meter asks before each gradient whether to drop it: never
 {
-    observed[n->op][input] = true;
+    observed[number_of(n->op)][input] = true;
     return false;
 }
+
+static Meter meter; // of the graph that is there: each is freed before the next one is made
 
 static Graph graph_new(const Case *c, Variant variant)
 {
     Graph g = { .c = c, .variant = variant, .tape = tape_new() };
     g.tape->dropout_seed = DROPOUT_SEED;
-    g.tape->cut = observe;
+    meter = (Meter){ .cut = observe };
+    meter_watch(&meter, g.tape);
     for (; g.inputs < MAX_INPUTS && c->in[g.inputs].name; g.inputs++) {
         const Input *in = &c->in[g.inputs];
         Tensor *t = g.in[g.inputs] = tensor_new(in->name, MEMORY_WEIGHTS, in->ndim, in->shape);
-        fill_irregular(t, 31 + (uint64_t)(10 * g.inputs), c->op == OP_GELU ? 3 : 1);
+        fill_irregular(t, 31 + (uint64_t)(10 * g.inputs), c->op == &gelu_op ? 3 : 1);
         t->requires_grad = true;
     }
     return g;
@@ -387,7 +390,7 @@ static double graph_number(void *context) // the same loss, summed in double out
     graph_forward(g);
     double loss = 0;
     for (int k = 0; k < g->outputs; k++)
-        for (long i = 0; i < g->out[k]->size && (g->only == 0 || g->only == k + 1); i++)
+        for (int64_t i = 0; i < g->out[k]->size && (g->only == 0 || g->only == k + 1); i++)
             loss += at(g->out[k], i) * irregular(500 + (uint64_t)k, i, 1);
     return loss;
 }
@@ -400,12 +403,12 @@ static void graph_backward(Graph *g)
 
 // ---------------------------------------------------------------------------------------------------------------- the op tests
 
-static bool checked[OP_KINDS][MAX_INPUTS];
+static bool checked[MOST_OPS][MAX_INPUTS];
 
 static bool can_alias(const Case *c) // a - a is left out: its gradient is 0, which a test of its own expects
 {
     const Input *a = &c->in[0], *b = &c->in[1];
-    return b->name && c->op != OP_SUB && a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
+    return b->name && c->op != &sub_op && a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
 // The gradient of input i against central differences. Wrong, with two uses: perhaps it is that of one of them, alone.
@@ -415,9 +418,9 @@ static Verdict check_input(Graph *g, int i)
     double *expected = malloc((size_t)t->size * sizeof *expected);
     Verdict verdict = { .ok = false };
     for (g->only = 0; g->only <= g->outputs && g->outputs > 0; g->only++) {
-        for (long j = 0; j < t->size; j++) expected[j] = central_difference(&t->data[j], graph_number, g);
+        for (int64_t j = 0; j < t->size; j++) expected[j] = central_difference(&t->data[j], graph_number, g);
         char what[160];
-        snprintf(what, sizeof what, "%s, d/d %s %s, %s", ops[g->c->op].name, t->name, shape_text(t), variant_names[g->variant]);
+        snprintf(what, sizeof what, "%s, d/d %s %s, %s", g->c->op->name, t->name, shape_text(t), variant_names[g->variant]);
         Verdict v = compare_gradients(what, t->grad, expected, t->size, last_dim(t), GRAD_BOUND);
         if (g->only == 0) verdict = v;
         else if (v.ok) snprintf(verdict.text + strlen(verdict.text), 100, "\n       it is what use %d alone gives: is = used where += is meant?", g->only);
@@ -438,7 +441,8 @@ static void check_case(const Case *c, Variant variant)
     for (int i = 0; i < (variant == ALIASED ? 1 : g.inputs); i++) {
         Verdict v = check_input(&g, i);
         EXPECT(v.ok, "%s", v.text);
-        if (v.ok && variant == CHAINED) checked[c->op][i] = observed[c->op][i] || c->op == OP_RECOMPUTE;
+        bool asked = observed[number_of(c->op)][i] || c->op == &recompute_op; // which runs inner nodes instead
+        if (v.ok && variant == CHAINED) checked[number_of(c->op)][i] = asked;
     }
     graph_free(&g);
 }
@@ -467,18 +471,17 @@ TEST(a_tensor_minus_itself)
 
 TEST(no_op_and_no_input_is_missed) // runs after the test of chained ops, which fills `checked`
 {
-    for (int op = 0; op < OP_KINDS; op++) {
-        EXPECT(ops[op].name != NULL && ops[op].forward != NULL, "op %d has no row in the op table", op);
-        int inputs = 0;
-        for (int i = 0; i < MAX_INPUTS; i++) {
-            if (!has_gradient((OpKind)op, i)) continue;
-            inputs++;
-            EXPECT(checked[op][i], "%s: the gradient of input %d passed no check", ops[op].name, i);
-        }
-        EXPECT(inputs > 0, "%s has no gradient at all", ops[op].name);
-        bool large = false;
-        for (int i = 0; i < CASES; i++) large |= cases[i].large && cases[i].op == (OpKind)op;
-        EXPECT(large, "%s: not in the comparison of threads", ops[op].name);
+    for (int op = 0; all_ops[op] != NULL; op++) {
+        EXPECT(op < MOST_OPS && all_ops[op]->name != NULL && all_ops[op]->forward != NULL, "op %d has no row", op);
+        const Case *small = NULL, *large = NULL;
+        for (int i = 0; i < CASES; i++)
+            if (cases[i].op == all_ops[op]) *(cases[i].large ? &large : &small) = &cases[i];
+        EXPECT(small != NULL && small->in[0].name != NULL, "%s: its gradients are checked nowhere", all_ops[op]->name);
+        EXPECT(large != NULL, "%s: not in the comparison of threads", all_ops[op]->name);
+        for (int i = 0; i < MAX_INPUTS && small != NULL && small->in[i].name != NULL; i++)
+            EXPECT(checked[op][i], "%s: the gradient of input %d passed no check", all_ops[op]->name, i);
+        for (int i = 0; i < MAX_INPUTS && small != NULL; i++)
+            EXPECT(all_ops[op]->input[i].grad == NULL || small->in[i].name != NULL, "%s: input %d has a gradient and is in no case", all_ops[op]->name, i);
     }
 }
 
@@ -519,7 +522,7 @@ TEST(the_checker_rejects_wrong_gradients)
 typedef enum Mistake { NO_MISTAKE, NO_PATH, ONE_USE, TWO_PASSES, WRONG_SIGN, MEAN_FOR_SUM, NO_SCALE, MISTAKES } Mistake;
 
 static int uses;
-static bool all_but_one_use(const Node *n, int input) { return n->op == OP_MUL && input == 0 && ++uses > 1; }
+static bool all_but_one_use(const Node *n, int input) { return n->op == &mul_op && input == 0 && ++uses > 1; }
 
 static real *gradient_with(Mistake mistake, const real *values, const real *weights)
 {
@@ -527,7 +530,8 @@ static real *gradient_with(Mistake mistake, const real *values, const real *weig
     Tensor *x = tensor_from("x", values, SHAPE(2, 5)), *w = tensor_from("w", weights, SHAPE(2, 5)), *zero = tensor_new("0", MEMORY_WEIGHTS, SHAPE(2, 5));
     x->requires_grad = true;
     uses = 0;
-    if (mistake == ONE_USE) tape->cut = all_but_one_use;
+    Meter cutter = { .cut = all_but_one_use };
+    if (mistake == ONE_USE) meter_watch(&cutter, tape);
     for (int pass = 0; pass < (mistake == TWO_PASSES ? 2 : 1); pass++) {
         Tensor *y = op_add(tape, op_add(tape, op_mul(tape, x, w), op_mul(tape, x, w)), op_mul(tape, x, w));
         y = op_scale(tape, y, (real)(mistake == NO_SCALE ? 1 : mistake == NO_PATH ? 0 : 1.5));
@@ -562,9 +566,9 @@ TEST(mistakes_get_their_hints)
     EXPECT(!v.ok && strstr(v.text, "10 times as much: a sum for a mean (N)?"), "%s", v.text);
     free(sum);
     for (int n = 0; n < CASES; n++) { // of a matrix used twice, the second use alone
-        if (cases[n].op != OP_LINEAR || cases[n].large) continue;
+        if (cases[n].op != &linear_op || cases[n].large) continue;
         Graph g = graph_new(&cases[n], SHARED);
-        g.tape->cut = all_but_one_use, uses = 0; // the loss's own products, one for each use, meet it: the later one goes on
+        meter.cut = all_but_one_use, uses = 0; // the loss's own products, one for each use, meet it: the later one goes on
         graph_backward(&g);
         v = check_input(&g, 1);
         EXPECT(!v.ok && strstr(v.text, "it is what use 2 alone gives: is = used where += is meant?"), "%s", v.text);
@@ -594,9 +598,9 @@ TEST(frozen_inputs_change_no_other_gradient)
                 for (int i = 0; i < g.inputs; i++) {
                     if (trains >> i & 1)
                         EXPECT(g.in[i]->grad && same_bits(g.in[i]->grad, all[i], g.in[i]->size),
-                                "%s, %s, trainable inputs %#x: other bits in d/d %s", ops[c->op].name,
+                                "%s, %s, trainable inputs %#x: other bits in d/d %s", c->op->name,
                                variant_names[variant], trains, g.in[i]->name);
-                    else EXPECT(g.in[i]->grad == NULL, "%s: %s is frozen and has a gradient", ops[c->op].name, g.in[i]->name);
+                    else EXPECT(g.in[i]->grad == NULL, "%s: %s is frozen and has a gradient", c->op->name, g.in[i]->name);
                 }
             }
             for (int i = 0; i < g.inputs; i++) free(all[i]);
@@ -630,17 +634,17 @@ TEST(a_node_keeps_what_its_gradients_read)
                     else if (*k == 's') keeps_saved = true;
                     else keeps_in[*k - '0'] = true;
                 }
-            long expected = (keeps_out ? y->size : 0) + (keeps_saved ? c->saved : 0);
+            int64_t expected = (keeps_out ? y->size : 0) + (keeps_saved ? c->saved : 0);
             for (int i = 0; i < g.inputs; i++) expected += keeps_in[i] ? in[i]->size : 0;
             for (int i = 0; i < g.inputs; i++)
                 if (!(c->leaves && i > 0)) tensor_drop(in[i]);
             tensor_drop(y);
-            EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == expected * (long)sizeof(real),
-                    "%s, trainable inputs %#x: %ld bytes are kept, not %ld", ops[c->op].name,
-                   trains, ledger.live[MEMORY_KEPT_ACTIVATIONS], expected * (long)sizeof(real));
-            EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0, "%s: %ld bytes are live after all handles were dropped",
-                    ops[c->op].name, ledger.live[MEMORY_LIVE_ACTIVATIONS]);
-            EXPECT(y->requires_grad == (trains != 0), "%s, trainable inputs %#x: the result's flag is %d", ops[c->op].name,
+            EXPECT(ledger.live[MEMORY_KEPT_ACTIVATIONS] == expected * (int64_t)sizeof(real),
+                    "%s, trainable inputs %#x: %" PRId64 " bytes are kept, not %" PRId64, c->op->name,
+                   trains, ledger.live[MEMORY_KEPT_ACTIVATIONS], expected * (int64_t)sizeof(real));
+            EXPECT(ledger.live[MEMORY_LIVE_ACTIVATIONS] == 0, "%s: %" PRId64 " bytes are live after all handles were dropped",
+                    c->op->name, ledger.live[MEMORY_LIVE_ACTIVATIONS]);
+            EXPECT(y->requires_grad == (trains != 0), "%s, trainable inputs %#x: the result's flag is %d", c->op->name,
                     trains, y->requires_grad);
         }
         graph_free(&g);
@@ -652,11 +656,11 @@ static void fill_free_buffers(const Graph *g, real value)
 {
     enum { EACH = 8 };
     for (int k = -1; k < g->inputs; k++) {
-        long size = k < 0 ? g->out[0]->size : g->in[k]->size;
+        int64_t size = k < 0 ? g->out[0]->size : g->in[k]->size;
         real *used[EACH];
         for (int i = 0; i < EACH; i++) {
             used[i] = memory_take(MEMORY_WORKSPACE, size);
-            for (long j = 0; j < size; j++) used[i][j] = value;
+            for (int64_t j = 0; j < size; j++) used[i][j] = value;
         }
         for (int i = 0; i < EACH; i++) memory_give(MEMORY_WORKSPACE, used[i], size);
     }
@@ -671,8 +675,8 @@ static bool fill_before_each_gradient(const Node *n, int input)
     return false;
 }
 
-// Zeros to add to, a kernel that stores, or the result's own gradient: whatever the op table says of a first gradient, nothing of
-// what its buffer held before is left.
+// Zeros to add to, an empty matrix for a product, or the result's own gradient: whatever a first gradient finds, nothing of what
+// its buffer held before is left.
 TEST(first_gradients_do_not_depend_on_what_was_there)
 {
     for (int n = 0; n < CASES; n++)
@@ -682,14 +686,14 @@ TEST(first_gradients_do_not_depend_on_what_was_there)
             Graph g = graph_new(c, variant);
             real *clean[MAX_INPUTS] = { NULL };
             graph_to_fill = &g;
-            g.tape->cut = fill_before_each_gradient;
+            meter.cut = fill_before_each_gradient;
             for (int spoilt = 0; spoilt < 2; spoilt++) {
                 to_fill_with = spoilt ? (real)NAN : 0;
                 graph_backward(&g);
                 for (int i = 0; i < (variant == ALIASED ? 1 : g.inputs); i++) {
                     if (!spoilt) clean[i] = copy_of(g.in[i]->grad, g.in[i]->size);
                     else EXPECT(same_bits(clean[i], g.in[i]->grad, g.in[i]->size), "%s, %s: d/d %s depends on what its buffer held before, NaN: |g| = %g, not %g",
-                                ops[c->op].name, variant_names[variant], g.in[i]->name, norm_of(g.in[i]->grad, g.in[i]->size), norm_of(clean[i], g.in[i]->size));
+                                c->op->name, variant_names[variant], g.in[i]->name, norm_of(g.in[i]->grad, g.in[i]->size), norm_of(clean[i], g.in[i]->size));
                     tensor_drop_grad(g.in[i]);
                 }
             }
@@ -698,43 +702,63 @@ TEST(first_gradients_do_not_depend_on_what_was_there)
         }
 }
 
-// Each part of a kernel has a scratch of its own, of the size that the op table names, and writes nowhere else in it.
-TEST(each_part_has_its_own_scratch)
+// ------------------------------------------------------------------------------------------------------ gradients only add
+
+// The node of the graph that is the case's own; the last one, behind what prepares its inputs.
+static Node *node_of(const Graph *g)
 {
-    enum { PARTS = 3 };
-    const real canary = (real)-12345.5;
-    for (int n = 0; n < CASES; n++) {
-        const Case *c = &cases[n];
-        if (!c->large || ops[c->op].workspace == NULL) continue;
-        Graph g = graph_new(c, PLAIN_USE);
+    Node *n = &g->tape->nodes[g->tape->count - 1];
+    return n->op == g->c->op ? n : NULL;
+}
+
+// Runs the gradient of one input on numbers of the test's own: dx begins as `dx`, and the kernel runs `times` times.
+static void run_on(Node *n, int input, real *dx, int times)
+{
+    Tensor *in = n->in[input];
+    real *dy = malloc((size_t)n->out->size * sizeof *dy);
+    for (int64_t i = 0; i < n->out->size; i++) dy[i] = (real)irregular(7, i, 1);
+    real *before = copy_of(dy, n->out->size);
+    in->grad = dx;
+    n->out->grad = dy;
+    for (int t = 0; t < times; t++) n->op->input[input].grad(n, WHOLE);
+    EXPECT(same_bits(before, dy, n->out->size), "%s, input %d: its gradient changes dy", n->op->name, input);
+    in->grad = n->out->grad = NULL;
+    free(dy), free(before);
+}
+
+// Twice the same kernel, on numbers that are there: dx + 2 g. The one that works in place is left out: it has no dx.
+TEST(gradient_kernels_only_add)
+{
+    int kernels = 0, expected = 0;
+    for (int op = 0; all_ops[op] != NULL; op++)
+        for (int i = 0; i < MAX_INPUTS; i++) expected += all_ops[op]->input[i].grad != NULL && !all_ops[op]->input[i].in_place;
+    bool seen[MOST_OPS][MAX_INPUTS] = { { false } };
+    for (int c = 0; c < CASES; c++) {
+        Graph g = graph_new(&cases[c], PLAIN_USE);
         graph_forward(&g);
-        Node *node = &g.tape->nodes[g.tape->count - 1];
-        long size = ops[c->op].workspace(node), used = 0;
-        real *out = copy_of(node->out->data, node->out->size), *work = malloc((size_t)(PARTS * size + 1) * sizeof *work);
-        real *dx[MAX_INPUTS] = { NULL };
-        for (int kernel = -1; kernel < MAX_INPUTS && node->op == c->op; kernel++) {
-            if (kernel >= 0 && ops[c->op].input[kernel].grad == NULL) continue;
-            if (kernel >= 0) dx[kernel] = calloc((size_t)node->in[kernel]->size, sizeof *dx[kernel]);
-            for (int part = 0; part < PARTS; part++) {
-                for (long j = 0; j <= PARTS * size; j++) work[j] = canary;
-                node->work = work;
-                if (kernel < 0) ops[c->op].forward(node, node->out->data, (Part){ part, PARTS });
-                else ops[c->op].input[kernel].grad(node, out, dx[kernel], (Part){ part, PARTS });
-                node->work = NULL;
-                long strayed = 0;
-                for (long j = 0; j <= PARTS * size; j++) {
-                    bool own = j >= part * size && j < (part + 1) * size;
-                    strayed += !own && work[j] != canary;
-                    used += own && work[j] != canary;
-                }
-                EXPECT(strayed == 0, "%s, kernel %d: part %d of %d writes %ld numbers outside of its scratch of %ld", ops[c->op].name, kernel, part, PARTS, strayed, size);
+        Node *n = node_of(&g);
+        for (int i = 0; i < MAX_INPUTS && n != NULL; i++) {
+            if (n->op->input[i].grad == NULL || n->op->input[i].in_place) continue;
+            int64_t size = n->in[i]->size;
+            real *once = calloc((size_t)size, sizeof *once), *dx = malloc((size_t)size * sizeof *dx);
+            for (int64_t j = 0; j < size; j++) dx[j] = (real)irregular(8, j, 1);
+            run_on(n, i, once, 1);
+            run_on(n, i, dx, 2);
+            double worst = 0, largest = 1;
+            for (int64_t j = 0; j < size; j++) largest = fmax(largest, fabs((double)once[j]));
+            for (int64_t j = 0; j < size; j++) {
+                double error = fabs((double)dx[j] - irregular(8, j, 1) - 2 * (double)once[j]) / largest;
+                if (!(error <= worst)) worst = error;
             }
+            EXPECT(worst < 60 * EPSILON && norm_of(once, size) > 0, "%s, input %d, %s: twice its gradient does not add up: off by %.3g", n->op->name, i,
+                   shape_text(n->in[i]), worst);
+            kernels += !seen[number_of(n->op)][i];
+            seen[number_of(n->op)][i] = true;
+            free(once), free(dx);
         }
-        EXPECT(size == 0 || used > 0, "%s: its %ld numbers of scratch are not used", ops[c->op].name, size);
-        for (int i = 0; i < MAX_INPUTS; i++) free(dx[i]);
-        free(out), free(work);
         graph_free(&g);
     }
+    EXPECT(kernels == expected && kernels > 20, "%d of %d gradient kernels were run", kernels, expected);
 }
 
 TEST(values_follow_the_formulas)
@@ -746,17 +770,17 @@ TEST(values_follow_the_formulas)
         Tensor *y = g.out[0];
         double *expected = malloc((size_t)y->size * sizeof *expected), largest = 0, worst = 0;
         c->naive(g.in, expected);
-        for (long i = 0; i < y->size; i++) largest = fmax(largest, fabs(expected[i]));
-        for (long i = 0; i < y->size; i++) {
+        for (int64_t i = 0; i < y->size; i++) largest = fmax(largest, fabs(expected[i]));
+        for (int64_t i = 0; i < y->size; i++) {
             double error = fabs(at(y, i) - expected[i]) / largest;
             if (!(error <= worst)) worst = error;
         }
-        EXPECT(largest > 1e-3 && worst < 60 * EPSILON, "%s, %s %s: off by %.2e of the largest value, %.3g", ops[c->op].name,
+        EXPECT(largest > 1e-3 && worst < 60 * EPSILON, "%s, %s %s: off by %.2e of the largest value, %.3g", c->op->name,
                 g.in[0]->name, shape_text(g.in[0]), worst, largest);
         // without a tape: the same bits; dropout, which is off then, gives a copy
         Tensor *free_y = c->apply(NULL, g.in);
-        const real *same = c->op == OP_DROPOUT ? g.in[0]->data : y->data;
-        EXPECT(same_bits(free_y->data, same, y->size), "%s: other bits without a tape", ops[c->op].name);
+        const real *same = c->op == &dropout_op ? g.in[0]->data : y->data;
+        EXPECT(same_bits(free_y->data, same, y->size), "%s: other bits without a tape", c->op->name);
         tensor_drop(free_y);
         free(expected);
         graph_free(&g);
@@ -778,10 +802,10 @@ TEST(bits_do_not_depend_on_the_threads)
                 y = copy_of(g.out[0]->data, g.out[0]->size);
                 for (int i = 0; i < g.inputs; i++) grads[i] = copy_of(g.in[i]->grad, g.in[i]->size);
             } else {
-                EXPECT(same_bits(y, g.out[0]->data, g.out[0]->size), "%s: other values with %d threads", ops[c->op].name, counts[k]);
+                EXPECT(same_bits(y, g.out[0]->data, g.out[0]->size), "%s: other values with %d threads", c->op->name, counts[k]);
                 for (int i = 0; i < g.inputs; i++)
                     EXPECT(same_bits(grads[i], g.in[i]->grad, g.in[i]->size), "%s: other bits in d/d %s with %d threads",
-                            ops[c->op].name, g.in[i]->name, counts[k]);
+                            c->op->name, g.in[i]->name, counts[k]);
             }
             graph_free(&g);
         }
@@ -805,13 +829,20 @@ TEST(softmax_and_cross_entropy_survive_large_logits)
     EXPECT(fabs(at(loss, 0) - (1 + log(sum))) < 900 * EPSILON, "%.9g, not %.9g", at(loss, 0), 1 + log(sum));
     tensor_drop(loss);
     tensor_drop(y);
-    for (long i = 0; i < x->size; i++) x->data[i] = (real)-1e4 + (real)i; // all far below 0: still a distribution
+    for (int64_t i = 0; i < x->size; i++) x->data[i] = (real)-1e4 + (real)i; // all far below 0: still a distribution
     y = op_softmax(NULL, x);
     sum = 0;
-    for (long i = 0; i < y->size; i++) sum += at(y, i);
+    for (int64_t i = 0; i < y->size; i++) sum += at(y, i);
     EXPECT(fabs(sum - 1) < 8 * EPSILON && at(y, 4) > at(y, 3), "the sum is %.9g", sum);
     tensor_drop(y);
     tensor_drop(x);
+}
+
+TEST(softmax_keeps_nan)
+{
+    Tensor *x = tensor_from("x", (real[]){ 1, (real)NAN, 2 }, SHAPE(1, 3)), *y = op_softmax(NULL, x);
+    EXPECT(isnan(at(y, 0)) && isnan(at(y, 1)) && isnan(at(y, 2)), "softmax hides a NaN: %g %g %g", at(y, 0), at(y, 1), at(y, 2));
+    tensor_drop(x), tensor_drop(y);
 }
 
 TEST(gelu_far_from_zero)
@@ -856,14 +887,14 @@ TEST(dropout_drops_its_share_and_can_be_replayed)
 {
     enum { N = 20000 };
     Tensor *x = tensor_new("x", MEMORY_WEIGHTS, SHAPE(N));
-    for (long i = 0; i < N; i++) x->data[i] = 3;
+    for (int64_t i = 0; i < N; i++) x->data[i] = 3;
     Tape *tape = tape_new();
     static const double chances[] = { 0, 0.1, 0.5, 0.9 };
     for (int k = 0; k < 4; k++) {
         tape->dropout_seed = 11;
         real *y = dropped(tape, x, (real)chances[k], 0);
-        long zeros = 0, others = 0, pairs = 0;
-        for (long i = 0; i < N; i++) {
+        int64_t zeros = 0, others = 0, pairs = 0;
+        for (int64_t i = 0; i < N; i++) {
             zeros += y[i] == 0;
             others += y[i] != 0 && fabs((double)y[i] - 3 / (1 - chances[k])) > 100 * EPSILON;
             pairs += i > 0 && y[i] == 0 && y[i - 1] == 0;
@@ -872,7 +903,7 @@ TEST(dropout_drops_its_share_and_can_be_replayed)
         EXPECT(fabs(share_ - chances[k]) <= 5 * deviation, "p = %g: a share of %g is zero", chances[k], share_);
         EXPECT(fabs((double)pairs / N - chances[k] * chances[k]) <= 0.03, "p = %g: neighbours are not independent: %g",
                 chances[k], (double)pairs / N);
-        EXPECT(others == 0, "p = %g: %ld elements are neither 0 nor x / (1 - p)", chances[k], others);
+        EXPECT(others == 0, "p = %g: %" PRId64 " elements are neither 0 nor x / (1 - p)", chances[k], others);
         real *again = dropped(tape, x, (real)chances[k], 0), *next = dropped(tape, x, (real)chances[k], 1);
         tape->dropout_seed = 12;
         real *other = dropped(tape, x, (real)chances[k], 0);
@@ -885,258 +916,6 @@ TEST(dropout_drops_its_share_and_can_be_replayed)
     tensor_drop(x);
 }
 
-// ------------------------------------------------------------------------------------------------------------------ fast_exp
-
-TEST(fast_exp_agrees_with_libm)
-{
-    if (IN_DOUBLE) {
-        for (double x = -700; x < 700; x += 0.371) EXPECT((double)fast_exp((real)x) == exp(x), "e^%g = %.17g", x,
-                (double)fast_exp((real)x));
-        return;
-    }
-    double worst = 0, where = 0;
-    for (int sign = -1; sign <= 1; sign += 2)
-        for (uint32_t bits = 0x2f000000u; bits < 0x42b00000u; bits += 499) { // from 2^-33 to 88, a sample of all floats
-            float x;
-            memcpy(&x, &bits, sizeof x);
-            x *= (float)sign;
-            if (x < -87.0f) break;
-            double error = fabs((double)fast_exp((real)x) / exp((double)x) - 1);
-            if (!(error <= worst)) worst = error, where = (double)x;
-        }
-    EXPECT(worst < 2e-7, "relative error %.3g at %.9g", worst, where); // what tensor.h promises
-    EXPECT(worst > 1e-9, "the test compares nothing: %g", worst);
-    EXPECT(fast_exp(0) == 1, "e^0 = %.9g", (double)fast_exp(0));
-    const real ends[] = { 1000, (real)88.5, (real)INFINITY };
-    for (int i = 0; i < 3; i++) {
-        EXPECT(fast_exp(ends[i]) == fast_exp(88), "e^%g leaves the end's value", (double)ends[i]);
-        EXPECT(fast_exp(-ends[i]) == 0, "e^-%g = %g, not 0: attention hides keys by it", (double)ends[i],
-               (double)fast_exp(-ends[i]));
-    }
-    for (float x = -87; x > -88; x = nextafterf(x, -88)) { // where the exponent runs out
-        double y = (double)fast_exp((real)x), low = exp(-87.0);
-        EXPECT(y >= 0 && y <= low * (1 + 2e-7), "e^%.9g = %g", (double)x, y);
-        if (!(y >= 0 && y <= low * (1 + 2e-7))) break;
-    }
-}
-
-TEST(fast_exp_keeps_nan)
-{
-    volatile real nan = (real)NAN; // known when the program runs, and (below) when it is compiled
-    EXPECT(isnan((double)fast_exp(nan)), "e^NaN = %g", (double)fast_exp(nan));
-    EXPECT(isnan((double)fast_exp((real)NAN)), "e^NaN = %g, worked out by the compiler", (double)fast_exp((real)NAN));
-    Tensor *x = tensor_from("x", (real[]){ 1, nan, 2 }, SHAPE(1, 3)), *y = op_softmax(NULL, x);
-    EXPECT(isnan(at(y, 0)) && isnan(at(y, 1)) && isnan(at(y, 2)), "softmax hides a NaN: %g %g %g", at(y, 0), at(y, 1), at(y, 2));
-    tensor_drop(x), tensor_drop(y);
-}
-
-// -------------------------------------------------------------------------------------------------------------------- matmul
-
-typedef enum Start { START_NONE, START_BIAS, START_SELF, STARTS } Start;
-
-// A product with its operands in guarded buffers: NaN around what may be read, canaries around what may be written.
-typedef struct Product { Matmul p; real *a, *b, *c, *bias, *work; long a_size, b_size, c_size, work_size; } Product;
-
-enum { GUARD = 48 };
-static const real CANARY = (real)-12345.5;
-
-static real *guarded(long inner, real fill)
-{
-    real *buffer = malloc((size_t)(inner + 2 * GUARD) * sizeof *buffer);
-    for (long i = 0; i < inner + 2 * GUARD; i++) buffer[i] = fill;
-    return buffer;
-}
-
-static Product product_new(int m, int n, int k, bool a_transposed, bool b_transposed, Start start, double scale)
-{
-    Product q = { .p = { .m = m, .n = n, .k = k, .scale = (real)scale } };
-    long a_row = a_transposed ? m + 3 : k + 3, b_row = b_transposed ? k + 2 : n + 2, c_row = n + 5;
-    q.a_size = a_row * (a_transposed ? k : m), q.b_size = b_row * (b_transposed ? n : k), q.c_size = c_row * m;
-    q.a = guarded(q.a_size, (real)NAN), q.b = guarded(q.b_size, (real)NAN), q.c = guarded(q.c_size, CANARY), q.bias = guarded(n, (real)NAN);
-    q.p.a = (a_transposed ? transposed : matrix)(q.a + GUARD, a_row);
-    q.p.b = (b_transposed ? transposed : matrix)(q.b + GUARD, b_row);
-    q.p.c = q.c + GUARD, q.p.c_row = c_row;
-    q.work_size = matmul_scratch(n, k), q.work = guarded(q.work_size, CANARY), q.p.work = q.work + GUARD;
-    for (int i = 0; i < m; i++)
-        for (int l = 0; l < k; l++) q.a[GUARD + i * q.p.a.row + l * q.p.a.column] = (real)irregular(1, (long)i * k + l, 1);
-    for (int l = 0; l < k; l++)
-        for (int j = 0; j < n; j++) q.b[GUARD + l * q.p.b.row + j * q.p.b.column] = (real)irregular(2, (long)l * n + j, 1);
-    for (int j = 0; j < n; j++) q.bias[GUARD + j] = (real)irregular(3, j, 1);
-    for (int i = 0; i < m; i++)
-        for (int j = 0; j < n; j++) q.p.c[i * c_row + j] = start == START_SELF ? (real)irregular(4, (long)i * n + j, 1) : (real)NAN;
-    if (start == START_BIAS) q.p.start = q.bias + GUARD;
-    if (start == START_SELF) q.p.start = q.p.c, q.p.start_row = c_row;
-    return q;
-}
-
-static void product_free(Product *q) { free(q->a), free(q->b), free(q->c), free(q->bias), free(q->work); }
-
-static void run_parts(Matmul p, int count)
-{
-    for (int i = 0; i < count; i++) matmul(p, (Part){ i, count });
-}
-
-// The triple loop, at every `every`-th element and along the borders; true if all is right and no canary was touched.
-static bool product_right(const Product *q, Start start, int every, char *text, size_t size)
-{
-    const Matmul *p = &q->p;
-    for (int i = 0; i < p->m; i++)
-        for (int j = 0; j < p->n; j++) {
-            if (((long)i * p->n + j) % every != 0 && i != 0 && j != 0 && i != p->m - 1 && j != p->n - 1) continue;
-            double sum = start == START_BIAS ? irregular(3, j, 1) : start == START_SELF ? irregular(4, (long)i * p->n + j,
-                    1) : 0, weight = fabs(sum);
-            for (int l = 0; l < p->k; l++) {
-                double product = (double)p->scale * irregular(1, (long)i * p->k + l, 1) * irregular(2, (long)l * p->n + j, 1);
-                sum += product;
-                weight += fabs(product);
-            }
-            double got = (double)p->c[i * p->c_row + j];
-            if (fabs(got - sum) <= EPSILON * (p->k + 3) * weight) continue;
-            snprintf(text, size, "%d x %d x %d, strides %ld %ld, %ld %ld, start %d: C[%d,%d] = %.9g, not %.9g", p->m, p->n,
-                    p->k, p->a.row, p->a.column, p->b.row,
-                     p->b.column, start, i, j, got, sum);
-            return false;
-        }
-    for (long w = 0; w < GUARD; w++)
-        if (q->work[w] != CANARY || q->work[GUARD + q->work_size + w] != CANARY) {
-            snprintf(text, size, "%d x %d x %d: wrote outside of its scratch", p->m, p->n, p->k);
-            return false;
-        }
-    long inner = q->c_size + 2 * GUARD;
-    for (long w = 0; w < inner; w++) {
-        long at_ = w - GUARD;
-        bool inside = at_ >= 0 && at_ < q->c_size && at_ % p->c_row < p->n;
-        if (inside || q->c[w] == CANARY) continue;
-        snprintf(text, size, "%d x %d x %d: wrote outside of C at %ld", p->m, p->n, p->k, at_);
-        return false;
-    }
-    return true;
-}
-
-static void check_product(int m, int n, int k, int every)
-{
-    for (int form = 0; form < 4 * STARTS; form++) {
-        Start start = (Start)(form / 4);
-        Product q = product_new(m, n, k, form & 1, form & 2, start, form % 5 == 0 ? 1 : -0.375);
-        run_parts(q.p, 1 + form % 3);
-        char text[256] = "";
-        EXPECT(product_right(&q, start, every, text, sizeof text), "%s", text);
-        product_free(&q);
-    }
-}
-
-TEST(matmul_equals_the_triple_loop)
-{
-    for (int i = 0; i < 60; i++)
-        check_product(1 + (int)(random_bits(5, 3 * (uint64_t)i) % 70), 1 + (int)(random_bits(5, 3 * (uint64_t)i + 1) % 70),
-                1 + (int)(random_bits(5, 3 * (uint64_t)i + 2) % 70), 3);
-    static const int sizes[] = { 1, 2, 3, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33 };
-    for (int i = 0; i < 14; i++) check_product(sizes[i], sizes[(i * 5 + 3) % 14], sizes[(i * 3 + 1) % 14], 1);
-    check_product(1, 1, 1, 1);
-    check_product(1, 300, 7, 1);
-    check_product(300, 1, 7, 1);
-}
-
-TEST(matmul_across_its_blocks)
-{
-    check_product(301, 300, 513, 211);
-    check_product(193, 257, 256, 211);
-    check_product(145, 33, 257, 61);
-    check_product(29, 1100, 300, 211);
-}
-
-// The bits of an element depend on its own row of A and column of B alone: not on m, n, or the number of parts.
-TEST(matmul_bits_depend_on_row_and_column_alone)
-{
-    static const int shapes[][3] = { { 37, 53, 300 }, { 9, 70, 33 }, { 211, 5, 17 }, { 50, 290, 40 }, { 20, 600, 33 } };
-    for (int s = 0; s < 5; s++)
-        for (int form = 0; form < 4; form++) {
-            int m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
-            Product one = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-            run_parts(one.p, 1);
-            for (int parts = 2; parts <= 7; parts += parts == 3 ? 2 : 1) {
-                Product many = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-                run_parts(many.p, parts);
-                EXPECT(same_bits(one.c, many.c, one.c_size + 2 * GUARD), "%d x %d x %d: other bits in %d parts", m, n, k, parts);
-                product_free(&many);
-            }
-            long rows_differ = 0, columns_differ = 0;
-            for (int i = 0; i < m; i += 3) { // a row by itself
-                Product row = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-                row.p.a.at += i * row.p.a.row, row.p.m = 1;
-                run_parts(row.p, 1);
-                rows_differ += !same_bits(row.p.c, one.p.c + i * one.p.c_row, n);
-                product_free(&row);
-            }
-            for (int j = 0; j < n; j += 7) { // a column by itself
-                Product column = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-                column.p.b.at += j * column.p.b.column, column.p.start += j, column.p.n = 1;
-                run_parts(column.p, 1);
-                for (int i = 0; i < m; i++) columns_differ += !same_bits(column.p.c + i * column.p.c_row, one.p.c + i * one.p.c_row + j, 1);
-                product_free(&column);
-            }
-            EXPECT(rows_differ == 0 && columns_differ == 0,
-                    "%d x %d x %d: %ld rows and %ld elements have other bits when computed alone", m, n, k, rows_differ,
-                    columns_differ);
-            product_free(&one);
-        }
-}
-
-// What a triangle leaves out is not asked for, or zero: the rest has the bits of the whole product.
-TEST(matmul_of_a_triangle_equals_the_whole)
-{
-    static const int shapes[][3] = { { 64, 64, 32 }, { 37, 53, 300 }, { 300, 21, 290 }, { 50, 290, 40 }, { 5, 3, 7 },
-                                     { 24, 600, 30 } };
-    static const int diagonals[] = { 0, 1, 5, 64, 250 };
-    for (int s = 0; s < 6; s++)
-        for (int form = 0; form < 60; form++) {
-            int m = shapes[s][0], n = shapes[s][1], k = shapes[s][2], diagonal = diagonals[form / 12];
-            Triangle triangle = (Triangle)(LOWER_C + form / 4 % 3);
-            Product whole = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-            Product part = product_new(m, n, k, form & 1, form & 2, START_BIAS, -0.375);
-            for (int i = 0; i < m; i++)
-                for (int l = 0; l < k; l++)
-                    if ((triangle == LOWER_A && l > i + diagonal) || (triangle == UPPER_A && l < i - diagonal)) {
-                        whole.a[GUARD + i * whole.p.a.row + l * whole.p.a.column] = 0;
-                        part.a[GUARD + i * part.p.a.row + l * part.p.a.column] = 0;
-                    }
-            part.p.triangle = triangle, part.p.diagonal = diagonal;
-            run_parts(whole.p, 1);
-            run_parts(part.p, 1 + form % 3);
-            long wrong = 0;
-            for (int i = 0; i < m; i++)
-                for (int j = 0; j < n; j++)
-                    if (triangle != LOWER_C || j <= i + diagonal)
-                        wrong += !same_bits(&part.p.c[i * part.p.c_row + j], &whole.p.c[i * whole.p.c_row + j], 1);
-            for (long w = 0; w < part.c_size + 2 * GUARD; w++) wrong += whole.c[w] == CANARY && part.c[w] != CANARY;
-            EXPECT(wrong == 0, "%d x %d x %d, triangle %d, diagonal %d: %ld elements differ", m, n, k, triangle, diagonal, wrong);
-            product_free(&whole), product_free(&part);
-        }
-}
-
-TEST(matmul_parts_write_each_element_once)
-{
-    static const int shapes[][2] = { { 37, 53 }, { 3, 200 }, { 200, 3 }, { 1, 1 }, { 64, 64 } };
-    for (int s = 0; s < 5; s++)
-        for (int parts = 1; parts <= 6; parts++) {
-            int m = shapes[s][0], n = shapes[s][1];
-            int *writes = calloc((size_t)m * (size_t)n, sizeof *writes);
-            for (int i = 0; i < parts; i++) {
-                Product q = product_new(m, n, 5, false, false, START_NONE, 1); // C starts as NaN
-                matmul(q.p, (Part){ i, parts });
-                for (int r = 0; r < m; r++)
-                    for (int c = 0; c < n; c++) writes[r * n + c] += !isnan((double)q.p.c[r * q.p.c_row + c]);
-                product_free(&q);
-            }
-            long wrong = 0;
-            for (int e = 0; e < m * n; e++) wrong += writes[e] != 1;
-            EXPECT(wrong == 0, "%d x %d in %d parts: %ld elements are not written exactly once", m, n, parts, wrong);
-            free(writes);
-        }
-}
-
-// ------------------------------------------------------------------------------------------------------------------ parallel
-
 // Threads seldom show that two parts share an element, for mostly one ends before the other; reversing the order does.
 TEST(parts_of_an_embedding_gradient_run_in_any_order)
 {
@@ -1147,69 +926,20 @@ TEST(parts_of_an_embedding_gradient_run_in_any_order)
     op_embedding(tape, wte, wpe, ids_below(V_, ROWS), 3, T_);
     real dy[ROWS * C_];
     for (int i = 0; i < ROWS * C_; i++) dy[i] = (real)(random_uniform(5, (uint64_t)i) - 0.5);
+    Node *node = &tape->nodes[0];
+    node->out->grad = dy;
     for (int input = 0; input < 2; input++) {
         real sums[2][T_ * C_] = { { 0 } };
-        for (int order = 0; order < 2; order++)
-            for (int i = 0; i < PARTS; i++)
-                ops[OP_EMBEDDING].input[input].grad(&tape->nodes[0], dy, sums[order], (Part){ order ? PARTS - 1 - i : i, PARTS });
+        for (int order = 0; order < 2; order++) {
+            node->in[input]->grad = sums[order];
+            for (int i = 0; i < PARTS; i++) embedding_op.input[input].grad(node, (Part){ order ? PARTS - 1 - i : i, PARTS });
+            node->in[input]->grad = NULL;
+        }
         EXPECT(same_bits(sums[0], sums[1], T_ * C_) && norm_of(sums[0], T_ * C_) > 1, "input %d: two parts add to one element", input);
     }
+    node->out->grad = NULL;
     tape_free(tape);
     tensor_drop(wte), tensor_drop(wpe);
-}
-
-TEST(shares_cover_all_and_are_even)
-{
-    for (long n = 0; n <= 80; n++)
-        for (long grain = 1; grain <= 17; grain += 1 + grain / 5)
-            for (int count = 1; count <= 9; count++) {
-                long end = 0, least = n + 1, most = 0;
-                bool aligned = true;
-                for (int i = 0; i < count; i++) {
-                    Share s = share((Part){ i, count }, n, grain);
-                    aligned &= s.begin == end && s.end >= s.begin && (s.begin % grain == 0 || s.begin == n);
-                    end = s.end;
-                    long length = s.end - s.begin;
-                    least = length < least ? length : least;
-                    most = length > most ? length : most;
-                }
-                EXPECT(aligned && end == n, "%ld items, grain %ld, %d parts: the shares do not follow each other", n, grain, count);
-                EXPECT(most - least <= grain, "%ld items, grain %ld, %d parts: shares from %ld to %ld", n, grain, count, least, most);
-            }
-}
-
-typedef struct Calls { atomic_int of_part[16], wrong; int count; } Calls;
-
-static void count_call(void *context, Part part)
-{
-    Calls *calls = context;
-    if (part.count != calls->count || part.index < 0 || part.index >= part.count) atomic_fetch_add(&calls->wrong, 1);
-    else atomic_fetch_add(&calls->of_part[part.index], 1);
-}
-
-TEST(every_part_runs_once_with_more_threads_than_cores)
-{
-    static const int counts[] = { 7, 1, 2, 5, 7, 3, 2 }; // up and down
-    for (int k = 0; k < 7; k++) {
-        parallel_set_threads(counts[k]);
-        EXPECT(parallel_threads() == counts[k], "%d threads, not %d", parallel_threads(), counts[k]);
-        for (int round = 0; round < 40; round++) {
-            Calls calls = { .count = counts[k] };
-            if (round % 20 == 19) nanosleep(&(struct timespec){ 0, 3000000 }, NULL); // long enough for the waiting threads to fall asleep
-            parallel_run(count_call, &calls);
-            int wrong = atomic_load(&calls.wrong);
-            for (int i = 0; i < 16; i++) wrong += atomic_load(&calls.of_part[i]) != (i < counts[k]);
-            EXPECT(wrong == 0, "%d threads, round %d: %d parts ran not at all, twice, or with a wrong number", counts[k], round, wrong);
-        }
-    }
-    Calls calls = { .count = 1 };
-    parallel_run_serial(count_call, &calls);
-    EXPECT(atomic_load(&calls.of_part[0]) == 1 && atomic_load(&calls.wrong) == 0, "the serial run is not one part");
-    parallel_set_threads(MAX_THREADS + 50);
-    EXPECT(parallel_threads() == MAX_THREADS, "%d threads", parallel_threads());
-    parallel_set_threads(0);
-    EXPECT(parallel_threads() == (int)sysconf(_SC_NPROCESSORS_ONLN), "0 is not one thread per core: %d", parallel_threads());
-    parallel_set_threads(2);
 }
 
 int main(void)
@@ -1226,22 +956,14 @@ int main(void)
     RUN(frozen_inputs_change_no_other_gradient);
     RUN(a_node_keeps_what_its_gradients_read);
     RUN(first_gradients_do_not_depend_on_what_was_there);
-    RUN(each_part_has_its_own_scratch);
+    RUN(gradient_kernels_only_add);
     RUN(values_follow_the_formulas);
     RUN(bits_do_not_depend_on_the_threads);
     RUN(softmax_and_cross_entropy_survive_large_logits);
+    RUN(softmax_keeps_nan);
     RUN(gelu_far_from_zero);
     RUN(relu_has_slope_0_at_0);
     RUN(dropout_drops_its_share_and_can_be_replayed);
-    RUN(fast_exp_agrees_with_libm);
-    RUN(fast_exp_keeps_nan);
-    RUN(matmul_equals_the_triple_loop);
-    RUN(matmul_across_its_blocks);
-    RUN(matmul_bits_depend_on_row_and_column_alone);
-    RUN(matmul_of_a_triangle_equals_the_whole);
-    RUN(matmul_parts_write_each_element_once);
     RUN(parts_of_an_embedding_gradient_run_in_any_order);
-    RUN(shares_cover_all_and_are_even);
-    RUN(every_part_runs_once_with_more_threads_than_cores);
     return test_summary();
 }

@@ -23,6 +23,7 @@ PLOTS = {
                          "dA, dB"]),
     "learning": (3 + 7, ["the base reads tales", "learns the pirate's way", "nats a character", "step", "LoRA c_attn",
                          "LoRA all 4", "floor"]),
+    "loss": (4, ["training loss, nats a character", "step", "pretraining", "full", "c_attn", "all"]),
     "grid": (2, ["Validation loss after 60 steps", "rank r", "scale s = alpha / r", "nats a character"]),
 }
 DRAWN = {"path", "polygon", "use", "text", "image"}
@@ -72,6 +73,9 @@ expect(scripts == set(PLOTS), f"plots/*.gp are {sorted(scripts)}, the test knows
 with tempfile.TemporaryDirectory() as work: # what `make plots` drew stays as it is
     for path in csv:
         shutil.copy(path, work)
+    with open(os.path.join(work, "loss.csv"), "w") as file: # the demo's, not one of `make plots`
+        file.write("run,step,loss,ms\n")
+        file.writelines(f"{run},{step},{3 / (1 + step)},1\n" for run in ("pretraining", "full", "c_attn", "all") for step in range(9))
     for plot in sorted(scripts & set(PLOTS)):
         check(plot, work)
 print(f"{passed} passed, {failed} failed")

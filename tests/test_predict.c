@@ -28,15 +28,16 @@ static void compare(const char *what, Config config, const LoraConfig *lora, int
         zero_grads(model);
     }
     Prediction p = predict_step(&config, lora, B, T, recompute, parallel_threads(), (int)sizeof(real));
-    EXPECT(p.peak == ledger.peak, "%s: predicted %ld, measured %ld", what, p.peak, ledger.peak);
+    EXPECT(p.peak == ledger.peak, "%s: predicted %" PRId64 ", measured %" PRId64, what, p.peak, ledger.peak);
     for (int k = 0; k < MEMORY_KINDS; k++) {
-        EXPECT(p.own_peak[k] == ledger.own_peak[k], "%s: %s: own peak predicted %ld, measured %ld", what, memory_kind_names[k], p.own_peak[k], ledger.own_peak[k]);
-        EXPECT(p.at_peak[k] == ledger.at_peak[k], "%s: %s: at the peak predicted %ld, measured %ld", what, memory_kind_names[k], p.at_peak[k], ledger.at_peak[k]);
+        EXPECT(p.own_peak[k] == ledger.own_peak[k], "%s: %s: own peak predicted %" PRId64 ", measured %" PRId64, what, memory_kind_names[k], p.own_peak[k], ledger.own_peak[k]);
+        EXPECT(p.at_peak[k] == ledger.at_peak[k], "%s: %s: at the peak predicted %" PRId64 ", measured %" PRId64, what, memory_kind_names[k], p.at_peak[k], ledger.at_peak[k]);
     }
     tape_free(tape);
     adamw_free(optimizer);
     transformer_free(model);
-    EXPECT(ledger.total == 0, "%s: %ld bytes are left", what, ledger.total);
+    scratch_release();
+    EXPECT(ledger.total == 0, "%s: %" PRId64 " bytes are left", what, ledger.total);
 }
 
 static const struct { const char *name; Config config; int B, T; } shapes[] = {
@@ -75,7 +76,7 @@ TEST(parameters)
     EXPECT(base_parameters(50257, 1024, 12, 768) == 124439808, "GPT-2's 124M: %.0f", base_parameters(50257, 1024, 12, 768));
     Config gpt2 = { 50257, 1024, 12, 12, 768, 0 };
     LoraConfig lora = { .r = 8, .alpha = 16, .targets = 1u << C_ATTN, .last_block = -1 };
-    EXPECT(lora_parameters(&gpt2, &lora) == 294912, "r = 8 on c_attn: %ld", lora_parameters(&gpt2, &lora));
+    EXPECT(lora_parameters(&gpt2, &lora) == 294912, "r = 8 on c_attn: %" PRId64, lora_parameters(&gpt2, &lora));
 }
 
 int main(void)

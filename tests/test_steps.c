@@ -16,7 +16,7 @@ static Transformer *new_model(double dropout)
     Transformer *model = transformer_new((Config){ V, T, 2, H, C, dropout }, 5, error, sizeof error);
     if (model == NULL) printf("%s\n", error), exit(1);
     for (int i = 0; i < model->parameter_count; i++)
-        for (long j = 0; j < model->parameters[i]->size; j++) model->parameters[i]->data[j] += (real)irregular(200 + (uint64_t)i, j, 0.3);
+        for (int64_t j = 0; j < model->parameters[i]->size; j++) model->parameters[i]->data[j] += (real)irregular(200 + (uint64_t)i, j, 0.3);
     return model;
 }
 
@@ -55,7 +55,8 @@ TEST(a_step_is_forward_backward_and_update)
     tape_free(tape), tape_free(second);
     transformer_free(model), transformer_free(twin);
     free(text.tokens);
-    EXPECT(ledger.total == 0, "%ld bytes are left", ledger.total);
+    scratch_release();
+    EXPECT(ledger.total == 0, "%" PRId64 " bytes are left", ledger.total);
 }
 
 TEST(a_step_with_a_bad_number_changes_nothing_and_names_it)
@@ -76,7 +77,7 @@ TEST(a_step_with_a_bad_number_changes_nothing_and_names_it)
     uint64_t hash = transformer_hash(model);
     text_batch(&text, B, T, 7, 1, ids, targets);
     StepResult result = training_step(model, tape, optimizer, ids, targets, B, T, 7, 1, 0.01);
-    EXPECT(!isfinite(result.loss) && !isfinite(result.gradient_norm) && transformer_hash(model) == hash && optimizer->step == 1, "loss %g, norm %g, step %ld: the weights have moved", result.loss, result.gradient_norm, optimizer->step);
+    EXPECT(!isfinite(result.loss) && !isfinite(result.gradient_norm) && transformer_hash(model) == hash && optimizer->step == 1, "loss %g, norm %g, step %" PRId64 ": the weights have moved", result.loss, result.gradient_norm, optimizer->step);
     EXPECT(find_bad_number(model, where, sizeof where) && strcmp(where, "the weight transformer.h.1.mlp.c_fc.bias[3] is inf") == 0, "it says: %s", where);
     bad->data[3] = before;
     EXPECT(transformer_hash(model) == good && find_bad_number(model, where, sizeof where) && strncmp(where, "the gradient of transformer.", 28) == 0, "it says: %s", where);

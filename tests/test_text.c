@@ -5,6 +5,8 @@
 #include "../io/file.h"
 #include "test.h"
 
+#include <inttypes.h>
+
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -54,8 +56,8 @@ TEST(characters_of_every_length)
     Text text;
     EXPECT(read_bytes(bytes, n, NULL, 4, &text), "%s", error);
     EXPECT(vocabulary_equal(&text.vocabulary, &all), "%d characters", text.vocabulary.size);
-    EXPECT(text.count == 10 * POINTS, "%ld tokens", text.count);
-    for (long i = 0; i < text.count; i++) EXPECT(text.tokens[i] == POINTS - 1 - i % POINTS, "token %ld is %d", i, text.tokens[i]);
+    EXPECT(text.count == 10 * POINTS, "%" PRId64 " tokens", text.count);
+    for (int64_t i = 0; i < text.count; i++) EXPECT(text.tokens[i] == POINTS - 1 - i % POINTS, "token %" PRId64 " is %d", i, text.tokens[i]);
     EXPECT(isnan(text.train_floor) && isnan(text.val_floor), "a file has no floor");
     text_free(&text);
     EXPECT(text.tokens == NULL && text.vocabulary.size == 0 && text.count == 0, "not empty");
@@ -70,9 +72,9 @@ TEST(what_is_not_utf8)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         Text text;
         char where[40];
-        long line = 1;
+        int64_t line = 1;
         for (size_t k = 0; k < cases[i].bad; k++) line += cases[i].bytes[k] == '\n';
-        snprintf(where, sizeof where, "offset %zu (line %ld)", cases[i].bad, line);
+        snprintf(where, sizeof where, "offset %zu (line %" PRId64 ")", cases[i].bad, line);
         EXPECT(!read_bytes(cases[i].bytes, strlen(cases[i].bytes), NULL, 0, &text), "case %zu is read", i);
         EXPECT(says("not UTF-8", where) && strstr(error, path), "case %zu: %s", i, error);
         EXPECT(text.tokens == NULL && text.vocabulary.code_point == NULL, "case %zu leaves something", i);
@@ -103,7 +105,7 @@ TEST(ninety_and_ten_percent)
     for (size_t n = 10; n < 1500; n += 7) {
         Text text;
         if (!read_bytes(bytes, n, NULL, 0, &text)) { EXPECT(false, "%zu: %s", n, error); continue; }
-        EXPECT(text.train_count == (long)(n * 9 / 10) && text.count == (long)n, "%ld of %zu", text.train_count, n);
+        EXPECT(text.train_count == (int64_t)(n * 9 / 10) && text.count == (int64_t)n, "%" PRId64 " of %zu", text.train_count, n);
         text_free(&text);
     }
 }
@@ -143,12 +145,12 @@ TEST(batches)
     for (int i = 0; i < COUNT; i++) numbers[i] = i; // so that a token says where it is from
     Text text = { .tokens = numbers, .count = COUNT, .train_count = 360 };
     bool started[COUNT] = { false };
-    for (long step = 0; step < 3000; step++) {
+    for (int64_t step = 0; step < 3000; step++) {
         text_batch(&text, B, T, 42, step, ids, targets);
         for (int i = 0; i < B * T; i++) {
-            EXPECT(targets[i] == ids[i] + 1, "step %ld: %d follows %d", step, targets[i], ids[i]);
-            EXPECT(i % T == 0 || ids[i] == ids[i - 1] + 1, "step %ld: a window is not in one piece", step);
-            EXPECT(ids[i] >= 0 && targets[i] < 360, "step %ld: %d is not for training", step, targets[i]);
+            EXPECT(targets[i] == ids[i] + 1, "step %" PRId64 ": %d follows %d", step, targets[i], ids[i]);
+            EXPECT(i % T == 0 || ids[i] == ids[i - 1] + 1, "step %" PRId64 ": a window is not in one piece", step);
+            EXPECT(ids[i] >= 0 && targets[i] < 360, "step %" PRId64 ": %d is not for training", step, targets[i]);
             if (i % T == 0) started[ids[i]] = true;
         }
     }
@@ -173,7 +175,7 @@ TEST(builtin_texts)
 {
     Text tales, again;
     EXPECT(text_read("builtin:tales", 300000, NULL, 64, &tales, error, sizeof error), "%s", error);
-    EXPECT(tales.count >= 300000 && tales.count < 301000 && tales.train_count == tales.count * 9 / 10, "%ld", tales.count);
+    EXPECT(tales.count >= 300000 && tales.count < 301000 && tales.train_count == tales.count * 9 / 10, "%" PRId64, tales.count);
     EXPECT(tales.train_floor > 0.1 && tales.train_floor < 2 && tales.val_floor > 0.1 && tales.val_floor < 2, "%g %g", tales.train_floor, tales.val_floor);
     EXPECT(fabs(tales.train_floor - tales.val_floor) < 0.05, "%g %g", tales.train_floor, tales.val_floor);
     Corpus corpus;
@@ -185,7 +187,7 @@ TEST(builtin_texts)
     EXPECT(again.count == tales.count && memcmp(again.tokens, tales.tokens, (size_t)tales.count * sizeof *tales.tokens) == 0, "a built-in text is always the same");
     text_free(&again);
     for (const char *const *name = corpus_names(); *name; name++) { // a model of the tales can take up any task, of any length
-        for (long length = 2000; length <= 2000000; length *= 1000) {
+        for (int64_t length = 2000; length <= 2000000; length *= 1000) {
             char source[80];
             Text task, with;
             snprintf(source, sizeof source, "builtin:%s", *name);

@@ -3,6 +3,8 @@
 #include "generate.h"
 #include "io/evaluation.h"
 #include "io/machine.h"
+#include "memory.h"
+#include "training.h"
 
 #include "test.h"
 
@@ -42,12 +44,12 @@ TEST(each_target_once)
     enum { V = 7, T = 5 };
     Transformer *model = model_of(V, T, 1, 8);
     int tokens[1 + 17 * T + 3];
-    long counts[] = { 2, T, T + 1, T + 2, sizeof tokens / sizeof *tokens };
+    int64_t counts[] = { 2, T, T + 1, T + 2, sizeof tokens / sizeof *tokens };
     for (int i = 0; i < (int)(sizeof tokens / sizeof *tokens); i++) tokens[i] = (int)(random_bits(3, (uint64_t)i) % V);
     Cache cache = cache_new(model);
     for (int c = 0; c < 5; c++) {
         double sum = 0;
-        for (long at = 0; at + 1 < counts[c]; at++) {
+        for (int64_t at = 0; at + 1 < counts[c]; at++) {
             double logits[V], total = 0;
             real next[V];
             if (at % T == 0) cache.count = 0;
@@ -56,7 +58,7 @@ TEST(each_target_once)
             sum += log(total) - logits[tokens[at + 1]];
         }
         double mean = evaluate_all(model, tokens, counts[c]);
-        EXPECT(fabs(mean - sum / (double)(counts[c] - 1)) < 1e-5, "%ld tokens: %.7f, by hand %.7f", counts[c], mean, sum / (double)(counts[c] - 1));
+        EXPECT(fabs(mean - sum / (double)(counts[c] - 1)) < 1e-5, "%" PRId64 " tokens: %.7f, by hand %.7f", counts[c], mean, sum / (double)(counts[c] - 1));
     }
     cache_free(&cache);
     transformer_free(model);
@@ -93,8 +95,8 @@ static double trained_loss(const Text *text, bool leak, int steps)
     }
     double sum = 0;
     const int *tokens = text->tokens + text->train_count;
-    long windows = (text->count - text->train_count - 1) / T;
-    for (long w = 0; w < windows; w++) {
+    int64_t windows = (text->count - text->train_count - 1) / T;
+    for (int64_t w = 0; w < windows; w++) {
         Tensor *loss = transformer_loss(model, NULL, tokens + w * T + leak, tokens + w * T + 1, 1, T);
         sum += (double)loss->data[0];
         tensor_drop(loss);
@@ -154,6 +156,34 @@ TEST(generated_tokens)
     transformer_free(model);
 }
 
+// What a character asks for beside the cache are rows of one token, always of the same sizes: not one more buffer for each token that
+// was read, each a little larger, which nobody can use again.
+TEST(sampling_takes_a_cache_and_a_few_rows)
+{
+    enum { V = 20, T = 256, LAYERS = 2, WIDTH = 64, LENGTH = 200 };
+    Transformer *model = model_of(V, T, LAYERS, WIDTH);
+    int tokens[1 + 2 * LENGTH] = { 3 };
+    scratch_release();
+    memory_release_pool();
+    memory_reset_peaks();
+    int64_t before = ledger.total, mallocs = ledger.mallocs;
+    const int64_t cache = (int64_t)LAYERS * T * 2 * WIDTH, scratch = scratch_size(T, WIDTH / 2) * parallel_threads();
+    const int64_t row = 4 * WIDTH, most = before + (cache + scratch + 12 * row) * (int64_t)sizeof(real);
+    generate(model, tokens, 1, 10, 1.0, 0, 5);
+    int64_t asked = ledger.mallocs - mallocs;
+    generate(model, tokens, 1, LENGTH, 1.0, 0, 5);
+    EXPECT(ledger.mallocs - mallocs == asked && asked < 24, "%" PRId64 " buffers for 10 characters, then %" PRId64 " more for %d", asked,
+           ledger.mallocs - mallocs - asked, LENGTH);
+    EXPECT(ledger.peak <= most && ledger.total + ledger.pool <= most, "at most %" PRId64 " bytes, %" PRId64 " with the pool: more than %" PRId64, ledger.peak,
+           ledger.total + ledger.pool, most);
+    generate(model, tokens, 1 + LENGTH, LENGTH, 1.0, 0, 5); // a prompt, and beyond the context: half of it is read at once
+    int64_t half = before + (cache + scratch + T * 12 * row) * (int64_t)sizeof(real);
+    EXPECT(ledger.total + ledger.pool <= half, "%" PRId64 " bytes with the pool: more than %" PRId64, ledger.total + ledger.pool, half);
+    scratch_release();
+    EXPECT(ledger.total == before, "%" PRId64 " bytes are left", ledger.total - before);
+    transformer_free(model);
+}
+
 int main(void)
 {
     RUN(schedule);
@@ -162,5 +192,6 @@ int main(void)
     RUN(an_estimate_is_of_windows_of_the_tokens);
     RUN(nothing_honest_comes_below_the_floor);
     RUN(generated_tokens);
+    RUN(sampling_takes_a_cache_and_a_few_rows);
     return test_summary();
 }

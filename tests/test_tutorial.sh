@@ -48,7 +48,7 @@ awk 'BEGIN { for (i = 0; i < 400; i++) printf "%d mats sat on a cat.\n", i * i %
 few='--max-iters 4 --eval-interval 4 --batch-size 2'
 small='--n-layer 1 --n-head 2 --n-embd 16 --block-size 16'
 short_demo='sed "s/BASE_STEPS = [0-9]*, TUNE_STEPS = [0-9]*/BASE_STEPS = 2, TUNE_STEPS = 2/; s/SAMPLE = 240/SAMPLE = 8/
-                 s/\", [14]00000)/\", 4000)/g" demo.c > short_demo.c
+                 s/\", [14]00000,/\", 4000,/g" demo.c > short_demo.c
 cmp -s demo.c short_demo.c && echo "the demo has no such steps any more"
 make -s build/cc-float/short_demo && build/cc-float/short_demo --threads 2'
 readme_instead() {
@@ -281,12 +281,12 @@ check_links() {
         '`'*'`')
             name=$(printf '%s' "$name" | tr -d '`')
             case $to in */ | *.md | *.ipynb | "$name") ok; continue ;; esac
-            # A definition begins in the first column and does not end there; a row of the op table is [NAME] =.
+            # A definition begins in the first column and does not end there; an op's row is Op NAME =.
             if sed 's|//.*||' "$to" | awk -v name="$name" -v header="$to" '
                 header ~ /\.h$/ && $0 ~ "(^|[^A-Za-z0-9_])" name "([^A-Za-z0-9_]|$)" { found = 1 }
                 /^[A-Za-z_]/ && !/;[ \t]*$/ && $0 ~ "(^|[ *])" name "[(\\[]" { found = 1 }
                 /^#define/ && $2 == name { found = 1 }
-                index($0, "[" name "] = {") { found = 1 }
+                index($0, "Op " name " = {") { found = 1 }
                 END { exit !found }'; then ok
             else fail "$1: $to does not define $name"; fi ;;
         *) ok ;;
@@ -375,7 +375,7 @@ done
 
 # The README's picture is, to the byte, what a run of the engine draws now, and the words for it say its numbers.
 picture() { sed -n 's|<[^>]*>||gp' "$1" | grep -e 'peak' -e 'through [0-9]' | grep -o '[0-9][0-9,.]*'; }
-if in_tree 'make -s build/cc-float/plots/measure && build/cc-float/plots/measure --picture'; then
+if in_tree 'make -s build/cc-float/plots/picture && build/cc-float/plots/picture'; then
     if cmp -s "$dir/out" plots/first_step.svg; then ok
     else fail "plots/first_step.svg is not what a run draws now; make picture: $(picture "$dir/out" | tr '\n' ' ')"; fi
     if [ "$(picture "$dir/out" | wc -l)" -eq 8 ]; then ok; else fail "the picture has no two peaks and no two counts of gradients"; fi

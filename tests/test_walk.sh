@@ -15,21 +15,31 @@ while read -r name file line; do
     if sed -n "${line}p" "$file" | grep -q "[ *]$name("; then ok; else fail "$file:$line does not define $name"; fi
 done < "$dir/places"
 
-# README.md's map: no file of the book includes a later one
-files=$(sed -n 's/^| `\([a-z]*\)\.h` `\.c` |.*/\1/p' README.md)
-[ "$(echo "$files" | wc -l)" -ge 8 ] || fail "README.md has no map of the book"
-earlier=
-for file in $files; do
-    earlier="$earlier $file"
-    for included in $(sed -n 's/^#include "\(.*\)\.h"$/\1/p' "$file.h" "$file.c"); do
-        case "$earlier " in *" $included "*) ok ;; *) fail "$file includes $included.h, which README.md's map has not yet" ;; esac
+# README.md's map: no file of the book includes one of a later row, and the files' "Read next" lines go down it to the programs.
+sed -n '/^| `tensor\.h`/,/^| `predict\.h`/p' README.md | cut -d '|' -f 2 |
+    sed 's/`\([a-z]*\)\.h` `\.c`/\1.h \1.c/g; s/`//g' > "$dir/map"
+if [ "$(wc -l < "$dir/map")" -ge 10 ]; then ok; else fail "README.md has no map of the book"; fi
+earlier= done=
+while read -r row; do
+    earlier="$earlier $row"
+    for file in $row; do
+        for included in $(sed -n 's/^#include "\(.*\)"$/\1/p' "$file"); do
+            case "$earlier " in
+            *" $included "*) ok ;;
+            *) fail "$file includes $included, which README.md's map has not yet" ;;
+            esac
+        done
+        next=$(sed '/^$/q' "$file" | tr '\n' ' ' | sed -n 's/.*Read next:[^.]*[^a-z_.]\([a-z_]*\.[a-z]*\).*/\1/p')
+        if [ ! -e "$next" ]; then fail "$file does not say at its head what to read next"; continue; fi
+        case "$done " in *" $next "*) fail "$file says to read $next next, which came before" ;; *) ok ;; esac
     done
-done
+    done=$earlier
+done < "$dir/map"
 
-# Each file of the book and each program says at its head what it is and what to read next; each experiment where to look, in 40 to
-# 100 lines from which nothing but public headers is included.
+# Each file of the book and each program says at its head what it is; each experiment where to look, in 40 to 100 lines from which
+# nothing but public headers is included.
 says() { sed -n 1p "$1" | grep -q "^// ${1##*/} - ." && sed '/^$/q' "$1" | grep -q "$2"; }
-for file in $(echo "$files" | sed 's/.*/&.h &.c/') train.c sample.c adapter.c demo.c; do
+for file in $(cat "$dir/map") train.c sample.c adapter.c demo.c; do
     if says "$file" 'Read next: '; then ok; else fail "$file does not say at its head what it is and what to read next"; fi
 done
 for file in io/*.h io/*.c; do
@@ -50,14 +60,14 @@ HOOK __cyg_profile_func_enter(void *function, void *site) { (void)site; fprintf(
 HOOK __cyg_profile_func_exit(void *function, void *site) { (void)function, (void)site; }
 END
 echo 'int main(void) { return 0; }' > "$dir/empty.c"
-flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O0 -DPLAIN -I. -finstrument-functions -fno-pie -no-pie"
+flags="-std=c11 -D_POSIX_C_SOURCE=200809L -O0 -I. -finstrument-functions -fno-pie -no-pie"
 CC=${CC:-cc}
 if ! command -v nm > /dev/null || ! $CC $flags "$dir/empty.c" "$dir/hook.c" -o "$dir/empty" 2> /dev/null ||
     ! "$dir/empty" 2>&1 | grep -q '^00'; then
     echo "$CC cannot report the functions that a program enters, or nm is missing: the order is not tested"
     finish
 fi
-book="tensor.c parallel.c matmul.c autograd.c lora.c transformer.c adamw.c"
+book="tensor.c memory.c kernels.c autograd.c ops.c ops_gpt.c recompute.c lora.c transformer.c adapters.c adamw.c meter.c"
 if $CC $flags gdb/step.c $book "$dir/hook.c" -o "$dir/step" -lm -lpthread &&
     "$dir/step" > "$dir/out" 2> "$dir/entered"; then ok; else fail "the step does not build or run"; fi
 

@@ -28,7 +28,7 @@ static void must(bool good) { need(good ? error : NULL); }
 
 static void disturb(Tensor *t, double deviation, uint64_t seed)
 {
-    for (long i = 0; i < t->size; i++) t->data[i] += (real)(deviation * random_normal(seed, (uint64_t)i));
+    for (int64_t i = 0; i < t->size; i++) t->data[i] += (real)(deviation * random_normal(seed, (uint64_t)i));
 }
 
 static void make(char **a)
@@ -116,11 +116,11 @@ static void train(char **a)
     int B = atoi(a[3]), T = model->config.block_size, *tokens = need(malloc(MOST * sizeof *tokens)), *batch = need(malloc(2 * (size_t)(B * T) * sizeof *batch));
     Text text = { .tokens = tokens, .count = read_tokens(tokens, MOST) };
     text.train_count = text.count * 9 / 10;
-    long steps = atol(a[4]);
+    int64_t steps = atol(a[4]);
     Schedule schedule = { .learning_rate = atof(a[5]), .min_lr = atof(a[6]), .warmup_iters = atol(a[7]), .max_iters = steps };
     AdamW *optimizer = adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ .weight_decay = atof(a[8]), .beta1 = atof(a[9]), .beta2 = atof(a[10]), .grad_clip = atof(a[11]) });
     Tape *tape = tape_new();
-    for (long step = 0; step < steps; step++) {
+    for (int64_t step = 0; step < steps; step++) {
         double rate = schedule_rate(&schedule, step);
         text_batch(&text, B, T, 1, step, batch, batch + B * T);
         StepResult result = training_step(model, tape, optimizer, batch, batch + B * T, B, T, 1, step, rate);

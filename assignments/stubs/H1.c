@@ -1,4 +1,4 @@
-    // Not done yet. y = gelu(x), elementwise, and dy is dL/dy; the formula is above. If n->first, dx IS dy: multiply it by the
-    // slope; otherwise add the slope times dy to dx. Only the elements elements(n, part).
+    // Not done yet. y = gelu(x), elementwise; the formula is above. n->out->grad holds dL/dy and is to hold dL/dx: multiply each
+    // number by the slope there, in place (the one op that does). Only the elements elements(n, part).
     // Who calls it: backward(), for op_gelu between the two layers of a block's net.
-    (void)n, (void)dy, (void)dx, (void)part;
+    (void)n, (void)part;

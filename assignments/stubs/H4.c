@@ -1,3 +1,3 @@
-    // Not done yet. db[o] += the sum over the rows of dy [N,O]. Only the columns share(part, O, LANES).
-    // Who calls it: backward(), for the bias of op_layernorm and of op_linear.
-    (void)n, (void)dy, (void)db, (void)part;
+    // Not done yet. sums[j] += the sum over the rows i of A(i,j); element(A, i, j) points to one. Only the columns
+    // share(part, A.columns, GRAIN). Who calls it: the gradients of a bias, in op_layernorm and in op_linear.
+    (void)sums, (void)A, (void)part;

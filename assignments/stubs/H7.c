@@ -1,7 +1,5 @@
-    // Not done yet. Input qkv [B,T,3C], result and dy [B,T,C]. head_of(n, index) points into it: q, k, v [T,D] of one head,
-    // rows h.row apart, and h.stats, from which P comes back: P[t,j] = e^(S[t,j] - stats[2 t]) stats[2 t + 1] for j <= t.
-    // Write dq, dk and dv of each head into dqkv, at the places of q, k and v: added, after begin(n, row, D) of each, which
-    // sets them to zero if n->first. Only the heads share(part, B H, 1). work_of(n, part) has room for two blocks of
-    // min(T, QUERIES) x T.
-    // Who calls it: backward(), for op_attention.
-    (void)n, (void)dy, (void)dqkv, (void)part, (void)dot, (void)last_block;
+    // Not done yet. One head: q, k, v, dy and the gradients dq, dk, dv are [T,D]; element(M, i, j) points to a number of one. The
+    // formula is above `dots`. stats bring P back: p[j] = e^(s[j] - stats[2 t]) stats[2 t + 1] for j <= t.
+    // Add to dq, dk and dv; begin(M) makes one that is empty zeros, and leaves the others alone. `room` has place for 2 T numbers.
+    // Who calls it: attention_grad in ops_gpt.c, for each head of its part.
+    (void)dq, (void)dk, (void)dv, (void)dy, (void)q, (void)k, (void)v, (void)stats, (void)begin;

@@ -1,3 +1,4 @@
-    // Not done yet. y = x wte^T with x [N,C], wte [V,C]; dy [N,V]. Write dL/dx = dy wte into dx [N,C]: added to what is there, or
-    // stored if n->first; only the share of `part` (see matmul_grad_a). Who calls it: backward(), for input 0 of op_lm_head.
-    (void)dy, (void)dx, (void)part, (void)N, (void)C, (void)V;
+    // Not done yet. y = x wte^T with x [N,C], wte [V,C]; dy [N,V]. Add dL/dx to n->in[0]->grad:
+    //     dx[n,c] += sum_v dy[n,v] wte[v,c]
+    // One call of product() (see L1.2). Who calls it: backward(), for input 0 of op_lm_head.
+    (void)n, (void)part;

@@ -3,3 +3,4 @@
     // c holds the four numbers; return the four derivatives in the same fields. The grader calls this with numbers of its own.
     (void)c;
     Chain gradient = { 0, 0, 0, 0 };
+    return gradient;

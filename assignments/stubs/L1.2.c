@@ -1,5 +1,6 @@
-    // Not done yet. y = a b with a [N,I], b [I,O], y [N,O]; dy [N,O] is dL/dy. Write dL/da = dy b^T into da [N,I]:
-    // added to what is there, or, if n->first, stored, for then da holds nothing yet. Only the share of `part`: matmul() of
-    // matmul.h sees to that (work_of(n, part) is its scratch); loops of your own take share(part, N, 1) rows (parallel.h).
-    // Who calls it: backward(), for matmul's input 0 and for the input x of op_linear, whether b trains or not.
-    (void)dy, (void)da, (void)part, (void)N, (void)I, (void)O;
+    // Not done yet. y = a b with a [N,I], b [I,O], y [N,O]; dy [N,O] is dL/dy, in n->out->grad. Add dL/da to n->in[0]->grad:
+    //     da[n,i] += sum_o dy[n,o] b[i,o]
+    // One call of product() (kernels.h; task L1.5 writes it) does it, and only the share of `part`. Which of gradient(n->in[0]),
+    // gradient(n->out) and values(n->in[1]) is C, A and B there, and which has to be transposed() for the shapes to fit?
+    // Who calls it: backward(), for input 0 of op_matmul, whether b trains or not.
+    (void)n, (void)part;

@@ -1,4 +1,5 @@
-    // Not done yet. y = a b with a [N,I], b [I,O], y [N,O]; dy [N,O] is dL/dy. Write dL/db = a^T dy into db [I,O]:
-    // added to what is there, or, if n->first, stored, for then db holds nothing yet. Only the share of `part`, as for a.
-    // Who calls it: backward(), for matmul's input 1 and for the weight of op_linear, if that trains.
-    (void)dy, (void)db, (void)part, (void)N, (void)I, (void)O;
+    // Not done yet. y = a b with a [N,I], b [I,O], y [N,O]; dy [N,O] is dL/dy. Add dL/db to n->in[1]->grad:
+    //     db[i,o] += sum_n a[n,i] dy[n,o]
+    // One call of product(), as in L1.2: three matrices, one of them transposed(), and `part`.
+    // Who calls it: backward(), for input 1 of op_matmul, if that trains.
+    (void)n, (void)part;

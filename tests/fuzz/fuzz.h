@@ -4,7 +4,7 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include "tensor.h"
+#include "memory.h"
 
 #include <stdint.h>
 #include <stdlib.h>

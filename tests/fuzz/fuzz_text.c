@@ -19,17 +19,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     if (!take_text("input", utf8, n - 1, NULL, vocabulary, BLOCK, &text, error, sizeof error)) check_message(error);
     else {
         size_t at = 0;
-        for (long i = 0; i < text.count; i++) {
+        for (int64_t i = 0; i < text.count; i++) {
             char character[5];
             int length = vocabulary_decode(&text.vocabulary, text.tokens[i], character);
             bool same = at + (size_t)length <= n - 1 && memcmp(utf8 + at, character, (size_t)length) == 0;
-            check(same, "token %ld is not what is at byte %zu", i, at);
+            check(same, "token %" PRId64 " is not what is at byte %zu", i, at);
             at += (size_t)length;
         }
         check(at == n - 1, "%zu bytes of %zu", at, n - 1);
-        check(text.train_count == text.count * 9 / 10, "%ld of %ld tokens", text.train_count, text.count);
+        check(text.train_count == text.count * 9 / 10, "%" PRId64 " of %" PRId64 " tokens", text.train_count, text.count);
         int ids[BATCH * BLOCK], targets[BATCH * BLOCK];
-        text_batch(&text, BATCH, BLOCK, 1, (long)n, ids, targets);
+        text_batch(&text, BATCH, BLOCK, 1, (int64_t)n, ids, targets);
         for (int i = 0; i < BATCH * BLOCK; i++) {
             check(ids[i] >= 0 && ids[i] < text.vocabulary.size, "id %d of a batch", i);
             check(targets[i] >= 0 && targets[i] < text.vocabulary.size, "target %d of a batch", i);

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         for (const Json *item = vocab->child; item != NULL; item = item->next) {
             int token = -1;
             vocabulary_encode(&vocabulary, item->key, item->key_length, &token, error, sizeof error);
-            check(token == item->int_value, "%s is token %d, not %ld", item->key, token, (long)item->int_value);
+            check(token == item->int_value, "%s is token %d, not %" PRId64, item->key, token, (int64_t)item->int_value);
         }
         for (int token = 0; token < size; token++) {
             char character[5];

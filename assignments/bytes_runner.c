@@ -1,4 +1,4 @@
-// memory_runner.c - runner.c for L3.1 alone: linked with memory.c and nothing of the engine, so that arithmetic is all there is.
+// bytes_runner.c - runner.c for L3.1 alone: linked with bytes.c and nothing of the engine, so that arithmetic is all there is.
 
 #include "answer.h"
 
@@ -8,7 +8,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < SHAPES; i++)
         for (int lora = 0; lora < 2; lora++) {
             Memory m = memory_of(lab3_shape(seed, i), lora);
-            answer_longs(lora ? "LoRA" : "full", (long[]){ m.weights, m.adapters, m.gradients, m.moments, m.kept }, 5);
+            answer_integers(lora ? "LoRA" : "full", (int64_t[]){ m.weights, m.adapters, m.gradients, m.moments, m.kept }, 5);
         }
     answer_end();
 }

@@ -1,13 +1,13 @@
-// parallel.c - see parallel.h. A pool of threads that wait for the next round, and a caller that waits for its end: they look
+// threads.c - a pool of threads that wait for the next round, and a caller that waits for its end: they look
 // for a short while, and then sleep.
 //
 // One round is one kernel: the caller publishes what to run, raises the count of each worker, computes part 0 itself and waits
-// until no part is unfinished. Threads start with the first round that needs them and live as long as the program. A lesson can
-// read on without this file: with one thread parallel_run is a call of work(context, the whole).
-//
-// Read next: matmul.h.
+// until no part is unfinished. Threads start with the first round that needs them and live as long as the program. Each has its
+// own scratch.
 
-#include "parallel.h"
+#include "fast.h"
+
+#include "memory.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -35,18 +35,15 @@ static void (*round_work)(void *context, Part part);
 static void *round_context;
 static int round_parts;
 
-Share share(Part part, long n, long grain)
-{
-    long grains = (n + grain - 1) / grain;
-    Share s = { grains * part.index / part.count * grain, grains * (part.index + 1) / part.count * grain };
-    if (s.begin > n) s.begin = n;
-    if (s.end > n) s.end = n;
-    return s;
-}
+static _Thread_local int thread_number;     // 0: the caller
+static real *scratches[MAX_THREADS];        // each of scratch_numbers numbers, or all NULL
+static int64_t scratch_numbers, attention_numbers;
+static int scratch_count;                   // of how many threads
 
 static void *worker(void *argument)
 {
     int index = (int)(intptr_t)argument;
+    thread_number = index + 1;
     for (unsigned seen = 0;; seen++) {
         for (int look = 0; atomic_load_explicit(&rounds[index], memory_order_acquire) == seen; look++) {
             if (look < looks) continue;
@@ -66,9 +63,39 @@ static void *worker(void *argument)
     return NULL;
 }
 
+static void make_scratch(void)
+{
+    scratch_numbers = larger(DEPTH * (WIDTH + STRIP), attention_numbers);
+    for (scratch_count = 0; scratch_count < parallel_threads(); scratch_count++)
+        scratches[scratch_count] = memory_take(MEMORY_WORKSPACE, scratch_numbers);
+}
+
+void scratch_release(void)
+{
+    while (scratch_count > 0) memory_give(MEMORY_WORKSPACE, scratches[--scratch_count], scratch_numbers);
+    attention_numbers = 0;
+}
+
+int64_t scratch_size(int T, int D) { return larger(DEPTH * (WIDTH + STRIP), attention_scratch(T, D)); }
+
+void scratch_reserve(int T, int D)
+{
+    int64_t numbers = attention_scratch(T, D);
+    if (numbers <= attention_numbers) return;
+    scratch_release();
+    attention_numbers = numbers;
+}
+
+real *scratch(void)
+{
+    if (scratch_count == 0) make_scratch(); // only ever by the caller: parallel_run has made it before workers ask
+    return scratches[thread_number];
+}
+
 void parallel_set_threads(int count)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    scratch_release();
     if (count <= 0) count = cores > 0 ? (int)cores : 1;
     threads = count < MAX_THREADS ? count : MAX_THREADS;
     looks = cores <= 0 || threads <= cores ? LOOKS : 0;
@@ -95,8 +122,9 @@ static void start_workers(int count)
 void parallel_run(void (*work)(void *context, Part part), void *context)
 {
     int parts = parallel_threads();
+    if (scratch_count == 0) make_scratch();
     if (parts == 1) {
-        parallel_run_serial(work, context);
+        work(context, WHOLE);
         return;
     }
     start_workers(parts - 1);
@@ -118,9 +146,4 @@ void parallel_run(void (*work)(void *context, Part part), void *context)
     while (atomic_load(&unfinished) > 0) pthread_cond_wait(&done, &mutex);
     atomic_store(&caller_sleeps, 0);
     pthread_mutex_unlock(&mutex);
-}
-
-void parallel_run_serial(void (*work)(void *context, Part part), void *context)
-{
-    work(context, (Part){ 0, 1 });
 }
