@@ -35,9 +35,11 @@ real row_max(const real *x, int64_t n)
     return lane[0];
 }
 
+// In place, and so by one pointer: where two might be the same array, clang finds no vectors.
 void row_exp(real *y, const real *x, real max, int64_t n)
 {
-    for (int64_t j = 0; j < n; j++) y[j] = fast_exp(x[j] - max);
+    if (y != x) memcpy(y, x, (size_t)n * sizeof *y);
+    for (int64_t j = 0; j < n; j++) y[j] = fast_exp(y[j] - max);
 }
 
 real row_exp_sum(const real *x, real max, int64_t n)
