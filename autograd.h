@@ -70,7 +70,8 @@ struct Op {
     struct {
         Kernel  *grad;                   // one PER INPUT; NULL: dy itself is what the input gets
         unsigned keeps;
-        int      work;                   // its FLOPs, in units of forward's; 0: not a product
+        int      work;                   // its FLOPs, in units of forward's. Above 0 it is a product or attention: those take a
+                                         // first gradient as zeros, so the engine leaves it empty; any other finds zeros
         bool     in_place;               // the exception, for input 0: turns dy into dx where it lies, instead of adding
     } input[MAX_INPUTS];
     int64_t (*flops)(const Node *n);     // of forward: the formula's multiplications and additions; NULL: elementwise, not counted
@@ -111,7 +112,7 @@ void backward(Tape *tape, Tensor *loss);
 // ------------------------------------------------------------------------------------------------- for those who write ops
 
 // Every op ends with this: makes the output, runs forward, and appends the node if something upstream trains. `place`, if not
-// NULL, is an input that the caller gives up, and whose buffer the output takes if no node keeps it.
+// NULL, is a result that the caller gives up, and whose buffer the output takes if no node keeps it.
 Tensor *record(Tape *tape, Node n, Tensor *place, int ndim, const int *shape);
 // For programs: the loop of backward(), from the last node to the first, whose output has its gradient; and an end to what was
 // recorded, but not to the results.

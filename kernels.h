@@ -69,7 +69,7 @@ static inline Matrix block_of(Matrix m, int64_t i, int64_t j, int rows, int colu
 // C += A B, with C [m,n], A [m,k], B [k,n]; C's rows are contiguous, its factor is 1, and it overlaps neither A nor B. Each
 // element is summed over k in ascending order, with the same rounding whatever its place, m, n and the number of parts.
 void product(Matrix C, Matrix A, Matrix B, Part part);
-// Of these two A is like C: rows contiguous, factor 1.
+// Of the next two A is like C: rows contiguous, factor 1.
 // C = A, each part the share that product(C, ...) gives it: so one kernel may do this and then add. Nothing if C is A.
 void copy(Matrix C, Matrix A, Part part);
 // sums[j] += sum_i A(i,j)

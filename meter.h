@@ -30,10 +30,10 @@ typedef struct Meter {
     int64_t wgrad_skipped;        // not computed: the guard found it frozen
     int64_t wgrad_never_recorded; // not even recorded: nothing below trains
     int64_t adapter_gradients;    // computed for LoRA's A and B
+    double start;                 // of the kernel that runs now
     // set by you
     FILE *trace;                  // not NULL: one line per node and input of the backward pass, in the order in which it runs
     bool (*cut)(const Node *n, int input); // not NULL and true: this gradient is dropped, as if it were zero
-    double start;                 // of the kernel that runs now
 } Meter;
 
 // The meter, which stays the caller's and must outlive the tape's use, watches from now on; NULL: nobody does.

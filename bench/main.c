@@ -14,7 +14,7 @@ static void help(void)
            "  --python PROGRAM   an interpreter with torch, and for LoRA peft: runs bench/peer.py in turn\n"
            "  --peer FILE        where that is (bench/peer.py)\n"
            "  --llmc PROGRAM     bench/llmc.c built with llm.c: runs in turn too\n"
-           "  --plain PROGRAM    this program built with PLAIN=1, for a step with the naive product\n"
+           "  --plain PROGRAM    this program built with PLAIN=1, for a step by the plain loops\n"
            "  --data FILE        also trains on this text: 2000 iterations with train's defaults\n"
            "  --threads N        one for each core\n"
            "  --quick            tiny shapes and few rounds: a test of this program, not of the machine\n"
@@ -155,7 +155,7 @@ int main(int argc, char **argv)
     peer_end(&llm);
 
     Extras extras = { 0 };
-    progress("a step with the naive product", 0, 1);
+    progress("a step by the plain loops", 0, 1);
     if (o.plain != NULL) extras.plain_ms = step_of(o.plain);
     use_threads(0);
     if (o.data != NULL) train_on_text(o.data, &extras.text_loss, &extras.text_seconds);

@@ -76,7 +76,7 @@ static void print_story(const Extras *extras)
     printf("\nOne product as it becomes fast%40s\n", "GFLOP/s");
     for (int i = 0; i < STORY; i++) printf("%-54s%16.1f\n", story[i].name, giga(&story[i].rate));
     printf("exp: %.2f ns a number with libm, %.2f with the polynomial of tensor.h\n", 1e6 * ms(&exp_libm), 1e6 * ms(&exp_fast));
-    printf("a whole step with the naive product (PLAIN=1): ");
+    printf("a whole step by the plain loops (PLAIN=1): ");
     if (extras->plain_ms > 0)
         printf("%.0f ms, %.1f times this build's\n", extras->plain_ms, extras->plain_ms / ms(&steps[0].turns));
     else printf("skipped: %s\n", no_plain);
