@@ -52,7 +52,7 @@ static Tensor *attend(Tensor *qkv, int heads, real *past, int count)
     return y;
 }
 
-void transformer_next(const Transformer *model, Cache *cache, const int *ids, int T, real *logits)
+Tensor *transformer_next(const Transformer *model, Cache *cache, const int *ids, int T)
 {
     const Config *c = &model->config;
     int C = c->n_embd, count = cache->count;
@@ -71,9 +71,7 @@ void transformer_next(const Transformer *model, Cache *cache, const int *ids, in
     memcpy(last->data, x->data + (int64_t)(T - 1) * C, (size_t)C * sizeof(real));
     tensor_drop(x);
     last = replace(last, op_layernorm(NULL, last, model->ln_f_weight, model->ln_f_bias));
-    last = replace(last, op_lm_head(NULL, last, model->wte));
-    memcpy(logits, last->data, (size_t)last->size * sizeof(real));
-    tensor_drop(last);
+    return replace(last, op_lm_head(NULL, last, model->wte));
 }
 
 // Hides all but the top_k largest: the top_k-th largest is the threshold; ties with it stay.
@@ -114,7 +112,6 @@ void generate(const Transformer *model, int *tokens, int prompt_length, int leng
 {
     int V = model->config.vocab_size, longest = model->config.block_size;
     int start = prompt_length > longest ? prompt_length - longest : 0; // the context is tokens[start] to the last one
-    real *logits = memory_take(MEMORY_WORKSPACE, V);
     Cache cache = cache_new(model);
     for (int i = 0; i < length; i++) {
         int end = prompt_length + i;
@@ -123,9 +120,9 @@ void generate(const Transformer *model, int *tokens, int prompt_length, int leng
             cache.count = 0;
         }
         int seen = start + cache.count;
-        transformer_next(model, &cache, tokens + seen, end - seen, logits);
-        tokens[end] = sample_token(logits, V, temperature, top_k, seed, (uint64_t)i);
+        Tensor *logits = transformer_next(model, &cache, tokens + seen, end - seen);
+        tokens[end] = sample_token(logits->data, V, temperature, top_k, seed, (uint64_t)i);
+        tensor_drop(logits);
     }
     cache_free(&cache);
-    memory_give(MEMORY_WORKSPACE, logits, V);
 }

@@ -18,9 +18,9 @@ void generate(const Transformer *model, int *tokens, int prompt_length, int leng
 typedef struct Cache { int count; Tensor *past; } Cache; // tokens read, at most block_size; [n_layer,block_size,2C]: k | v
 Cache cache_new(const Transformer *model); // the caller's, until cache_free; count = 0 empties it
 void  cache_free(Cache *cache);
-// Reads ids[0..T-1] after what is in the cache, to which it adds them, and writes the logits of what follows to logits[V]: the
-// bits that transformer_logits of all of them has in its last row. There must be room for T more (check()).
-void  transformer_next(const Transformer *model, Cache *cache, const int *ids, int T, real *logits);
+// Reads ids[0..T-1] after what is in the cache, to which it adds them; the logits [1,V] of what follows, the caller's: the bits
+// that transformer_logits of all of them has in its last row. There must be room for T more (check()).
+Tensor *transformer_next(const Transformer *model, Cache *cache, const int *ids, int T);
 
 // Draws one token: logits / temperature, the top_k largest only (0: all), by the i-th number of the seed. Temperature 0: the
 // largest. Changes logits.

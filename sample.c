@@ -4,7 +4,7 @@
 //     ./sample --model out/book --adapter out/other --adapter out/third          one text each, from one base in memory
 //
 // Load the model and its characters, turn the prompt into token ids, and repeat: logits of the next character, draw one, append
-// it (generate in generate.c, transformer_next and sample_token in transformer.c). No tape is given, so nothing is recorded;
+// it (generate in generate.c, transformer_next and sample_token there). No tape is given, so nothing is recorded;
 // what each block found out about a character is remembered (Cache), so that the next one costs one row of work. An adapter is
 // a pointer in each linear layer: the next --adapter changes pointers, and the base stays as it is.
 //

@@ -51,10 +51,10 @@ TEST(each_target_once)
         double sum = 0;
         for (int64_t at = 0; at + 1 < counts[c]; at++) {
             double logits[V], total = 0;
-            real next[V];
             if (at % T == 0) cache.count = 0;
-            transformer_next(model, &cache, tokens + at, 1, next);
-            for (int v = 0; v < V; v++) total += exp(logits[v] = (double)next[v]);
+            Tensor *next = transformer_next(model, &cache, tokens + at, 1);
+            for (int v = 0; v < V; v++) total += exp(logits[v] = (double)next->data[v]);
+            tensor_drop(next);
             sum += log(total) - logits[tokens[at + 1]];
         }
         double mean = evaluate_all(model, tokens, counts[c]);
