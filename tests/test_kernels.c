@@ -354,6 +354,19 @@ TEST(sums_of_rows_of_every_length)
     }
 }
 
+// norm_of of tensor.h, which reports and messages show.
+TEST(norms_of_every_length)
+{
+    real x[300];
+    double squares = 0;
+    EXPECT(norm_of(NULL, 5) == 0 && norm_of(x, 0) == 0, "the norm of nothing");
+    for (int n = 1; n <= 300; n++) {
+        x[n - 1] = (real)irregular(6, n, 1);
+        squares += (double)x[n - 1] * (double)x[n - 1];
+        EXPECT(fabs(norm_of(x, n) - sqrt(squares)) < 1e-12, "the norm of %d numbers is %.12g, not %.12g", n, norm_of(x, n), sqrt(squares));
+    }
+}
+
 // The largest anywhere in the row; NaN is not asked for.
 TEST(the_largest_of_a_row_at_every_place)
 {
@@ -571,6 +584,60 @@ TEST(attention_gradients_follow_the_formula)
     scratch_release();
 }
 
+enum { PEAK_T = 80, PEAK_D = 3 };
+
+// The probabilities of query t when keys `place` and `other` score 1000 and 999, and all others 0.
+static void peaked(double *p, int t, int place, int other)
+{
+    double largest = place <= t ? 1000 : other <= t ? 999 : 0, sum = 0;
+    for (int j = 0; j <= t; j++) sum += p[j] = exp((j == place ? 1000 : j == other ? 999 : 0) - largest);
+    for (int j = 0; j <= t; j++) p[j] /= sum;
+}
+
+static void check_peak(int T, int place, int other)
+{
+    static real numbers_[8][PEAK_T * PEAK_D], stats[2 * PEAK_T];
+    Matrix m[8]; // y, q, k, v, dq, dk, dv, dy
+    for (int i = 0; i < 8; i++) {
+        m[i] = matrix(numbers_[i], T, PEAK_D);
+        for (int j = 0; j < T * PEAK_D; j++) numbers_[i][j] = i == 3 || i == 7 ? (real)irregular((uint64_t)i, j, 1) : 0;
+    }
+    for (int t = 0; t < T; t++) *element(m[1], t, 0) = (real)(1000 * sqrt(PEAK_D));
+    *element(m[2], place, 0) = 1, *element(m[2], other, 0) = (real)0.999;
+    attention(m[0], m[1], m[2], m[3], stats);
+    attention_gradient(m[4], m[5], m[6], m[7], m[1], m[2], m[3], stats);
+    double worst = 0, worst_dv = 0, dv[PEAK_T * PEAK_D] = { 0 };
+    for (int t = 0; t < T; t++) {
+        double p[PEAK_T];
+        peaked(p, t, place, other);
+        for (int d = 0; d < PEAK_D; d++) {
+            double y = 0;
+            for (int j = 0; j <= t; j++) y += p[j] * (double)*element(m[3], j, d), dv[j * PEAK_D + d] += p[j] * (double)*element(m[7], t, d);
+            double error = fabs((double)*element(m[0], t, d) - y);
+            worst = fmax(worst, isfinite(error) ? error : 1);
+        }
+    }
+    for (int j = 0; j < T * PEAK_D; j++) {
+        double error = fabs((double)numbers_[6][j] - dv[j]);
+        worst_dv = fmax(worst_dv, isfinite(error) && isfinite((double)numbers_[4][j]) && isfinite((double)numbers_[5][j]) ? error : 1);
+    }
+    double bound = IN_DOUBLE ? 1e-10 : 2e-3; // a score of 1000 in float is off by some 1e-4
+    EXPECT(worst < bound && worst_dv < bound * T, "%d keys, the largest score at %d, the next at %d: y is off by %.3g, dv by %.3g", T, place, other, worst, worst_dv);
+}
+
+// As with the logits of a row: two keys far above all others, one e times as likely as the other.
+TEST(attention_with_the_largest_score_at_every_key)
+{
+    static const int lengths[] = { 2, 15, 16, 17, 31, 32, 33, 64, 65, 80 };
+    scratch_reserve(PEAK_T, PEAK_D);
+    for (int l = 0; l < 10; l++)
+        for (int place = 0; place < lengths[l]; place++) {
+            check_peak(lengths[l], place, (place + 1) % lengths[l]);
+            if (place > 1) check_peak(lengths[l], place, 0);
+        }
+    scratch_release();
+}
+
 // ------------------------------------------------------------------------------------------------------------ parts, scratch
 
 TEST(shares_cover_all_and_are_even)
@@ -616,6 +683,23 @@ TEST(scratch_is_on_the_ledger)
     scratch_release();
 }
 
+// After a reset all three peaks are what is held, of each kind; what is taken then counts, and what was given back before does not.
+TEST(peaks_begin_from_what_is_held)
+{
+    real *held = memory_take(MEMORY_WEIGHTS, 100), *gone = memory_take(MEMORY_MOMENTS, 5000);
+    memory_give(MEMORY_MOMENTS, gone, 5000);
+    memory_reset_peaks();
+    for (int after = 0; after < 2; after++) {
+        EXPECT(ledger.peak == ledger.total, "after %d: a peak of %" PRId64 " bytes, and %" PRId64 " are held", after, ledger.peak, ledger.total);
+        for (int k = 0; k < MEMORY_KINDS; k++)
+            EXPECT(ledger.own_peak[k] == ledger.live[k] && ledger.at_peak[k] == ledger.live[k], "after %d, %s: peaks of %" PRId64 " and %" PRId64 " bytes, and %" PRId64 " are held",
+                   after, memory_kind_names[k], ledger.own_peak[k], ledger.at_peak[k], ledger.live[k]);
+        if (after == 0) gone = memory_take(MEMORY_ADAPTERS, 30);
+    }
+    memory_give(MEMORY_ADAPTERS, gone, 30);
+    memory_give(MEMORY_WEIGHTS, held, 100);
+}
+
 int main(void)
 {
     parallel_set_threads(2);
@@ -628,13 +712,16 @@ int main(void)
     RUN(copying_a_matrix_onto_itself_changes_nothing);
     RUN(columns_are_summed_in_parts);
     RUN(sums_of_rows_of_every_length);
+    RUN(norms_of_every_length);
     RUN(the_largest_of_a_row_at_every_place);
     RUN(exponentials_of_rows_agree_with_libm);
     RUN(exponentials_far_from_zero);
     RUN(attention_with_and_without_a_past);
     RUN(attention_reads_no_future);
     RUN(attention_gradients_follow_the_formula);
+    RUN(attention_with_the_largest_score_at_every_key);
     RUN(shares_cover_all_and_are_even);
     RUN(scratch_is_on_the_ledger);
+    RUN(peaks_begin_from_what_is_held);
     return test_summary();
 }

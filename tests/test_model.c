@@ -287,6 +287,98 @@ TEST(the_tied_head_adds_up_two_gradients)
     transformer_free(model);
 }
 
+// --------------------------------------------------------------------------------------------------------------------- dropout
+
+static Tensor *times(Tape *tape, Tensor *x, Tensor *mask) { return replace(x, op_mul(tape, x, mask)); }
+
+// The forward pass op by op, with a product by a mask at each place where transformer.h promises dropout: after the embedding, and
+// before each of a block's two additions.
+static Tensor *logits_with_masks(const Transformer *model, Tape *tape, Tensor *const *mask)
+{
+    Tensor *x = times(tape, op_embedding(tape, model->wte, model->wpe, ids, B, T), *mask++);
+    for (int i = 0; i < model->config.n_layer; i++) {
+        const Block *block = &model->blocks[i];
+        Tensor *h = op_layernorm(tape, x, block->ln_1_weight, block->ln_1_bias);
+        h = replace(h, linear_apply(tape, &block->linear[C_ATTN], h));
+        h = replace(h, op_attention(tape, h, H));
+        h = times(tape, replace(h, linear_apply(tape, &block->linear[ATTN_C_PROJ], h)), *mask++);
+        x = replace(x, op_add(tape, x, h));
+        h = replace(h, op_layernorm(tape, x, block->ln_2_weight, block->ln_2_bias));
+        h = replace(h, linear_apply(tape, &block->linear[C_FC], h));
+        h = replace(h, op_gelu(tape, h));
+        h = times(tape, replace(h, linear_apply(tape, &block->linear[MLP_C_PROJ], h)), *mask++);
+        x = replace(x, op_add(tape, x, h));
+        tensor_drop(h);
+    }
+    x = replace(x, op_layernorm(tape, x, model->ln_f_weight, model->ln_f_bias));
+    return replace(x, op_lm_head(tape, x, model->wte));
+}
+
+enum { MASKS = 1 + 2 * 2 }; // of two blocks
+
+// What the k-th call of dropout after `seed` makes of ones: 0 or 1 / (1 - p).
+static Tensor *mask_of(uint64_t seed, int k, double p)
+{
+    Tensor *mask = tensor_new("mask", MEMORY_WEIGHTS, SHAPE(B, T, C));
+    for (int64_t i = 0; i < mask->size; i++)
+        mask->data[i] = random_uniform(random_bits(seed, (uint64_t)k), (uint64_t)i) < (double)(real)p ? 0 : 1 / (1 - (real)p);
+    return mask;
+}
+
+// Logits, and every gradient of their loss, of the model or of the pass with masks; a copy, of the gradients one after the other.
+static real *logits_and_gradients(Transformer *model, Tape *tape, Tensor *const *mask, int64_t *size)
+{
+    tape_clear(tape);
+    Tensor *y = mask ? logits_with_masks(model, tape, mask) : transformer_logits(model, tape, ids, B, T);
+    *size = N * V;
+    for (int i = 0; i < model->parameter_count; i++) *size += model->parameters[i]->size;
+    real *all = calloc((size_t)*size, sizeof *all), *at = all + N * V;
+    memcpy(all, y->data, N * V * sizeof *all);
+    backward(tape, op_mean(tape, op_cross_entropy(tape, y, targets)));
+    for (int i = 0; i < model->parameter_count; at += model->parameters[i++]->size)
+        if (model->parameters[i]->grad) memcpy(at, model->parameters[i]->grad, (size_t)bytes(model->parameters[i]->size));
+    zero_grads(model);
+    return all;
+}
+
+TEST(dropout_is_where_it_is_said_to_be)
+{
+    static const double chances[] = { 0.1, 0.25, 0.7 };
+    for (int form = 0; form < 6; form++) {
+        const double p = chances[form % 3];
+        Transformer *model = model_of(2, p);
+        adapter_on(model, "a", ALL_LINEARS, 0, -1, 3);
+        make_irregular(model);
+        model->recompute = form >= 3;
+        Tape *tape = tape_new();
+        Tensor *mask[MASKS];
+        for (int k = 0; k < MASKS; k++) mask[k] = mask_of(40 + (uint64_t)form, k, p);
+        tape->dropout_seed = 40 + (uint64_t)form;
+        int64_t size;
+        real *ours = logits_and_gradients(model, tape, NULL, &size), *expected = logits_and_gradients(model, tape, mask, &size);
+        EXPECT(same_bits(ours, expected, N * V), "p %g, recompute %d: other logits than with a mask after the embedding and before each addition", p, form >= 3);
+        EXPECT(same_bits(ours, expected, size) && norm_of(ours + N * V, size - N * V) > 0.1, "p %g, recompute %d: other gradients", p, form >= 3);
+        tape_clear(tape);
+        Tensor *y = transformer_logits(model, tape, ids, B, T);
+        EXPECT(tape->dropout_calls == MASKS, "%" PRId64 " calls of dropout, not %d", tape->dropout_calls, MASKS);
+        EXPECT(same_bits(y->data, ours, N * V), "the same seed, and other logits");
+        tape_clear(tape);
+        tape->dropout_seed++;
+        y = transformer_logits(model, tape, ids, B, T);
+        EXPECT(!same_bits(y->data, ours, N * V), "another seed, and the same logits");
+        for (int k = 0; k < MASKS; k++)
+            for (int64_t i = 0; i < mask[k]->size; i++) mask[k]->data[i] = 1;
+        Tensor *bare = logits_with_masks(model, NULL, mask);
+        real *evaluated = logits_of(model); // without a tape
+        EXPECT(same_bits(evaluated, bare->data, N * V), "p %g: without a tape, something is dropped", p);
+        tensor_drop(bare);
+        for (int k = 0; k < MASKS; k++) tensor_drop(mask[k]);
+        free(ours), free(expected), free(evaluated);
+        tape_free(tape);
+        transformer_free(model);
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------- what depends on what
 
 TEST(a_token_changes_nothing_before_it)
@@ -456,6 +548,145 @@ TEST(flops_follow_the_formulas)
     EXPECT(meter_phase(&meter, PHASE_WGRAD).flops == 4 * (down + up), "LoRA, wgrad: %" PRId64, meter_phase(&meter,
             PHASE_WGRAD).flops);
     tape_free(tape);
+    transformer_free(model);
+}
+
+// What a step is said to do, walking once up the model. `flows`: what comes from below requires a gradient.
+typedef struct Said { int64_t dgrad, wgrad, skipped, never, adapters, flops[PHASES], kernels; } Said;
+
+static void say_linear(Said *s, bool flows, bool full, bool A_trains, int64_t I, int64_t O, int64_t r) // r 0: no adapter here
+{
+    const int64_t base = 2 * N * I * O, down = 2 * N * I * r, up = 2 * N * r * O;
+    s->flops[PHASE_FORWARD] += base + down + up;
+    s->kernels += r ? 3 : 1;
+    s->dgrad += flows;
+    s->wgrad += full;
+    s->skipped += flows && !full;
+    s->never += !flows && !full;
+    s->flops[PHASE_DGRAD] += flows ? base : 0;
+    s->flops[PHASE_WGRAD] += full ? base : 0;
+    if (r == 0) return;
+    s->adapters += 1 + A_trains;
+    s->flops[PHASE_WGRAD] += up + (A_trains ? down : 0);
+    s->flops[PHASE_DGRAD] += (flows || A_trains ? up : 0) + (flows ? down : 0);
+}
+
+static Said said_of(bool full, unsigned on, int first, int blocks, int64_t r, bool A_trains, bool recompute)
+{
+    Said s = { .kernels = 1 };
+    bool flows = full;
+    const int64_t attention = (int64_t)B * (T * (T + 1) / 2) * 4 * C;
+    for (int i = 0; i < blocks; i++) {
+        const int64_t before = s.flops[PHASE_FORWARD];
+        const bool runs_again = recompute && (flows || (on && i >= first));
+        for (int k = 0; k < LINEARS; k++) {
+            Config config = { .n_embd = C };
+            bool here = i >= first && (on >> k & 1);
+            say_linear(&s, flows, full, A_trains, linear_inputs(&config, (LinearKind)k), linear_outputs(&config, (LinearKind)k), here ? r : 0);
+            flows |= here;
+            if (k != C_ATTN) continue;
+            s.flops[PHASE_FORWARD] += attention;
+            s.flops[PHASE_DGRAD] += flows ? 2 * attention : 0;
+        }
+        s.flops[PHASE_RECOMPUTE] += runs_again ? s.flops[PHASE_FORWARD] - before : 0;
+        s.kernels += 6 + recompute; // two layernorms, attention, gelu, two additions
+    }
+    s.kernels += 3; // layernorm, cross entropy, mean
+    say_linear(&s, flows, full, false, C, V, 0); // the tied head
+    return s;
+}
+
+// Every set of adapted layers, from each block on, with A trained or frozen, recomputed or not: counts and FLOPs, at odd sizes.
+TEST(what_is_counted_follows_from_what_trains)
+{
+    enum { BLOCKS = 2, RANK = 2 };
+    for (int form = 0; form < 4; form++)
+        for (unsigned on = 0; on <= ALL_LINEARS; on++)
+            for (int first = 0; first < (on ? BLOCKS : 1); first++) {
+                const bool recompute = form & 1, freeze_A = form & 2;
+                Transformer *model = model_of(BLOCKS, 0);
+                model->recompute = recompute;
+                if (on) {
+                    transformer_add_adapter(model, "a", (LoraConfig){ .r = RANK, .alpha = 3, .targets = on, .first_block = first, .last_block = -1,
+                                            .freeze_A = freeze_A }, 3, error, sizeof error);
+                    transformer_train_base(model, false);
+                }
+                Tape *tape = tape_new();
+                Meter m = { 0 };
+                meter_watch(&m, tape);
+                model_backward(model, tape, ids, targets);
+                const Said s = said_of(on == 0, on, first, BLOCKS, RANK, !freeze_A, recompute);
+                char what[96];
+                snprintf(what, sizeof what, "%s from block %d, A %s, recompute %d", on ? lora_targets_text(on) : "full", first, freeze_A ? "frozen" : "trained", recompute);
+                EXPECT(m.dgrad == s.dgrad && m.wgrad == s.wgrad && m.wgrad_skipped == s.skipped && m.wgrad_never_recorded == s.never && m.adapter_gradients == s.adapters,
+                       "%s: dgrad %" PRId64 ", wgrad %" PRId64 ", skipped %" PRId64 ", never recorded %" PRId64 ", adapters %" PRId64 ", not %" PRId64 ", %" PRId64
+                       ", %" PRId64 ", %" PRId64 ", %" PRId64, what, m.dgrad, m.wgrad, m.wgrad_skipped, m.wgrad_never_recorded, m.adapter_gradients, s.dgrad, s.wgrad,
+                       s.skipped, s.never, s.adapters);
+                for (Phase p = PHASE_FORWARD; p < PHASES; p++)
+                    EXPECT(meter_phase(&m, p).flops == s.flops[p], "%s, %s: %" PRId64 " FLOPs, not %" PRId64, what, phase_names[p], meter_phase(&m, p).flops, s.flops[p]);
+                EXPECT(meter_phase(&m, PHASE_FORWARD).kernels == s.kernels, "%s: %" PRId64 " forward kernels, not %" PRId64, what,
+                       meter_phase(&m, PHASE_FORWARD).kernels, s.kernels);
+                tape_free(tape);
+                transformer_free(model);
+            }
+}
+
+TEST(a_weight_used_twice_counts_twice)
+{
+    Tensor *x = tensor_new("x", MEMORY_WEIGHTS, SHAPE(3, 5)), *W = tensor_new("W", MEMORY_WEIGHTS, SHAPE(5, 5)), *b = tensor_new("b", MEMORY_WEIGHTS, SHAPE(5));
+    for (int frozen = 0; frozen < 2; frozen++) {
+        Tape *tape = tape_new();
+        Meter m = { 0 };
+        meter_watch(&m, tape);
+        W->requires_grad = !frozen, b->requires_grad = true;
+        Tensor *y = op_linear(tape, op_linear(tape, x, W, b), W, b);
+        backward(tape, op_sum(tape, op_add(tape, y, y)));
+        const int64_t f = 2 * 3 * 5 * 5;
+        EXPECT(m.dgrad == 1 && m.wgrad == (frozen ? 0 : 2) && m.wgrad_skipped == (frozen ? 2 : 0), "frozen %d: dgrad %" PRId64 ", wgrad %" PRId64 ", skipped %" PRId64,
+               frozen, m.dgrad, m.wgrad, m.wgrad_skipped);
+        EXPECT(meter_op(&m, &linear_op, PHASE_FORWARD).flops == 2 * f && meter_op(&m, &linear_op, PHASE_DGRAD).flops == f &&
+               meter_op(&m, &linear_op, PHASE_WGRAD).flops == (frozen ? 0 : 2 * f), "frozen %d: forward %" PRId64 ", dgrad %" PRId64 ", wgrad %" PRId64 " products", frozen,
+               meter_op(&m, &linear_op, PHASE_FORWARD).flops / f, meter_op(&m, &linear_op, PHASE_DGRAD).flops / f, meter_op(&m, &linear_op, PHASE_WGRAD).flops / f);
+        EXPECT(meter_op(&m, &add_op, PHASE_DGRAD).kernels == 2 && meter_op(&m, &linear_op, PHASE_WGRAD).kernels == (frozen ? 2 : 4),
+               "frozen %d: %" PRId64 " kernels of y + y, %" PRId64 " of W and b", frozen, meter_op(&m, &add_op, PHASE_DGRAD).kernels,
+               meter_op(&m, &linear_op, PHASE_WGRAD).kernels);
+        meter_zero(&m);
+        EXPECT(m.dgrad + m.wgrad + m.wgrad_skipped == 0 && meter_phase(&m, PHASE_FORWARD).kernels == 0, "something is left after meter_zero");
+        tape_free(tape);
+        tensor_drop_grad(W), tensor_drop_grad(b);
+    }
+    tensor_drop(x), tensor_drop(W), tensor_drop(b);
+}
+
+static bool never(const Node *n, int input) { return (void)n, input < FORWARD; }
+
+TEST(a_meter_is_zeroed_and_keeps_what_was_set)
+{
+    Meter m = { .cut = never, .trace = stderr, .dgrad = 1, .wgrad = 2, .wgrad_skipped = 3, .wgrad_never_recorded = 4, .adapter_gradients = 5 };
+    m.ops[0].op = &linear_op;
+    for (int p = 0; p < PHASES; p++) m.ops[0].work[p] = (Work){ 1, 2, 3 };
+    meter_zero(&m);
+    EXPECT(m.cut == never && m.trace == stderr, "cut or trace is gone");
+    EXPECT(m.dgrad == 0 && m.wgrad == 0 && m.wgrad_skipped == 0 && m.wgrad_never_recorded == 0 && m.adapter_gradients == 0, "a count is left");
+    for (Phase p = PHASE_FORWARD; p < PHASES; p++) {
+        Work work = meter_phase(&m, p);
+        EXPECT(work.kernels == 0 && work.flops == 0 && work.seconds == 0, "%s: work is left", phase_names[p]);
+    }
+}
+
+TEST(an_adapter_is_no_part_of_the_base)
+{
+    Transformer *model = model_of(2, 0);
+    const int64_t size = transformer_base_size(model);
+    const uint64_t hash = transformer_hash(model), fingerprint = transformer_fingerprint(model);
+    Adapter *adapter = adapter_on(model, "a", 1u << C_ATTN | 1u << MLP_C_PROJ, 0, 0, 3);
+    fill_B(model, adapter, 0.5);
+    EXPECT(transformer_base_size(model) == size && transformer_hash(model) == hash && transformer_fingerprint(model) == fingerprint,
+           "with an adapter beside it the base has %" PRId64 " numbers, not %" PRId64 ", or another hash", transformer_base_size(model), size);
+    EXPECT(transformer_trainable_size(model) == size + adapter_size(adapter), "%" PRId64 " numbers train, not %" PRId64, transformer_trainable_size(model),
+           size + adapter_size(adapter));
+    transformer_use_adapter(model, NULL);
+    EXPECT(transformer_trainable_size(model) == size, "with the adapter put away %" PRId64 " numbers train, not %" PRId64, transformer_trainable_size(model), size);
     transformer_free(model);
 }
 
@@ -722,6 +953,66 @@ TEST(tokens_are_drawn_by_their_probability)
     }
 }
 
+// The token that the i-th number of the seed draws, in double: the first at which the probabilities, added up in the order of the
+// vocabulary, are above it. -1: too close to the edge between two.
+static int drawn_by_softmax(const real *logits, int vocabulary, double temperature, int top_k, double u)
+{
+    double p[64], sum = 0, largest = number(logits[0]), least = -(double)INFINITY;
+    for (int v = 0; v < vocabulary; v++) {
+        int above = 0; // how many are larger: with top_k or more of them, v is hidden
+        for (int w = 0; w < vocabulary; w++) above += logits[w] > logits[v];
+        if (top_k == 0 || above < top_k) continue;
+        least = fmax(least, number(logits[v]));
+    }
+    for (int v = 0; v < vocabulary; v++) largest = fmax(largest, number(logits[v]));
+    for (int v = 0; v < vocabulary; v++) sum += p[v] = number(logits[v]) <= least ? 0 : exp((number(logits[v]) - largest) / temperature);
+    double below = 0;
+    for (int v = 0; v < vocabulary; v++) {
+        below += p[v] / sum;
+        if (fabs(below - u) < 1e-12) return -1;
+        if (u < below) return v;
+    }
+    return -1;
+}
+
+TEST(a_token_is_drawn_by_one_number)
+{
+    static const double temperatures[] = { 0.3, 1, 2.5 };
+    static const int sizes[] = { 1, 2, 33, 40 }, tops[] = { 0, 1, 2, 5, 11, 12, 32, 33, 34, 100 };
+    enum { DRAWS = 40 };
+    int drawn[64] = { 0 };
+    for (int form = 0; form < 4 * 3 * 10; form++) {
+        const int vocabulary = sizes[form % 4], top_k = tops[form / 12];
+        const double temperature = temperatures[form / 4 % 3];
+        for (int i = 0; i < DRAWS; i++) {
+            real logits[64], given[64];
+            for (int v = 0; v < vocabulary; v++) logits[v] = given[v] = (real)(2 * irregular(9, 64 * i + v, 1));
+            for (int v = 5; v < vocabulary; v += 11) logits[v] = given[v] = logits[4]; // ties
+            const uint64_t seed = (uint64_t)(form * 2 + i % 2);
+            int expected = drawn_by_softmax(given, vocabulary, temperature, top_k, random_uniform(seed, (uint64_t)i));
+            int token = sample_token(logits, vocabulary, temperature, top_k, seed, (uint64_t)i);
+            EXPECT(expected < 0 || token == expected, "%d tokens, temperature %g, top_k %d, draw %d: %d, not %d", vocabulary, temperature, top_k, i, token, expected);
+            if (vocabulary == 33) drawn[token]++;
+        }
+    }
+    for (int v = 0; v < 33; v++) EXPECT(drawn[v] > 0, "token %d never comes", v);
+}
+
+// Wherever it is. Of several that are equal, the first: else what is repeated would depend on more than the logits.
+TEST(the_largest_token_at_every_place)
+{
+    for (int vocabulary = 1; vocabulary <= 33; vocabulary++)
+        for (int place = 0; place < vocabulary; place++) {
+            real logits[33];
+            for (int v = 0; v < vocabulary; v++) logits[v] = (real)-3 - (real)(v * 7 % 5);
+            logits[place] = -1;
+            EXPECT(sample_token(logits, vocabulary, 0, 0, 1, 1) == place, "the largest of %d at %d, and %d comes", vocabulary, place, sample_token(logits, vocabulary, 0, 0, 1, 1));
+            EXPECT(sample_token(logits, vocabulary, 1, 1, 1, 1) == place, "top_k 1, the largest of %d at %d", vocabulary, place);
+            for (int v = place; v < vocabulary; v++) logits[v] = -1;
+            EXPECT(sample_token(logits, vocabulary, 0, 0, 1, 1) == place, "of %d, those from %d on are equal, and %d comes", vocabulary, place, sample_token(logits, vocabulary, 0, 0, 1, 1));
+        }
+}
+
 int main(void)
 {
     parallel_set_threads(2);
@@ -731,17 +1022,24 @@ int main(void)
     RUN(every_gradient_of_adapters_on_a_frozen_base);
     RUN(gradients_with_dropout_and_with_recomputation);
     RUN(the_tied_head_adds_up_two_gradients);
+    RUN(dropout_is_where_it_is_said_to_be);
     RUN(a_token_changes_nothing_before_it);
     RUN(causality_over_a_long_context);
     RUN(a_cache_gives_the_same_bits);
     RUN(a_sequence_does_not_depend_on_its_batch);
     RUN(gradients_are_counted);
     RUN(flops_follow_the_formulas);
+    RUN(what_is_counted_follows_from_what_trains);
+    RUN(a_weight_used_twice_counts_twice);
+    RUN(a_meter_is_zeroed_and_keeps_what_was_set);
+    RUN(an_adapter_is_no_part_of_the_base);
     RUN(kept_bytes_equal_the_closed_formula);
     RUN(a_frozen_base_gets_no_gradient_and_keeps_its_bytes);
     RUN(adapter_gradients_do_not_depend_on_the_bases_own);
     RUN(bits_do_not_depend_on_the_threads);
     RUN(one_batch_can_be_overfitted);
     RUN(tokens_are_drawn_by_their_probability);
+    RUN(a_token_is_drawn_by_one_number);
+    RUN(the_largest_token_at_every_place);
     return test_summary();
 }
