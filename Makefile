@@ -140,6 +140,8 @@ $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
 
 # The linker sends these calls of the engine's through functions of the test, which let them fail (GNU ld and its like).
 $(BUILD)/test_faults: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=free
+$(BUILD)/test_formats: LIBS += -Wl,--wrap=fsync,--wrap=rename
+$(BUILD)/test_peft: LIBS += -Wl,--wrap=product
 $(BUILD)/test_faults: LIBS += -Wl,--wrap=pthread_create,--wrap=fsync,--wrap=backward,--wrap=transformer_loss
 
 $(BUILD)/demo $(BUILD)/short_demo $(QUESTIONS): $(SHARED)

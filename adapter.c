@@ -6,8 +6,8 @@
 //
 // What an adapter does to a layer is one matrix, s A B, as large as W but of rank r: change() makes it, with the engine's own
 // ops and no tape. info says so if every B is still 0: such an adapter has learned nothing. merge saves nothing if a number
-// came out NaN or infinite. Without --model the base is the one that the adapter's file names, and another one is refused (but
-// for --any-base).
+// came out NaN or infinite; it keeps what else the base's files say, and rounds once to the type of the base's numbers. Without
+// --model the base is the one that the adapter's file names, and another one is refused (but for --any-base).
 //
 // Read next: lora.c (linear_merge), and demo.c, which puts it all together.
 
@@ -15,6 +15,7 @@
 #include "io/model_file.h"
 #include "io/options.h"
 #include "io/progress.h"
+#include "io/slots.h"
 #include "training.h"
 
 #include <stdlib.h>
@@ -25,8 +26,9 @@ static void help(void)
     printf("adapter: looks into LoRA adapters, merges and compares them\n\n"
            "  ./adapter info  DIR [--model BASE]\n"
            "      ranks, sizes, |A|, |B| and the change they make to each weight\n"
-           "  ./adapter merge DIR --out OUT [--model BASE]\n"
-           "      writes BASE with the adapter folded in: W + s A B\n"
+           "  ./adapter merge DIR --out OUT [--model BASE] [--dtype TYPE]\n"
+           "      writes BASE with the adapter folded in: W + s A B, in the type of\n"
+           "      BASE's numbers or in float32, float16, bfloat16 or float64\n"
            "  ./adapter diff  DIR OTHER [--model BASE]\n"
            "      how far the two adapters' changes are apart, layer by layer\n\n"
            "  --model BASE   the base; without it, the one that the adapter names\n"
@@ -52,7 +54,7 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
     printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n\n", directory, thousands(size),
            bytes_text(bytes), thousands(base), bytes_text((double)base * sizeof(real)),
            100.0 * (double)size / (double)base);
-    printf("%-24s%6s%9s%11s%11s%13s%10s\n", "layer", "r", "scale", "|A|", "|B|", "|s A B|", "/ |W|");
+    printf("%-20s%6s%11s%11s%11s%11s%10s\n", "layer", "r", "scale", "|A|", "|B|", "|s A B|", "/ |W|");
     bool untrained = true;
     for (int i = 0; i < c->n_layer; i++)
         for (int k = 0; k < LINEARS; k++) {
@@ -65,7 +67,7 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
             untrained &= b == 0;
             char name[32];
             snprintf(name, sizeof name, "h.%d.%s", i, linear_names[k]);
-            printf("%-24s%6d%9.4g%11.4g%11.4g%13.4g%9.2f%%\n", name, lora->A->shape[1], (double)lora->scale,
+            printf("%-20s%6d%11.4g%11.4g%11.4g%11.4g%9.2f%%\n", name, lora->A->shape[1], (double)lora->scale,
                    norm_of(lora->A->data, lora->A->size), b, d, 100 * d / w);
             tensor_drop(delta);
         }
@@ -103,16 +105,49 @@ static void diff(Transformer *model, const Adapter *a, const Adapter *b)
         }
 }
 
-static void merge(Transformer *model, Vocabulary *vocabulary, const char *base, const char *directory, const char *out)
+static int bytes_of(SafetensorsDtype dtype) { return dtype == SAFETENSORS_F64 ? 8 : dtype == SAFETENSORS_F32 ? 4 : 2; }
+
+// What is asked for: a command, one directory or two, where the base is, and the type of a merged model's numbers (0: the
+// base's).
+typedef struct Task {
+    const char *command, *first, *second, *base, *out;
+    SafetensorsDtype dtype;
+    bool any_base;
+    char named[4096];
+} Task;
+
+// float16 ends at 65504; what would be rounded to more becomes infinite.
+static bool fits_float16(const Transformer *model)
+{
+    for (int i = 0; i < model->base_count; i++)
+        for (int64_t j = 0; j < model->parameters[i]->size; j++)
+            if (fabs((double)model->parameters[i]->data[j]) >= 65520) return false;
+    return true;
+}
+
+static void merge(Transformer *model, Vocabulary *vocabulary, const Task *task)
 {
     char error[1024], where[256];
+    const char *base = task->base, *out = task->out;
+    Settings settings;
+    SafetensorsDtype dtype;
     transformer_merge(model);
     if (find_bad_number(model, where, sizeof where))
-        die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", directory, base, where);
+        die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", task->first, base,
+            where);
     if (vocabulary->size == 0 && !vocabulary_load(base, model->config.vocab_size, vocabulary, error, sizeof error))
         fprintf(stderr, "adapter: %s; so %s gets no characters either\n", error, out);
-    if (!model_save(model, vocabulary, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    printf("%s with %s folded in: saved in %s, the same size as the base\n", base, directory, out);
+    if (!settings_load(base, &settings, error, sizeof error) || !model_dtype(base, &dtype, error, sizeof error))
+        die(EXIT_FAILED, "%s", error);
+    settings.dtype = task->dtype ? task->dtype : dtype == 0 || dtype == SAFETENSORS_F64 ? REAL_DTYPE : dtype; // or as computed
+    if (settings.dtype == SAFETENSORS_F16 && !fits_float16(model))
+        die(EXIT_FAILED, "merging %s into %s: a number is too large for float16; nothing was saved; take --dtype bfloat16 or "
+            "float32", task->first, base);
+    if (!model_save_with(model, vocabulary, &settings, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    printf("%s with %s folded in: saved in %s, %s of %s; the base is in %s\n", base, task->first, out,
+           bytes_text((double)transformer_base_size(model) * bytes_of(settings.dtype)), model_dtype_name(settings.dtype),
+           model_dtype_name(dtype));
+    settings_free(&settings);
 }
 
 static bool same_place(const char *a, const char *b)
@@ -121,8 +156,14 @@ static bool same_place(const char *a, const char *b)
     return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
-// What is asked for: a command, one directory or two, and where the base is.
-typedef struct Task { const char *command, *first, *second, *base, *out; bool any_base; char named[4096]; } Task;
+static void take_dtype(const char *name, void *to)
+{
+    static const SafetensorsDtype types[] = { SAFETENSORS_F32, SAFETENSORS_F16, SAFETENSORS_BF16, SAFETENSORS_F64 };
+    SafetensorsDtype *dtype = to;
+    for (size_t i = 0; i < sizeof types / sizeof *types && *dtype == 0; i++)
+        if (strcmp(model_dtype_name(types[i]), name) == 0) *dtype = types[i];
+    if (*dtype == 0) die(EXIT_USAGE, "--dtype %s: there are float32, float16, bfloat16 and float64", name);
+}
 
 static void read_task(int argc, char **argv, Task *task)
 {
@@ -130,7 +171,7 @@ static void read_task(int argc, char **argv, Task *task)
     *task = (Task){ 0 };
     const Option table[] = {
         { "model", .text = &task->base }, { "out", .text = &task->out }, { "any-base", .flag = &task->any_base },
-        { "help", .show = help }, { 0 }
+        { "dtype", .take = take_dtype, .to = &task->dtype }, { "help", .show = help }, { 0 }
     };
     int word = options_read(argc, argv, table), given = argc - word - 1;
     const char *command = task->command = word < argc ? argv[word] : "";
@@ -162,15 +203,22 @@ int main(int argc, char **argv)
     char error[1024];
     Vocabulary vocabulary = { 0 };
     Task task;
+    if (argc == 1) {
+        help();
+        return output_status();
+    }
     read_task(argc, argv, &task);
     if (task.out != NULL && same_place(task.base, task.out))
         die(EXIT_USAGE, "--out %s is the base itself, which its adapters need as it is; choose another directory", task.out);
+    if (task.out != NULL
+        && (directory_holds(task.out, "adapter_config.json") || directory_holds(task.out, "adapter_model.safetensors")))
+        die(EXIT_USAGE, "--out %s holds an adapter; a whole model needs a directory of its own: choose another --out", task.out);
     Transformer *model = model_load(task.base, &vocabulary, error, sizeof error);
     if (model == NULL) die(EXIT_FAILED, "%s", error);
     Adapter *first = load(model, task.first, "first", task.any_base);
     if (task.second != NULL) diff(model, first, load(model, task.second, "second", task.any_base));
     else if (strcmp(task.command, "info") == 0) info(model, first, task.first);
-    else merge(model, &vocabulary, task.base, task.first, task.out);
+    else merge(model, &vocabulary, &task);
     vocabulary_free(&vocabulary);
     transformer_free(model);
     memory_release_pool();

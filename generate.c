@@ -110,7 +110,13 @@ int sample_token(real *logits, int V, double temperature, int top_k, uint64_t se
 void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k,
               uint64_t seed)
 {
-    int V = model->config.vocab_size, longest = model->config.block_size;
+    generate_among(model, model->config.vocab_size, tokens, prompt_length, length, temperature, top_k, seed);
+}
+
+void generate_among(const Transformer *model, int choices, int *tokens, int prompt_length, int length, double temperature,
+                    int top_k, uint64_t seed)
+{
+    int longest = model->config.block_size;
     int start = prompt_length > longest ? prompt_length - longest : 0; // the context is tokens[start] to the last one
     Cache cache = cache_new(model);
     for (int i = 0; i < length; i++) {
@@ -121,7 +127,7 @@ void generate(const Transformer *model, int *tokens, int prompt_length, int leng
         }
         int seen = start + cache.count;
         Tensor *logits = transformer_next(model, &cache, tokens + seen, end - seen);
-        tokens[end] = sample_token(logits->data, V, temperature, top_k, seed, (uint64_t)i);
+        tokens[end] = sample_token(logits->data, choices, temperature, top_k, seed, (uint64_t)i);
         tensor_drop(logits);
     }
     cache_free(&cache);

@@ -4,7 +4,7 @@
 //     ./sample --model out/book --adapter out/other --adapter out/third          one text each, from one base in memory
 //
 // Load the model and its characters, turn the prompt into token ids, and repeat: logits of the next character, draw one, append
-// it (generate in generate.c, transformer_next and sample_token there). No tape is given, so nothing is recorded;
+// it (generate_among in generate.c, transformer_next and sample_token there). No tape is given, so nothing is recorded;
 // what each block found out about a character is remembered (Cache), so that the next one costs one row of work. An adapter is
 // a pointer in each linear layer: the next --adapter changes pointers, and the base stays as it is.
 //
@@ -75,7 +75,7 @@ static void write_sample(const Transformer *model, const Vocabulary *vocabulary,
     int count = prompt_length + s->length, *tokens = allocate((size_t)count, sizeof *tokens, "the characters");
     memcpy(tokens, prompt, (size_t)prompt_length * sizeof *tokens);
     double start = seconds_now();
-    generate(model, tokens, prompt_length, s->length, s->temperature, s->top_k, s->seed);
+    generate_among(model, vocabulary->size, tokens, prompt_length, s->length, s->temperature, s->top_k, s->seed);
     double seconds = seconds_now() - start;
     for (int i = 0; i < count; i++) {
         char character[5];
@@ -99,6 +99,9 @@ int main(int argc, char **argv)
     if (model == NULL) die(EXIT_FAILED, "%s", error);
     if (vocabulary.size == 0 && !vocabulary_load(s.model, model->config.vocab_size, &vocabulary, error, sizeof error))
         die(EXIT_FAILED, "%s", error);
+    if (s.adapter_count == 0 && directory_holds(s.model, "adapter_config.json"))
+        fprintf(stderr, "sample: %s holds a model and an adapter; this is the model alone: --adapter %s adds the other\n", s.model,
+                s.model);
     int *prompt = allocate(strlen(s.prompt), sizeof *prompt, "the prompt");
     int n = (int)vocabulary_encode(&vocabulary, s.prompt, strlen(s.prompt), prompt, error, sizeof error);
     if (n < 0) die(EXIT_FAILED, "--prompt: %s", error);

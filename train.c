@@ -14,6 +14,7 @@
 //
 // Read next: training.c, then sample.c.
 
+#include "io/adapter_file.h"
 #include "io/evaluation.h"
 #include "io/file.h"
 #include "io/json.h"
@@ -162,6 +163,8 @@ static void complete(Options *o)
         die(EXIT_USAGE,
             "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, without --lora-r",
             o->lora.r);
+    char why[512];
+    if (o->lora.r > 0 && !adapter_can_name(o->init, why, sizeof why)) die(EXIT_USAGE, "--init: %s", why);
     if (o->shape_given && o->init != NULL)
         die(EXIT_USAGE, "the shape comes from %s; leave out --n-layer, --n-head, --n-embd and --block-size", o->init);
 }
@@ -210,6 +213,7 @@ static TrainingState resume(int argc, char **argv, Options *o, Text *text)
     if (o->init != NULL && state.base_dir == NULL)
         die(EXIT_USAGE, "--init %s: the run in %s trains a whole model, which comes from there; leave out --init", o->init,
             o->out);
+    if (state.base_dir != NULL && !adapter_can_name(state.base_dir, error, sizeof error)) die(EXIT_USAGE, "--init: %s", error);
     Options saved = saved_options(o, &state);
     *o = read_options(argc, argv, &saved);
     check_agreement(&saved, o);
@@ -254,6 +258,7 @@ static TrainingState begin(const Options *o, Text *text)
             !vocabulary_load(o->init, state.model->config.vocab_size, &state.vocabulary, error, sizeof error))
             die(EXIT_FAILED, "%s; without characters no text can be read for it", error);
         state.model->config.dropout = o->config.dropout;
+        if (!settings_load(o->init, &state.settings, error, sizeof error)) die(EXIT_FAILED, "%s", error);
     }
     int block_size = state.model ? state.model->config.block_size : o->config.block_size;
     if (!text_read(o->data, BUILTIN_CHARACTERS, state.model ? &state.vocabulary : NULL, block_size, text, error, sizeof error))

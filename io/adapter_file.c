@@ -17,13 +17,18 @@ Fingerprint fingerprint_of(const Transformer *model)
     return f;
 }
 
+bool adapter_can_name(const char *base_dir, char *error, size_t size)
+{
+    size_t n = strlen(base_dir), good = json_valid_utf8(base_dir, n);
+    return good == n || fail(error, size, "the base's path is not UTF-8 from byte %zu on, so it cannot be written into "
+                             "adapter_config.json; rename it", good);
+}
+
 bool adapter_add_files(Save *save, const Transformer *model, const Adapter *adapter, const char *base_dir)
 {
     check(!transformer_is_merged(model), "adapter_save: an adapter is merged into the base; unmerge it first");
     const Config *c = &model->config;
-    if (json_valid_utf8(base_dir, strlen(base_dir)) != strlen(base_dir))
-        return fail(save->error, save->size, "the base's path is not UTF-8, so it cannot be written into adapter_config.json; "
-                    "rename it");
+    if (!adapter_can_name(base_dir, save->error, save->size)) return false;
     AdapterPlan plan = peft_plan(adapter, c);
     Slots slots = { 0 };
     slots_list_adapter(&slots, c, &plan);
@@ -96,6 +101,21 @@ Adapter *adapter_load(Transformer *model, const char *dir, const char *name, boo
     return adapter;
 }
 
+// From the adapter's directory upwards: the first place from which the relative path leads to a model.
+static void find_base(const char *dir, char *base, size_t base_size)
+{
+    char path[2 * FILE_PATH];
+    int length = (int)strlen(dir); // of the place
+    if (base[0] == '/' || directory_holds(base, "config.json")) return;
+    for (; length > 0; length--) {
+        if (dir[length] != '/' && dir[length] != '\0') continue; // not the end of a name
+        int n = snprintf(path, sizeof path, "%.*s/%s", length, dir, base);
+        if (n >= (int)base_size || n >= (int)sizeof path || !directory_holds(path, "config.json")) continue;
+        strcpy(base, path);
+        return;
+    }
+}
+
 bool adapter_base(const char *dir, char *base, size_t base_size, char *error, size_t size)
 {
     char why[512];
@@ -107,5 +127,6 @@ bool adapter_base(const char *dir, char *base, size_t base_size, char *error, si
            && ((size_t)snprintf(base, base_size, "%s", text) < base_size
                || fail(why, sizeof why, "the path of the base is too long"));
     json_free(json);
+    if (good) find_base(dir, base, base_size);
     return good || fail(error, size, "%s/adapter_config.json: %s", dir, why);
 }

@@ -23,8 +23,13 @@ bool adapter_save(const Transformer *model, const Adapter *adapter, const char *
 // expressions in the configuration (a target_modules string, keys of rank_pattern) are understood if simple.
 Adapter *adapter_load(Transformer *model, const char *dir, const char *name, bool any_base, char *error, size_t size);
 
-// The base that an adapter names: base_model_name_or_path, as it stands in its configuration.
+// The base that an adapter names: base_model_name_or_path. If it is a relative path, it is one from where the adapter was
+// trained: it is looked for from here, then from the adapter's own directory and from those above it. Where it is not, its name
+// comes back as it stands.
 bool adapter_base(const char *dir, char *base, size_t base_size, char *error, size_t size);
+
+// Whether an adapter can name `base_dir` as its base; else, before anything was done, a line says why.
+bool adapter_can_name(const char *base_dir, char *error, size_t size);
 
 // ------------------------------------------------------------------------------------------ the parts, for a training state
 

@@ -22,6 +22,8 @@
 
 enum { FILE_PATH = 4096 };   // room for a path
 
+#define GIT_LFS_POINTER "version https://git-lfs" // so begins what Git leaves of a large file that was not fetched
+
 // Writes DIR/NAME into path; false if that is too long.
 bool file_path(char path[FILE_PATH], const char *dir, const char *name, char *error, size_t error_size);
 

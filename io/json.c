@@ -244,11 +244,15 @@ static bool parse_container(Parser *p, Json *v)
     return !object || keys_differ(p, v);
 }
 
+static bool begins(const Parser *p, const char *word)
+{
+    return p->n - p->at >= strlen(word) && memcmp(p->text + p->at, word, strlen(word)) == 0;
+}
+
 static bool parse_word(Parser *p, const char *word)
 {
-    size_t n = strlen(word);
-    if (p->n - p->at < n || memcmp(p->text + p->at, word, n) != 0) return wrong(p, p->at, "expected a value");
-    p->at += n;
+    if (!begins(p, word)) return wrong(p, p->at, "expected a value");
+    p->at += strlen(word);
     return true;
 }
 
@@ -263,6 +267,8 @@ static bool parse_value(Parser *p, Json *v)
     case 'n': v->type = JSON_NULL; return parse_word(p, "null");
     default:  break;
     }
+    if (begins(p, "NaN") || begins(p, "Infinity") || begins(p, "-Infinity"))
+        return wrong(p, p->at, "NaN or Infinity, which Python writes and JSON does not have,");
     return c == '-' || (c >= '0' && c <= '9') ? parse_number(p, v) : wrong(p, p->at, "expected a value");
 }
 
@@ -292,7 +298,9 @@ Json *json_read(const char *dir, const char *name, size_t max_bytes, char *error
     size_t n;
     if (!file_path(path, dir, name, error, error_size) || !file_read(path, max_bytes, &bytes, &n, error, error_size)) return NULL;
     Json *json = json_parse(bytes, n, why, sizeof why);
-    if (json == NULL) snprintf(error, error_size, "%s is not JSON: %s", path, why);
+    if (json == NULL && strncmp(bytes, GIT_LFS_POINTER, strlen(GIT_LFS_POINTER)) == 0)
+        snprintf(error, error_size, "%s is a Git LFS pointer, not the file itself; get that with: git lfs pull", path);
+    else if (json == NULL) snprintf(error, error_size, "%s is not JSON: %s", path, why);
     free(bytes);
     return json;
 }
@@ -404,6 +412,19 @@ bool json_is_empty(const Json *value)
     return value->count == 0;
 }
 
+bool json_is_known(const Json *object, const char *const *known, char *error, size_t error_size)
+{
+    for (const Json *member = object->child; member; member = member->next) {
+        const char *const *key = known;
+        while (*key && (strlen(*key) != member->key_length || memcmp(*key, member->key, member->key_length) != 0)) key++;
+        if (*key || json_is_empty(member)) continue;
+        snprintf(error, error_size, "%s is in use, which this engine does not know",
+                 json_quoted(member->key, member->key_length).text);
+        return false;
+    }
+    return true;
+}
+
 void json_put_string(FILE *out, const char *text, size_t n)
 {
     char piece[16];
@@ -432,6 +453,35 @@ void json_put_number(FILE *out, double number)
     fputs(text, out);
 }
 
+void json_put(FILE *out, const Json *value)
+{
+    const char *comma = "";
+    switch (value->type) {
+    case JSON_NULL:   fputs("null", out); return;
+    case JSON_BOOL:   fputs(value->boolean ? "true" : "false", out); return;
+    case JSON_STRING: json_put_string(out, value->string, value->length); return;
+    case JSON_NUMBER:
+        if (value->is_int) fprintf(out, "%" PRId64, value->int_value);
+        else if (value->is_uint) fprintf(out, "%" PRIu64, value->uint_value);
+        else {
+            json_put_number(out, value->number);
+            if (value->number == floor(value->number) && fabs(value->number) < 1e15) fputs(".0", out); // it was no whole one
+        }
+        return;
+    case JSON_ARRAY: case JSON_OBJECT: break;
+    }
+    fputc(value->type == JSON_ARRAY ? '[' : '{', out);
+    for (const Json *child = value->child; child; child = child->next, comma = ", ") {
+        fputs(comma, out);
+        if (child->key) {
+            json_put_string(out, child->key, child->key_length);
+            fputs(": ", out);
+        }
+        json_put(out, child);
+    }
+    fputc(value->type == JSON_ARRAY ? ']' : '}', out);
+}
+
 size_t json_escape(char *out, size_t room, const char *text, size_t n)
 {
     static const char names[] = "\"\\bfnrt", values[] = "\"\\\b\f\n\r\t";
@@ -451,4 +501,11 @@ size_t json_escape(char *out, size_t room, const char *text, size_t n)
     }
     if (room > 0) out[length < room ? length : room - 1] = 0;
     return length;
+}
+
+JsonQuoted json_quoted(const char *text, size_t n)
+{
+    JsonQuoted q = { "" };
+    if (json_escape(q.text, sizeof q.text, text, n) >= sizeof q.text) memcpy(q.text + sizeof q.text - 5, "...\"", 5);
+    return q;
 }

@@ -7,7 +7,7 @@
 //     json_free(config);
 //
 // Strict: the text must be UTF-8 without byte order mark and hold exactly one value; duplicate keys, lone surrogates,
-// trailing commas, comments, leading zeros, NaN and numbers beyond a double's range are refused. Limits of its own: depth
+// trailing commas, comments, leading zeros, NaN (which Python writes) and numbers beyond a double's range are refused. Limits of its own: depth
 // JSON_MAX_DEPTH, JSON_MAX_VALUES values (a tree needs about 150 bytes for each), numbers of at most 127 characters.
 // The program must not leave the "C" locale for numbers (LC_NUMERIC).
 //
@@ -45,7 +45,7 @@ typedef struct Json {              // all of it belongs to the tree; fields not 
 
 // The tree for text[0..n), or NULL and an error. The text is not needed afterwards. json_free frees all of it (or NULL).
 Json *json_parse(const char *text, size_t n, char *error, size_t error_size);
-// The same for the file DIR/NAME, of at most max_bytes bytes. The error names it.
+// The same for the file DIR/NAME, of at most max_bytes bytes. The error names it, and knows a Git LFS pointer.
 Json *json_read(const char *dir, const char *name, size_t max_bytes, char *error, size_t error_size);
 void  json_free(Json *root);
 
@@ -67,15 +67,25 @@ bool json_given(const Json *object, const char *key);        // there is such a 
 bool json_is_string(const Json *value, const char *text);    // value may be NULL
 bool json_is_empty(const Json *value);                       // NULL, null, false, "", [] or {}
 
-// Writing, to a stream: text[0..n) as a string, a string or null, and a finite number in as few digits as give the same double.
+// Whether every member of the object is among the known keys (the list ends with NULL) or empty; else a line names the first
+// that is not: what nobody has read may not ask for something.
+bool json_is_known(const Json *object, const char *const *known, char *error, size_t error_size);
+
+// Writing, to a stream: text[0..n) as a string, a string or null, a finite number in as few digits as give the same double, and
+// a whole tree, on one line.
 void json_put_string(FILE *out, const char *text, size_t n);
 void json_put_text(FILE *out, const char *text);
 void json_put_number(FILE *out, double number);
+void json_put(FILE *out, const Json *value);
 
 // Writes text[0..n) as a JSON string with its quotes and a zero byte, as much as fits into out[0..room). Returns the length
 // of the whole, without zero byte, as snprintf does; out may be NULL if room is 0. Escaped are " \ and control characters
 // below 0x20 (\b \t \n \f \r, else \u00xx in lower case); everything else goes through as it is.
 size_t json_escape(char *out, size_t room, const char *text, size_t n);
+
+// The same for a message: in quotes and on one line, whatever it is, and cut where it is long.
+typedef struct JsonQuoted { char text[100]; } JsonQuoted;
+JsonQuoted json_quoted(const char *text, size_t n);
 
 // How many bytes of text[0..n) are well-formed UTF-8 from the start on; n: all of it. Overlong forms, surrogates and
 // what lies above U+10FFFF are not.

@@ -268,11 +268,8 @@ bool peft_match(const char *pattern, bool suffix, const char *name, bool *matche
     Places to = m.bad ? 0 : match_alternatives(&m, from);
     *matches = to >> m.length & 1;
     if (!m.bad && *m.at == '\0') return true;
-    char quoted[100];
-    if (json_escape(quoted, sizeof quoted, pattern, strlen(pattern)) >= sizeof quoted)
-        memcpy(quoted + sizeof quoted - 5, "...\"", 5);
     return fail(error, size, "the regular expression %s is not one of the simple ones that are understood here; name the "
-                "layers instead", quoted);
+                "layers instead", json_quoted(pattern, strlen(pattern)).text);
 }
 
 static bool is_path_end(const char *name, const char *end)
@@ -290,29 +287,45 @@ static bool block_chosen(const Json *blocks, int block)
     return false;
 }
 
+// What PEFT demands of the keys that choose layers.
+static bool check_choice(const Json *json, char *error, size_t size)
+{
+    const Json *targets = json_get(json, "target_modules"), *blocks = json_get(json, "layers_to_transform");
+    const Json *where = json_get(json, "layers_pattern");
+    bool list = json_given(json, "target_modules") && targets->type == JSON_ARRAY, good = true;
+    if (json_given(json, "target_modules") && (json_is_empty(targets) || (!list && targets->type != JSON_STRING)))
+        return fail(error, size, "\"target_modules\" is neither a list of names nor a string, or it is empty");
+    for (const Json *item = list ? targets->child : NULL; item != NULL; item = item->next) good &= item->type == JSON_STRING;
+    if (!good) return fail(error, size, "\"target_modules\" has something that is no name");
+    if (!json_is_empty(where) && !json_given(json, "layers_to_transform"))
+        return fail(error, size, "\"layers_pattern\" is given without \"layers_to_transform\"");
+    if (!json_is_empty(where) && !json_is_string(where, "h")
+        && !(where->type == JSON_ARRAY && where->count == 1 && json_is_string(where->child, "h")))
+        return fail(error, size, "\"layers_pattern\" is not \"h\", as the blocks of this model are called");
+    if (!json_given(json, "layers_to_transform")) return true;
+    if (targets != NULL && targets->type == JSON_STRING)
+        return fail(error, size, "\"layers_to_transform\" is given, and \"target_modules\" is a string; PEFT "
+                    "takes one or the other");
+    for (const Json *item = blocks->child; item != NULL; item = item->next) good &= item->is_int;
+    return (good && (blocks->is_int || blocks->type == JSON_ARRAY))
+        || fail(error, size, "\"layers_to_transform\" is neither a number nor a list of numbers");
+}
+
 // Marks the layers that PEFT would give an adapter: chosen [n_layer][LINEARS].
 static bool choose_layers(const Json *json, const Config *c, bool *chosen, char *error, size_t size)
 {
     const Json *targets = json_get(json, "target_modules"), *blocks = json_get(json, "layers_to_transform");
-    const Json *where = json_get(json, "layers_pattern");
     bool by_default = json_is_empty(targets), all = json_is_string(targets, "all-linear"), any = false;
     bool by_pattern = !by_default && !all && targets->type == JSON_STRING;
-    if (!by_default && targets->type != JSON_STRING && targets->type != JSON_ARRAY)
-        return fail(error, size, "\"target_modules\" is neither a list nor a string");
-    if (!json_is_empty(where) && !json_is_string(where, "h")
-        && !(where->type == JSON_ARRAY && where->count == 1 && json_is_string(where->child, "h")))
-        return fail(error, size, "\"layers_pattern\" is not \"h\", as the blocks of this model are called");
-    if (!json_is_empty(blocks) && blocks->type != JSON_ARRAY && !blocks->is_int)
-        return fail(error, size, "\"layers_to_transform\" is neither a number nor a list of numbers");
+    if (!check_choice(json, error, size)) return false;
     for (int i = 0; i < c->n_layer * LINEARS; i++) {
         char name[80];
         module_name(name, i);
         bool here = block_chosen(blocks, i / LINEARS);
-        chosen[i] = (by_default && i % LINEARS == C_ATTN && here) || (all && here);
+        chosen[i] = (by_default && i % LINEARS == C_ATTN && here) || all;
         if (by_pattern && !peft_match(targets->string, false, name, &chosen[i], error, size)) return false;
         for (const Json *item = by_default || all || by_pattern ? NULL : targets->child; item != NULL; item = item->next)
-            if (item->type == JSON_STRING)
-                chosen[i] |= strcmp(name, item->string) == 0 || (is_path_end(name, item->string) && here);
+            chosen[i] |= strcmp(name, item->string) == 0 || (is_path_end(name, item->string) && here);
         any |= chosen[i];
     }
     return any || fail(error, size, "\"target_modules\" and \"layers_to_transform\" name no linear layer of this model's "
@@ -323,7 +336,7 @@ static bool choose_layers(const Json *json, const Config *c, bool *chosen, char 
 static bool apply_patterns(const Json *json, const char *key, const Config *c, double *value, char *error, size_t size)
 {
     const Json *patterns = json_get(json, key);
-    if (json_is_empty(patterns)) return true;
+    if (patterns == NULL) return true;
     if (patterns->type != JSON_OBJECT) return fail(error, size, "\"%s\" is not an object", key);
     bool *decided = allocate((size_t)c->n_layer * LINEARS, sizeof *decided, for_config), good = true;
     for (const Json *item = patterns->child; item != NULL && good; item = item->next) {
@@ -342,27 +355,55 @@ static bool apply_patterns(const Json *json, const char *key, const Config *c, d
     return good;
 }
 
+// How A and B began is no matter of what they are now, except where the base was changed as well: then W - s A0 B0 is what the
+// adapter belongs to, and PEFT, which finds A0 and B0 anew, puts it there.
+static bool check_beginning(const Json *json, char *error, size_t size)
+{
+    static const char *const harmless[] = { "gaussian", "orthogonal", "eva", "mica" };
+    const Json *how = json_get(json, "init_lora_weights");
+    if (how == NULL || how->type == JSON_NULL || how->type == JSON_BOOL) return true;
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (json_is_string(how, harmless[i])) return true;
+    if (how->type != JSON_STRING) return fail(error, size, "\"init_lora_weights\" is neither true, false nor a name");
+    return fail(error, size, "\"init_lora_weights\" is %s: this adapter belongs to a base that its beginning has changed; "
+                "convert it with PEFT: save_pretrained(DIR, path_initial_model_for_weight_conversion=FIRST), where FIRST is the "
+                "adapter as it began, or merge it there",
+                json_quoted(how->string, how->length).text);
+}
+
+// Keys whose values a check reads by itself: each is absent, or what the engine computes.
+static bool check_keys(const Json *json, char *error, size_t size)
+{
+    static const char *const known[] = {
+        // read here and below
+        "peft_type", "task_type", "bias", "init_lora_weights", "r", "lora_alpha", "lora_dropout", "use_rslora",
+        "target_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
+        // of no effect on what a trained adapter computes, whatever they say
+        "auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying", "eva_config", "fan_in_fan_out",
+        "inference_mode", "loftq_config", "lora_ga_config", "megatron_core", "peft_version", "qalora_group_size", "revision",
+        "runtime_config", NULL
+    };
+    const Json *bias = json_get(json, "bias"), *task = json_get(json, "task_type");
+    if (!json_is_string(json_get(json, "peft_type"), "LORA")) return fail(error, size, "\"peft_type\" is not \"LORA\"");
+    if (bias != NULL && !json_is_string(bias, "none"))
+        return fail(error, size, "\"bias\" is not \"none\"; adapters have no biases here");
+    if (json_given(json, "task_type") && !json_is_string(task, "CAUSAL_LM") && !json_is_string(task, "FEATURE_EXTRACTION"))
+        return fail(error, size, "\"task_type\" is not \"CAUSAL_LM\": the adapter belongs to a model with another end");
+    return json_is_known(json, known, error, size) && check_beginning(json, error, size);
+}
+
 bool peft_parse_config(const Json *json, const Config *model, AdapterPlan *plan, char *error, size_t size)
 {
-    static const char *const features[] = { // what changes the computation, or adds tensors
-        "modules_to_save", "exclude_modules", "use_dora", "lora_bias", "layer_replication", "target_parameters",
-        "trainable_token_indices", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config",
-        "velora_config", "monteclora_config", "megatron_config",
-    };
     size_t count = (size_t)model->n_layer * LINEARS;
     LoraConfig *l = &plan->config;
     int64_t r = 8;
-    *plan = (AdapterPlan){ 0 };
-    if (!json_is_string(json_get(json, "peft_type"), "LORA")) return fail(error, size, "\"peft_type\" is not \"LORA\"");
-    if (json_given(json, "bias") && !json_is_string(json_get(json, "bias"), "none"))
-        return fail(error, size, "\"bias\" is not \"none\"; adapters have no biases here");
-    for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-        if (!json_is_empty(json_get(json, features[i])))
-            return fail(error, size, "\"%s\" is in use, which this engine does not know", features[i]);
-    if ((json_given(json, "r") && !json_get_int(json, "r", 1, PEFT_LARGEST_RANK, &r, error, size))
-        || !json_optional_number(json, "lora_alpha", 8, &l->alpha, error, size)
-        || !json_optional_number(json, "lora_dropout", 0, &l->dropout, error, size)
+    *plan = (AdapterPlan){ .config.alpha = 8 };
+    if (!check_keys(json, error, size)
+        || (json_get(json, "r") && !json_get_int(json, "r", 1, PEFT_LARGEST_RANK, &r, error, size))
+        || (json_get(json, "lora_alpha") && !json_get_number(json, "lora_alpha", &l->alpha, error, size))
+        || (json_get(json, "lora_dropout") && !json_get_number(json, "lora_dropout", &l->dropout, error, size))
         || !json_optional_bool(json, "use_rslora", false, &l->rank_stabilized, error, size)) return false;
+    if (!(l->dropout >= 0 && l->dropout <= 1)) return fail(error, size, "\"lora_dropout\" is %g", l->dropout);
     l->r = (int)r;
 
     bool *chosen = allocate(count, sizeof *chosen, for_config);

@@ -29,8 +29,9 @@ AdapterPlan peft_plan(const Adapter *adapter, const Config *model);
 void peft_put_config(FILE *out, const Config *model, const AdapterPlan *plan, const char *base_dir);
 
 // Reads one: which layers of the model PEFT would give an adapter, with its rules for target_modules, layers_to_transform,
-// rank_pattern and alpha_pattern. False after one line in `error`, with nothing to free, if a key is wrong, names no layer, or
-// asks for what this engine does not compute. Regular expressions are understood if simple.
+// rank_pattern and alpha_pattern. Every key is read, or known to have no effect, or empty. False after one line in `error`, with
+// nothing to free, if a key is wrong, names no layer, asks for what this engine does not compute, or is not known and not empty;
+// so is what PEFT itself refuses. Regular expressions are understood if simple.
 bool peft_parse_config(const Json *json, const Config *model, AdapterPlan *plan, char *error, size_t size);
 
 // Whether a regular expression of Python's matches the whole name (of less than 64 characters), or with `suffix` what comes

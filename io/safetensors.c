@@ -7,6 +7,7 @@
 #include "json.h"
 
 #include <errno.h>
+#include <math.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -189,6 +190,8 @@ static SafetensorsError parse_header(Safetensors *f, const Report *r)
         return refuse(r, SAFETENSORS_HEADER_TOO_SMALL, "header too small: %zu bytes are no safetensors file", f->size);
     SafetensorsError code = read_at(f, 0, first, 8, r);
     if (code) return code;
+    if (load(first, 8) > SAFETENSORS_MAX_HEADER && memcmp(first, GIT_LFS_POINTER, 8) == 0)
+        return refuse(r, SAFETENSORS_HEADER_TOO_LARGE, "a Git LFS pointer, not the file itself; get that with: git lfs pull");
     if (load(first, 8) > SAFETENSORS_MAX_HEADER)
         return refuse(r, SAFETENSORS_HEADER_TOO_LARGE, "header too large: the length at byte 0 is above %d; is this a "
                       "safetensors file?", SAFETENSORS_MAX_HEADER);
@@ -264,12 +267,14 @@ SafetensorsError safetensors_parse(const void *bytes, size_t n, const char *name
 
 void safetensors_close(Safetensors *f)
 {
-    if (!f) return;
-    if (f->fd >= 0) close(f->fd);
-    json_free(f->header);
-    free(f->dims);
-    free(f->entries);
-    free(f);
+    for (Safetensors *next; f; f = next) {
+        next = f->next;
+        if (f->fd >= 0) close(f->fd);
+        json_free(f->header);
+        free(f->dims);
+        free(f->entries);
+        free(f);
+    }
 }
 
 SafetensorsError safetensors_find(const Safetensors *f, const char *name, const SafetensorsEntry **entry, char *error,
@@ -351,6 +356,31 @@ SafetensorsError safetensors_read(const Safetensors *f, const SafetensorsEntry *
 
 // --- writing ---
 
+// The nearest number of 16 bits, of two equally near the one that ends in 0: F16 has a mantissa of 10 bits and exponents from
+// -14, BF16 7 and from -126. One too large is infinity.
+static uint16_t half_from_double(double value, SafetensorsDtype type)
+{
+    int mantissa = type == SAFETENSORS_F16 ? 10 : 7, least = type == SAFETENSORS_F16 ? -14 : -126, exponent;
+    unsigned sign = signbit(value) ? 0x8000 : 0, infinity = type == SAFETENSORS_F16 ? 0x7C00 : 0x7F80;
+    if (isnan(value)) return (uint16_t)(sign | infinity | 1u << (mantissa - 1));
+    if (isinf(value)) return (uint16_t)(sign | infinity);
+    frexp(value, &exponent);                                                     // |value| is in [2^(exponent-1), 2^exponent)
+    exponent = value == 0 || exponent <= least ? least : exponent - 1;
+    double steps = rint(ldexp(fabs(value), mantissa - exponent));                // from 2^mantissa on, the leading 1 is one exponent
+    double bits = ldexp(exponent - least, mantissa) + steps;
+    return (uint16_t)(sign | (bits < infinity ? (unsigned)bits : infinity));
+}
+
+void safetensors_convert(const void *values, SafetensorsDtype from, size_t n, void *to, SafetensorsDtype as)
+{
+    for (size_t i = 0; i < n; i++) {
+        double value = from == SAFETENSORS_F64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
+        if (as == SAFETENSORS_F64) ((double *)to)[i] = value;
+        else if (as == SAFETENSORS_F32) ((float *)to)[i] = (float)value;
+        else ((uint16_t *)to)[i] = half_from_double(value, as);
+    }
+}
+
 static int by_dtype_and_name(const void *left, const void *right)
 {
     const SafetensorsTensor *a = left, *b = right;
@@ -365,7 +395,7 @@ static int by_metadata_key(const void *left, const void *right)
 // The bytes of a tensor to write; false if it cannot be written.
 static bool tensor_bytes(const SafetensorsTensor *t, size_t *bytes)
 {
-    bool good = t->dtype == SAFETENSORS_F32 || t->dtype == SAFETENSORS_F64;
+    bool good = t->dtype == SAFETENSORS_F16 || t->dtype == SAFETENSORS_BF16 || t->dtype == SAFETENSORS_F32 || t->dtype == SAFETENSORS_F64;
     *bytes = good ? dtypes[t->dtype].bits / 8 : 0;
     for (int i = 0; i < t->ndim && good; i++) good = t->shape[i] >= 0 && multiply(*bytes, (size_t)t->shape[i], bytes);
     return good && (*bytes == 0 || t->data);
@@ -405,11 +435,13 @@ static void write_values(FileWriter *w, const SafetensorsTensor *t)
     while (next < bytes / width) {
         size_t n = 0;
         for (; n < CHUNK && next < bytes / width; n += width, next++) {
+            uint16_t half = 0;
             uint32_t word = 0;
             uint64_t bits = 0;
-            if (width == 4) memcpy(&word, (const float *)t->data + next, 4);
+            if (width == 2) memcpy(&half, (const uint16_t *)t->data + next, 2);
+            else if (width == 4) memcpy(&word, (const float *)t->data + next, 4);
             else memcpy(&bits, (const double *)t->data + next, 8);
-            store(chunk + n, width, width == 4 ? word : bits);
+            store(chunk + n, width, width == 2 ? half : width == 4 ? word : bits);
         }
         if (!file_write(w, chunk, n)) return;        // commit will say why
     }
@@ -425,8 +457,8 @@ static SafetensorsError make_header(const SafetensorsTensor *tensors, size_t cou
     for (size_t i = 0; i < pairs; i++) text += strlen(metadata[i].key) + strlen(metadata[i].value);
     for (const SafetensorsTensor *t = tensors; t < tensors + count; t++) {
         if (!tensor_bytes(t, &bytes) || bytes > SIZE_MAX - total || strcmp(t->name, "__metadata__") == 0)
-            return refuse(r, SAFETENSORS_INVALID_TENSOR_VIEW, "tensor %s cannot be written: impossible name, type (F32 and F64 "
-                          "will do), shape or data", quote(t->name).text);
+            return refuse(r, SAFETENSORS_INVALID_TENSOR_VIEW, "tensor %s cannot be written: impossible name, type (F16, BF16, "
+                          "F32 and F64 will do), shape or data", quote(t->name).text);
         total += bytes;
         text += strlen(t->name);
     }

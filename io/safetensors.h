@@ -66,7 +66,7 @@ typedef struct {                           // one tensor of an open file
     size_t           begin, end;           // bytes in the data; [begin, end) starts at the file's byte data_start + begin
 } SafetensorsEntry;
 
-typedef struct {                           // an open file; all it points to lives until safetensors_close
+typedef struct Safetensors {               // an open file; all it points to lives until safetensors_close
     char                *path;             // for messages
     int                  fd;               // -1: the file is in memory, at bytes
     const unsigned char *bytes;
@@ -75,6 +75,7 @@ typedef struct {                           // an open file; all it points to liv
     SafetensorsEntry    *entries;          // sorted as their data is: by begin, end, name
     size_t              *dims;             // the memory behind all shapes
     struct Json         *header;           // the memory behind names and metadata
+    struct Safetensors  *next;             // the caller's, for tensors in several files: another of them, which close closes, too
 } Safetensors;
 
 // Opens and checks a file. Only the header is read now. On error *file is NULL.
@@ -100,13 +101,17 @@ SafetensorsError safetensors_read(const Safetensors *file, const SafetensorsEntr
 
 typedef struct {                           // one tensor to write
     const char      *name;                 // UTF-8
-    SafetensorsDtype dtype;                // what data points to: SAFETENSORS_F32 floats, SAFETENSORS_F64 doubles
+    SafetensorsDtype dtype;                // what data points to: F32 floats, F64 doubles, F16 and BF16 the bits as uint16_t
     int              ndim;
     const int       *shape;                // [ndim]
     const void      *data;                 // may be NULL if the tensor is empty
 } SafetensorsTensor;
 
 typedef struct { const char *key, *value; } SafetensorsMetadata;
+
+// The n numbers at `values`, floats or doubles (`from` F32 or F64), as what a tensor of type `as` points to: each rounded once, to
+// the nearest; of two equally near, to the even one.
+void safetensors_convert(const void *values, SafetensorsDtype from, size_t n, void *to, SafetensorsDtype as);
 
 // Writes a file, atomically (file.h). Order and bytes are those of safetensors.torch.save_file, whatever the order of the
 // list: type descending, then name bytewise, header padded with spaces to 8 bytes. metadata[pairs] is sorted by key, and

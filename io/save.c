@@ -6,6 +6,7 @@
 #include "memory.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 bool save_begin(Save *save, const char *dir, char *error, size_t size)
 {
@@ -13,6 +14,12 @@ bool save_begin(Save *save, const char *dir, char *error, size_t size)
     if (!file_make_directories(dir, error, size)) return false;
     file_sweep(dir);
     return true;
+}
+
+bool directory_holds(const char *dir, const char *name)
+{
+    char path[FILE_PATH], why[160];
+    return file_path(path, dir, name, why, sizeof why) && access(path, F_OK) == 0;
 }
 
 bool save_add(Save *save, FileWriter *writer)

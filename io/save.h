@@ -28,6 +28,9 @@ typedef struct Save {
 // `error` must last until save_end. On error there is nothing to end.
 bool save_begin(Save *save, const char *dir, char *error, size_t size);
 
+// Whether the directory has something of that name.
+bool directory_holds(const char *dir, const char *name);
+
 // Adds a file, which now belongs to the save. NULL, from a writer that could not begin: false.
 bool save_add(Save *save, FileWriter *writer);
 

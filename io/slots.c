@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+enum { LONGEST_INDEX = 1 << 26 }; // bytes
+
 static const char for_files[] = "what is saved or loaded";
 
 // Named after what it belongs to and a last part; block -1: not in a block.
@@ -117,19 +119,31 @@ static void transpose(const real *from, real *to, int rows, int columns)
 
 static size_t slot_size(const Slot *slot) { return (size_t)slot->shape[0] * (size_t)slot->shape[1]; }
 
+// The slot's numbers as its file has them, in a buffer of their own, the caller's; NULL: they are so in memory.
+static void *numbers_of_file(const Slot *slot, SafetensorsDtype stored)
+{
+    size_t n = slot_size(slot);
+    real *turned = slot->transposed ? allocate(n, sizeof *turned, for_files) : NULL;
+    if (turned) transpose(slot->data, turned, slot->shape[0], slot->shape[1]);
+    if (stored == REAL_DTYPE) return turned;
+    void *converted = allocate(n, stored == SAFETENSORS_F64 ? 8 : stored == SAFETENSORS_F32 ? 4 : 2, for_files);
+    safetensors_convert(turned ? turned : slot->data, REAL_DTYPE, n, converted, stored);
+    free(turned);
+    return converted;
+}
+
 bool slots_save(Save *save, const char *file, const char *prefix, const Slots *slots,
                 const SafetensorsMetadata *metadata, size_t pairs)
 {
     struct { char text[128]; } *names = allocate((size_t)slots->count, sizeof *names, for_files);
     SafetensorsTensor *tensors = allocate((size_t)slots->count, sizeof *tensors, for_files);
-    real **turned = allocate((size_t)slots->count, sizeof *turned, for_files);
+    void **others = allocate((size_t)slots->count, sizeof *others, for_files);
+    SafetensorsDtype stored = slots->stored ? slots->stored : REAL_DTYPE;
     for (int i = 0; i < slots->count; i++) {
         const Slot *slot = &slots->list[i];
         snprintf(names[i].text, sizeof names[i].text, "%s%s", prefix, slot->name);
-        if (slot->transposed)
-            transpose(slot->data, turned[i] = allocate(slot_size(slot), sizeof(real), for_files), slot->shape[0], slot->shape[1]);
-        tensors[i] =
-            (SafetensorsTensor){ names[i].text, REAL_DTYPE, slot->ndim, slot->shape, turned[i] ? turned[i] : slot->data };
+        others[i] = numbers_of_file(slot, stored);
+        tensors[i] = (SafetensorsTensor){ names[i].text, stored, slot->ndim, slot->shape, others[i] ? others[i] : slot->data };
     }
     char path[FILE_PATH];
     FileWriter *writer = NULL;
@@ -137,8 +151,8 @@ bool slots_save(Save *save, const char *file, const char *prefix, const Slots *s
              && safetensors_write_begin(path, tensors, (size_t)slots->count, metadata, pairs, &writer, save->error,
                                         save->size) == SAFETENSORS_OK;
     good = save_add(save, writer) && good;
-    for (int i = 0; i < slots->count; i++) free(turned[i]);
-    free(turned);
+    for (int i = 0; i < slots->count; i++) free(others[i]);
+    free(others);
     free(tensors);
     free(names);
     return good;
@@ -149,12 +163,13 @@ bool slots_read(const Safetensors *file, const Slots *slots, char *error, size_t
     bool good = true;
     for (int i = 0; good && i < slots->count; i++) {
         const Slot *slot = &slots->list[i];
+        if (slot->file != file) continue;
         real *turned = slot->transposed ? allocate(slot_size(slot), sizeof(real), for_files) : NULL;
         good = safetensors_read(file, slot->entry, turned ? turned : slot->data, REAL_DTYPE, error, size) == SAFETENSORS_OK;
         if (good && turned) transpose(turned, slot->data, slot->shape[1], slot->shape[0]);
         free(turned);
     }
-    return good;
+    return good && (file->next == NULL || slots_read(file->next, slots, error, size));
 }
 
 const char *bare_name(const char *name)
@@ -178,10 +193,10 @@ typedef struct Names { int count; char text[400]; } Names; // the first few of a
 
 static void add_name(Names *names, const char *name, const char *remark)
 {
-    char quoted[100]; // whatever the file calls it, on one line
-    if (json_escape(quoted, sizeof quoted, name, strlen(name)) >= sizeof quoted) memcpy(quoted + sizeof quoted - 5, "...\"", 5);
     size_t used = strlen(names->text);
-    if (names->count < 3) snprintf(names->text + used, sizeof names->text - used, "%s%s%s", used ? ", " : "", quoted, remark);
+    if (names->count < 3)
+        snprintf(names->text + used, sizeof names->text - used, "%s%s%s", used ? ", " : "",
+                 json_quoted(name, strlen(name)).text, remark);
     else if (names->count == 3) snprintf(names->text + used, sizeof names->text - used, ", ...");
     names->count++;
 }
@@ -220,28 +235,30 @@ bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *e
     Slot **sorted = allocate((size_t)slots->count, sizeof *sorted, for_files);
     for (int i = 0; i < slots->count; i++) sorted[i] = &slots->list[i];
     qsort(sorted, (size_t)slots->count, sizeof *sorted, by_name);
-    for (size_t e = 0; e < file->count; e++) {
-        const SafetensorsEntry *entry = &file->entries[e];
-        const char *name = bare_name(entry->name);
-        if (model_file && passed_over(name)) continue;
-        Slot key, *pointer = &key, **found = NULL;
-        if (strlen(name) < sizeof key.name) {
-            strcpy(key.name, name);
-            found = bsearch(&pointer, sorted, (size_t)slots->count, sizeof *sorted, by_name);
+    for (const Safetensors *f = file; f != NULL; f = f->next)
+        for (size_t e = 0; e < f->count; e++) {
+            const SafetensorsEntry *entry = &f->entries[e];
+            const char *name = bare_name(entry->name);
+            if (model_file && passed_over(name)) continue;
+            Slot key, *pointer = &key, **found = NULL;
+            if (strlen(name) < sizeof key.name) {
+                strcpy(key.name, name);
+                found = bsearch(&pointer, sorted, (size_t)slots->count, sizeof *sorted, by_name);
+            }
+            if (found == NULL || (*found)->entry != NULL) { // unknown, or there with and without prefix
+                add_name(&extra, entry->name, "");
+                continue;
+            }
+            Slot *slot = *found;
+            slot->entry = entry;
+            slot->file = f;
+            if (safetensors_shape_is(entry, slot->ndim, slot->shape)) continue;
+            char is[80], wanted[80], remark[200];
+            dims_text(entry->ndim, entry->shape, is);
+            dims_text((size_t)slot->ndim, (size_t[]){ (size_t)slot->shape[0], (size_t)slot->shape[1] }, wanted);
+            snprintf(remark, sizeof remark, " is %s, not %s", is, wanted);
+            add_name(&misshaped, entry->name, remark);
         }
-        if (found == NULL || (*found)->entry != NULL) { // unknown, or there with and without prefix
-            add_name(&extra, entry->name, "");
-            continue;
-        }
-        Slot *slot = *found;
-        slot->entry = entry;
-        if (safetensors_shape_is(entry, slot->ndim, slot->shape)) continue;
-        char is[80], wanted[80], remark[200];
-        dims_text(entry->ndim, entry->shape, is);
-        dims_text((size_t)slot->ndim, (size_t[]){ (size_t)slot->shape[0], (size_t)slot->shape[1] }, wanted);
-        snprintf(remark, sizeof remark, " is %s, not %s", is, wanted);
-        add_name(&misshaped, entry->name, remark);
-    }
     for (int i = 0; i < slots->count; i++)
         if (slots->list[i].entry == NULL) add_name(&missing, slots->list[i].name, "");
     free(sorted);
@@ -249,8 +266,58 @@ bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *e
     return missing.count + extra.count + misshaped.count == 0 || tell_misfits(file, misfits, error, size);
 }
 
-bool slots_open(const char *dir, const char *name, Safetensors **file, char *error, size_t size)
+// What others call their tensors' files, and the command that makes safetensors of them.
+static bool tell_other_file(const char *dir, const char *name, char *error, size_t size)
+{
+    static const char model[] = "model.safetensors";
+    static const struct { const char *wanted, *other; } others[] = {
+        { model, "pytorch_model.bin" }, { model, "pytorch_model.bin.index.json" },
+        { "adapter_model.safetensors", "adapter_model.bin" },
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (strcmp(others[i].wanted, name) != 0 || !directory_holds(dir, others[i].other)) continue;
+        if (others[i].wanted == model)
+            return fail(error, size, "%s has its tensors in %s, and no %s; convert it: python3 -c \"from transformers import "
+                        "GPT2LMHeadModel as M; M.from_pretrained('%s').save_pretrained('%s', max_shard_size='1TB')\"", dir,
+                        others[i].other, name, dir, dir);
+        return fail(error, size, "%s has its tensors in %s, and no %s; convert it: python3 -c \"import torch, safetensors.torch "
+                    "as s; s.save_file(torch.load('%s/%s', weights_only=True), '%s/%s', {'format': 'pt'})\"", dir,
+                    others[i].other, name, dir, others[i].other, dir, name);
+    }
+    return true;
+}
+
+// The files that an index names, each once; which tensor it says is where does not matter.
+static bool open_all(const char *dir, const char *index, Safetensors **file, char *error, size_t size)
 {
     char path[FILE_PATH];
+    Json *json = json_read(dir, index, LONGEST_INDEX, error, size);
+    const Json *map = json_get(json, "weight_map");
+    bool good = json != NULL && ((map != NULL && map->type == JSON_OBJECT && map->count > 0)
+                                 || fail(error, size, "%s/%s: \"weight_map\" names no file", dir, index));
+    for (const Json *item = good ? map->child : NULL; item != NULL && good; item = item->next) {
+        good = (item->type == JSON_STRING && strchr(item->string, '/') == NULL)
+            || fail(error, size, "%s/%s: \"weight_map\" has something that is not a file of this directory", dir, index);
+        good = good && file_path(path, dir, item->string, error, size);
+        Safetensors *f = *file, *new;
+        while (good && f != NULL && strcmp(f->path, path) != 0) f = f->next;
+        if (!good || f != NULL) continue; // wrong, or open
+        good = safetensors_open(path, &new, error, size) == SAFETENSORS_OK;
+        if (good) new->next = *file, *file = new;
+    }
+    json_free(json);
+    if (good) return true;
+    safetensors_close(*file);
+    *file = NULL;
+    return false;
+}
+
+bool slots_open(const char *dir, const char *name, Safetensors **file, char *error, size_t size)
+{
+    char path[FILE_PATH], index[64];
+    *file = NULL;
+    snprintf(index, sizeof index, "%s.index.json", name);
+    if (!directory_holds(dir, name) && directory_holds(dir, index)) return open_all(dir, index, file, error, size);
+    if (!directory_holds(dir, name) && !tell_other_file(dir, name, error, size)) return false;
     return file_path(path, dir, name, error, size) && safetensors_open(path, file, error, size) == SAFETENSORS_OK;
 }

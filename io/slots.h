@@ -12,7 +12,7 @@
 //     free(slots.list);
 //
 // Names, shapes and orientation in the file are those of GPT-2 in transformers, and of PEFT: A and B are transposed there.
-// Numbers are written in the build's own type, REAL_DTYPE; F16, BF16, F32 and F64 are read. Without memory: exit status 1.
+// Numbers are written in the build's own type, REAL_DTYPE, or in Slots.stored; F16, BF16, F32 and F64 are read. Without memory: exit status 1.
 
 #ifndef SLOTS_H
 #define SLOTS_H
@@ -35,10 +35,12 @@ typedef struct Slot {
     int     moment, of;            // 1: m, 2: v of the tensor of slot `of`; 0: the tensor itself
     Tensor *tensor;
     real   *data;                  // in memory
-    const SafetensorsEntry *entry; // in the file that it was matched with
+    const Safetensors      *file;  // that it was matched with
+    const SafetensorsEntry *entry; // ... in there
 } Slot;
 
-typedef struct Slots { Slot *list; int count, room; } Slots; // begins as { 0 }; free(slots.list) ends it
+// Begins as { 0 }, or with the type that slots_save writes, if it is not REAL_DTYPE; free(slots.list) ends it.
+typedef struct Slots { Slot *list; int count, room; SafetensorsDtype stored; } Slots;
 
 // Append to the list: the tensors of a model, in the order of its parameter list; A and B of each layer of an adapter; the two
 // moments of everything that is in the list so far and trains.
@@ -56,12 +58,14 @@ void slots_point_at_moments(Slots *slots, AdamW *optimizer, bool make);
 bool slots_save(Save *save, const char *file, const char *prefix, const Slots *slots, const SafetensorsMetadata *metadata,
                 size_t pairs);
 
-// Opens DIR/NAME; on error, which leaves one line in `error`, *file is NULL.
+// Opens DIR/NAME; on error, which leaves one line in `error`, *file is NULL. Where there is DIR/NAME.index.json in its place, all
+// files that this names are opened, one behind the other (file->next). Where the tensors are in a file of another kind, the line
+// says in which, and how to convert it.
 bool slots_open(const char *dir, const char *name, Safetensors **file, char *error, size_t size);
 
-// Finds every slot's tensor in the file. It must hold these and no others, each once, with the prefixes above or without, but
-// for what a model file may have besides: old masks, and an output head. False: `error` lists what is missing, unknown or of
-// another shape. The entries belong to the file, which must stay open until slots_read.
+// Finds every slot's tensor in the file, or files. They must hold these and no others, each once, with the prefixes above or
+// without, but for what a model file may have besides: old masks, and an output head. False: `error` lists what is missing,
+// unknown or of another shape. The entries belong to the files, which must stay open until slots_read.
 bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *error, size_t size);
 
 // Reads all that was matched to where it was pointed. On error a part may have been read.

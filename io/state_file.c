@@ -5,7 +5,6 @@
 #include "adapter_file.h"
 #include "json.h"
 #include "machine.h"
-#include "model_file.h"
 #include "peft.h"
 #include "slots.h"
 
@@ -49,7 +48,8 @@ static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *
     }
     if (model->active == NULL) {
         fputs(",\"config\":", out);
-        model_put_config(out, &model->config);
+        model_put_config(out, &model->config, &state->settings);
+        if (state->settings.generation != NULL) fprintf(out, ",\"generation_config\":%s", state->settings.generation);
     } else {
         fputs(",\"adapter_name\":", out);
         json_put_text(out, model->active->name);
@@ -113,7 +113,7 @@ bool state_save(const char *dir, const TrainingState *state, char *error, size_t
     const Transformer *model = state->model;
     return save_begin(&save, dir, error, size)
         && save_end(&save, save_state(&save, state) // first, for it is what --resume goes by
-                           && (model->active == NULL ? model_add_files(&save, model, &state->vocabulary)
+                           && (model->active == NULL ? model_add_files(&save, model, &state->vocabulary, &state->settings)
                                                      : adapter_add_files(&save, model, model->active, state->base_dir)));
 }
 
@@ -260,8 +260,10 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
                         REAL_DTYPE == SAFETENSORS_F64 ? "float" : "double");
     if (good && !parse_state(json, state, &adamw, &optimizer_step, &dropout, why, sizeof why))
         good = fail(error, size, "%s: %s", file->path, why);
-    if (good && json_get(json, "adapter") == NULL)
+    if (good && json_get(json, "adapter") == NULL) {
+        state->settings = settings_of(json_get(json, "config"), json_get(json, "generation_config"));
         good = build_model(file, json, optimizer_step > 0, state, &slots, error, size);
+    }
     else if (good)
         good = build_adapter(file, json, base_dir, optimizer_step > 0, state, &slots, error, size);
     const Json *tokenizer = json_get(json, "tokenizer");
@@ -287,6 +289,7 @@ void state_free(TrainingState *state)
     adamw_free(state->optimizer); // first: it looks at the model's tensors
     transformer_free(state->model);
     vocabulary_free(&state->vocabulary);
+    settings_free(&state->settings);
     free(state->data);
     free(state->base_dir);
     *state = (TrainingState){ 0 };

@@ -9,7 +9,7 @@
 #define STATE_FILE_H
 
 #include "adamw.h"
-#include "text.h"
+#include "model_file.h"
 #include "training.h"
 #include "adapters.h"
 
@@ -19,6 +19,7 @@ typedef struct TrainingState {
     Transformer *model;
     AdamW       *optimizer;     // made of model->parameters; its settings, step count and moments are in the file
     Vocabulary   vocabulary;    // may be empty
+    Settings     settings;      // where everything trains: what the files of the model that it began with say besides; may be empty
     int64_t      step;          // iterations done
     uint64_t     seed;          // of batches and dropout, with the step
     char        *data;          // where the text came from, UTF-8, or NULL;

@@ -12,6 +12,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -246,6 +247,153 @@ def adapters_in(d):
     refused("our adapter on another base", "copy-adapter", d / "float32", d / "adapter", d / "x", word="another base")
 
 
+def quiet_adapter(base, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return peft.get_peft_model(base, peft.LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ["c_attn"], "task_type": "CAUSAL_LM"} | options))
+
+
+def beginnings(d):
+    """Adapters whose A and B began in other ways: those that leave the base alone are taken, the others refused until PEFT has converted them."""
+    for init, target in (("gaussian", "c_attn"), ("orthogonal", "c_attn"), ("eva", "c_attn"), ("mica", "attn.c_proj"), (False, "c_attn"), ("pissa", "c_attn"),
+                         ("pissa_niter_4", "c_attn"), ("olora", "attn.c_proj")):
+        torch.manual_seed(3)
+        model = quiet_adapter(load_base(d / "float32")[0], target_modules=[target], init_lora_weights=init)
+        changes_base = str(init)[:5] in ("pissa", "olora")
+        if changes_base:
+            model.peft_config["default"].init_lora_weights = True  # so that what it begins with can be loaded for the conversion
+            model.save_pretrained(d / "beginning")
+            model.peft_config["default"].init_lora_weights = init
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        for _ in range(3):
+            model(torch.tensor([IDS[:T]]), labels=torch.tensor([IDS[:T]])).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        trained = model.eval()(torch.tensor([IDS])).logits[0].detach()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.save_pretrained(d / "begun")
+            if not changes_base:
+                same(f"an adapter that began as {init}: the same logits here", ours(d / "float32", d / "begun"), trained)
+                continue
+            refused(f"an adapter that began as {init}", "copy-adapter", d / "float32", d / "begun", d / "x", word=f'"init_lora_weights" is "{init}"')
+            model.save_pretrained(d / "converted", path_initial_model_for_weight_conversion=str(d / "beginning"))
+        same(f"an adapter that began as {init}, converted by PEFT: the same logits here", ours(d / "float32", d / "converted"), theirs(load_adapter(d / "float32", d / "converted")[0]))
+        if init != "olora":  # PEFT takes that of a Conv1D from the weight as it lies, not transposed: its own conversion is another model
+            same(f"an adapter that began as {init}, converted by PEFT: those of the training", ours(d / "float32", d / "converted"), trained, 1e-4)
+
+
+def same_meaning(d):
+    """Settings that say the same in other words, and files of other kinds."""
+    config = json.loads((d / "float32/config.json").read_text())
+    for name, changes in {"gelu_pytorch_tanh": {"activation_function": "gelu_pytorch_tanh"}, "reorder_and_upcast_attn": {"reorder_and_upcast_attn": True},
+                          "other names of the sizes": {"n_head": None, "num_attention_heads": H, "n_embd": None, "hidden_size": C, "n_layer": None, "num_hidden_layers": L}}.items():
+        shutil.copytree(d / "float32", d / "worded", dirs_exist_ok=True)
+        (d / "worded/config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not None or k not in changes}))
+        same(f"{name}: the same logits here", ours(d / "worded"), theirs(load_base(d / "worded")[0]))
+    (d / "worded/config.json").write_text(json.dumps(config | {"num_attention_heads": 2 * H}))
+    check("an alias wins in transformers", load_base(d / "worded")[0].config.n_head == 2 * H)
+    refused("an alias that says another number", "copy", d / "worded", d / "x", word="num_attention_heads")
+
+    def refused_with_a_command(name, *arguments):
+        try:
+            run(*arguments)
+            check(f"{name}: refused, with a command that converts it", False, "it was accepted")
+        except RuntimeError as e:
+            command = re.search(r'python3 -c "(.*)"', str(e))
+            result = command and subprocess.run([sys.executable, "-c", command[1]], capture_output=True, text=True)
+            check(f"{name}: refused, with a command that converts it", result and result.returncode == 0, result.stderr if result else e)
+    reference = ours(d / "float32")
+    model = load_base(d / "float32")[0]
+    model.save_pretrained(d / "shards", max_shard_size="8KB")
+    check("tensors in several files: there are some", len(list((d / "shards").glob("model-*.safetensors"))) > 2 and not (d / "shards/model.safetensors").exists())
+    same("tensors in several files: the same logits here", ours(d / "shards"), reference, 0)
+    shutil.copytree(d / "float32", d / "bin")
+    (d / "bin/model.safetensors").unlink()
+    torch.save(model.state_dict(), d / "bin/pytorch_model.bin")
+    refused_with_a_command("tensors in pytorch_model.bin", "copy", d / "bin", d / "x")
+    same("tensors in pytorch_model.bin, converted: the same logits", ours(d / "bin"), reference, 0)
+    quiet_adapter(model, init_lora_weights=False).save_pretrained(d / "lora-bin")
+    reference = ours(d / "float32", d / "lora-bin")
+    torch.save(safetensors.torch.load_file(d / "lora-bin/adapter_model.safetensors"), d / "lora-bin/adapter_model.bin")
+    (d / "lora-bin/adapter_model.safetensors").unlink()
+    refused_with_a_command("tensors in adapter_model.bin", "copy-adapter", d / "float32", d / "lora-bin", d / "x")
+    same("tensors in adapter_model.bin, converted: the same logits", ours(d / "float32", d / "lora-bin"), reference, 0)
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(d / "model")
+    for name, change in {"truncation": lambda t: t.enable_truncation(5), "padding": lambda t: t.enable_padding(length=9)}.items():
+        changed = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        change(changed)
+        shutil.copytree(d / "model", d / "cut", dirs_exist_ok=True)
+        changed.save(str(d / "cut/tokenizer.json"))
+        refused(f"a tokenizer with {name}", "encode", d / "cut", word=name)
+
+
+def every_key(d):
+    """Any value under any key of a configuration: what is accepted on both sides computes the same on both."""
+    generator = random.Random(5)
+    values = [None, True, False, 0, 1, 2, 3, 4, 0.5, -1, 64, "x", "", "none", "all", "h", "c_attn", "gaussian", "relu", "gelu_new", "gelu_pytorch_tanh", "all-linear", ".*c_attn",
+              "CAUSAL_LM", [], [0], [1], [0, 1, 2], ["c_attn"], ["attn.c_attn"], ["c_attn", "c_fc"], {}, {"a": 1}, {"c_attn": 4}, {"h.0.attn.c_attn": 3}]
+    quiet_adapter(load_base(d / "float32")[0], lora_alpha=6, init_lora_weights=False).save_pretrained(d / "keys-lora")
+    config, lora = json.loads((d / "float32/config.json").read_text()), json.loads((d / "keys-lora/adapter_config.json").read_text())
+    keys = sorted({*load_base(d / "float32")[0].config.to_dict(), *transformers.GPT2Config.attribute_map, "is_decoder", "rope_theta"} - {"dtype"})  # dtype: rounds on loading
+    for what, source, name, settings, keys in ("a model", "float32", "config.json", config, keys), ("an adapter", "keys-lora", "adapter_config.json", lora, [*lora, "what_comes"]):
+        shutil.copytree(d / source, d / "keys", dirs_exist_ok=True)
+        where = (d / "keys", "-") if what == "a model" else (d / "float32", d / "keys")
+        wrong, both, refusals = [], 0, 0
+        for _ in range(200):
+            key, value = generator.choice(keys), generator.choice(values)
+            (d / "keys" / name).write_text(json.dumps(settings | {key: value}))
+            try:
+                logits = ours(*where)
+            except RuntimeError:
+                refusals += 1
+                continue
+            try:
+                model, problems = load_base(d / "keys") if what == "a model" else load_adapter(d / "float32", d / "keys")
+                reference = theirs(model) if what != "a model" or not problems else None
+            except Exception:  # theirs refuses it, in one way or another
+                continue
+            both += reference is not None
+            if reference is not None and distance(logits, reference) > 1e-5:
+                wrong.append((key, value))
+        check(f"{what}, any value under any key: the same logits, or a refusal", not wrong and both > 20 and refusals > 20, f"{wrong}, {both} accepted, {refusals} refused")
+
+
+def settings(d):
+    """What a model's files say besides: kept by merge and by train."""
+    (d / "text").write_text("".join(CHARACTERS) * 40)
+    model = load_base(d / "model")[0]
+    model.resize_token_embeddings(V + 10)  # more rows than characters
+    c = model.config
+    c.eos_token_id = c.bos_token_id = model.generation_config.eos_token_id = 0
+    c.resid_pdrop, c.embd_pdrop, c.attn_pdrop, c.initializer_range = 0.1, 0.2, 0.3, 0.05
+    model.to(torch.bfloat16).save_pretrained(d / "b16")
+    for f in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(d / "model" / f, d / "b16")
+    quiet_adapter(load_base(d / "b16")[0], init_lora_weights=False).save_pretrained(d / "on16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        merged = peft.PeftModel.from_pretrained(load_base(d / "b16")[0], d / "on16").merge_and_unload()
+    for options, dtype in ([], torch.bfloat16), (["--dtype", "float32"], torch.float32):
+        result = subprocess.run([binaries / "adapter", "merge", d / "on16", "--model", d / "b16", "--out", d / "m16", *options], capture_output=True, text=True)
+        check(f"a base of 16 bits, merged {options}", result.returncode == 0, result.stderr)
+        a, b = {k: v.to(dtype) for k, v in merged.state_dict().items()}, safetensors.torch.load_file(d / "m16/model.safetensors")
+        close = all(v.dtype == dtype and torch.allclose(a[k].double(), v.double(), rtol=2 ** -7 if dtype == torch.bfloat16 else 1e-5, atol=1e-6) for k, v in b.items())
+        check(f"a base of 16 bits, merged {options}: the weights of merge_and_unload, in {dtype}", close)
+        config, was = (transformers.GPT2Config.from_pretrained(d / x).to_dict() for x in ("m16", "b16"))
+        differ = {k for k in was if was[k] != config.get(k)} - {"_name_or_path"}
+        check(f"a base of 16 bits, merged {options}: its configuration is the base's", differ == ({"dtype"} if options else set()), differ)
+        check(f"a base of 16 bits, merged {options}: so is how text is drawn",
+              json.loads((d / "m16/generation_config.json").read_text()) == json.loads((d / "b16/generation_config.json").read_text()))
+    result = subprocess.run([binaries / "train", "--data", d / "text", "--init", d / "b16", "--out", d / "tuned", "--max-iters", "2", "--batch-size", "2"], capture_output=True, text=True)
+    check("a model with more rows than characters: trained on", result.returncode == 0, result.stderr)
+    tuned = load_base(d / "tuned")[0].config
+    check("a model trained on: it keeps its settings", (tuned.eos_token_id, tuned.attn_pdrop, tuned.initializer_range, tuned.vocab_size) == (0, 0.3, 0.05, V + 10), tuned)
+    result = subprocess.run([binaries / "sample", "--model", d / "tuned", "--prompt", "a", "--length", "50", "--temperature", "3"], capture_output=True, text=True)
+    check("a model with more rows than characters: sampled", result.returncode == 0 and set(result.stdout) <= set(CHARACTERS), result.stderr)
+
+
 def programs(d):
     """What train, sample and adapter write and print."""
     def call(*arguments):
@@ -392,7 +540,7 @@ def main():
     binaries = pathlib.Path(helper).parent.parent
     with tempfile.TemporaryDirectory() as name:
         d = pathlib.Path(name)
-        for part in (model_out, adapters_out, models_in, adapters_in, malformed_files, regular_expressions, programs):
+        for part in (model_out, adapters_out, models_in, adapters_in, beginnings, same_meaning, every_key, settings, malformed_files, regular_expressions, programs):
             try:
                 part(d)
             except Exception as e:  # one broken part must not hide the others

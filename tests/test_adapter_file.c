@@ -154,8 +154,8 @@ TEST(other_peoples_adapters)
         { "{\"peft_type\":\"LORA\"}", "0:attn.c_attn:8 1:attn.c_attn:8 2:attn.c_attn:8", 8, false }, // PEFT's defaults
         { "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":[\"c_proj\"],\"layers_to_transform\":1}",
           "1:attn.c_proj:2 1:mlp.c_proj:2", 8, false },
-        { "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":\"all-linear\",\"layers_to_transform\":[2,0,9],\"layers_"
-          "pattern\":[\"h\"]}",
+        { "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":[\"c_attn\",\"c_proj\",\"c_fc\"],\"layers_to_transform\":[2,0,9],"
+          "\"layers_pattern\":[\"h\"]}",
           "0:attn.c_attn:2 0:attn.c_proj:2 0:mlp.c_fc:2 0:mlp.c_proj:2 2:attn.c_attn:2 2:attn.c_proj:2 2:mlp.c_fc:2 "
           "2:mlp.c_proj:2",
           8, false },
@@ -170,7 +170,7 @@ TEST(other_peoples_adapters)
         { "{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":\"transformer\\\\.h\\\\.\\\\d\\\\.(?:mlp\\\\.c_fc|attn\\\\.c_"
           "attn)\",\"bias\":\"none\",\"lora_dropout\":0.5,\"fan_in_fan_out\":false,"
           "\"rank_pattern\":{\"c_fc\":5,\"h.0.mlp.c_fc\":7,\"^transformer.h.1.attn.c_attn\":3},\"alpha_pattern\":{\"h\\\\."
-          "0\\\\..*\":1.5},\"unknown\":1,\"loftq_config\":{}}",
+          "0\\\\..*\":1.5},\"unknown\":[],\"loftq_config\":{}}",
           "0:attn.c_attn:2 0:mlp.c_fc:5 1:attn.c_attn:3 1:mlp.c_fc:5 2:attn.c_attn:2 2:mlp.c_fc:5", 1.5,
           false }, // the first pattern that fits decides
     };
@@ -418,6 +418,186 @@ TEST(adapters_that_are_refused)
 }
 
 
+// Key by key what PEFT 0.21 does with it, measured there: 1: the adapter computes what it did with its own configuration, 0: it
+// is refused, or computes something else.
+TEST(every_key_means_what_it_does_in_peft)
+{
+    static const struct { const char *key, *value; int good; } cases[] = {
+        { "init_lora_weights", "true", 1 }, { "init_lora_weights", "false", 1 }, { "init_lora_weights", "null", 1 },
+        { "init_lora_weights", "\"gaussian\"", 1 }, { "init_lora_weights", "\"eva\"", 1 }, { "init_lora_weights", "\"orthogonal\"", 1 },
+        { "init_lora_weights", "\"mica\"", 1 }, { "init_lora_weights", "\"pissa\"", 0 }, { "init_lora_weights", "\"pissa_niter_4\"", 0 },
+        { "init_lora_weights", "\"olora\"", 0 }, { "init_lora_weights", "\"corda\"", 0 }, { "init_lora_weights", "\"loftq\"", 0 },
+        { "init_lora_weights", "\"lora_ga\"", 0 }, { "init_lora_weights", "\"what comes\"", 0 }, { "init_lora_weights", "1", 0 },
+        { "lora_alpha", "null", 0 }, { "lora_alpha", "\"8\"", 0 }, { "target_modules", "[]", 0 }, { "target_modules", "\"\"", 0 },
+        { "target_modules", "7", 0 }, { "target_modules", "null", 1 }, { "target_modules", "[\"c_attn\", 7]", 0 }, { "rank_pattern", "null", 0 },
+        { "rank_pattern", "[]", 0 }, { "alpha_pattern", "null", 0 }, { "alpha_pattern", "[]", 0 }, { "r", "null", 0 }, { "r", "4.0", 0 },
+        { "r", "true", 0 }, { "use_rslora", "null", 1 }, { "use_rslora", "1", 0 }, { "use_rslora", "\"no\"", 0 }, { "bias", "null", 0 },
+        { "bias", "\"\"", 0 }, { "bias", "\"all\"", 0 }, { "layers_to_transform", "[]", 1 }, { "layers_to_transform", "[0,1,2,7]", 1 },
+        { "layers_to_transform", "[0,1]", 0 }, { "layers_to_transform", "-1", 0 }, { "layers_to_transform", "[\"0\"]", 0 },
+        { "layers_to_transform", "{\"0\":0}", 0 }, { "layers_to_transform", "\"\"", 0 }, { "layers_to_transform", "{}", 0 },
+        { "layers_to_transform", "false", 0 }, { "task_type", "\"\"", 0 }, { "task_type", "false", 0 }, { "layers_pattern", "\"h\"", 0 }, { "layers_pattern", "[\"h\"]", 0 },
+        { "layers_pattern", "[]", 1 }, { "lora_dropout", "null", 0 }, { "lora_dropout", "1.5", 0 }, { "lora_dropout", "-0.5", 0 },
+        { "lora_dropout", "0.1", 1 }, { "task_type", "null", 1 }, { "task_type", "\"FEATURE_EXTRACTION\"", 1 }, { "task_type", "\"SEQ_CLS\"", 0 },
+        { "task_type", "\"x\"", 0 }, { "fan_in_fan_out", "false", 1 }, { "fan_in_fan_out", "true", 1 }, { "inference_mode", "false", 1 },
+        { "ensure_weight_tying", "true", 1 }, { "megatron_core", "\"x\"", 1 }, { "qalora_group_size", "3", 1 }, { "peft_type", "\"lora\"", 0 },
+        { "runtime_config", "{\"ephemeral_gpu_offload\":true}", 1 }, { "revision", "\"main\"", 1 }, { "auto_mapping", "{\"base_model_class\":\"x\"}", 1 },
+        { "loftq_config", "{\"loftq_bits\":4}", 1 }, { "eva_config", "{\"rho\":2.0}", 1 }, { "peft_version", "\"0.21.2\"", 1 },
+        { "use_dora", "true", 0 }, { "modules_to_save", "[\"wte\"]", 0 }, { "exclude_modules", "[\"x\"]", 0 }, { "lora_bias", "true", 0 },
+        { "layer_replication", "[[0,1]]", 0 }, { "trainable_token_indices", "[1]", 0 }, { "alora_invocation_tokens", "[1]", 0 },
+        { "target_parameters", "[\"x\"]", 0 }, { "use_qalora", "true", 0 }, { "arrow_config", "{\"a\":1}", 0 }, { "kasa_config", "{\"a\":1}", 0 },
+        { "megatron_config", "{\"a\":1}", 0 }, { "what_comes", "1", 0 }, { "what_comes", "null", 1 }, { "enable_lora", "[true,false,true]", 0 },
+        { "merge_weights", "false", 1 },
+    };
+    static const char *const together[] = { // a string for targets, and blocks
+        "\"all-linear\"", "\".*c_attn\"",
+    };
+    Transformer *model = new_model(12);
+    Adapter *first = new_adapter(model, "first", everywhere(1, 1), 2);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[700] = "{", quoted[60], all[][2][40] = {
+            { "peft_type", "\"LORA\"" }, { "r", "4" }, { "lora_alpha", "6" }, { "target_modules", "[\"c_attn\"]" }, { "bias", "\"none\"" },
+            { "task_type", "\"CAUSAL_LM\"" }, { "rank_pattern", "{}" }, { "use_dora", "false" },
+        };
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+            if (strcmp(all[k][0], cases[i].key) != 0) sprintf(json + strlen(json), "\"%s\":%s,", all[k][0], all[k][1]);
+        sprintf(json + strlen(json), "\"%s\":%s}", cases[i].key, cases[i].value);
+        write_adapter(json, "0:attn.c_attn:4 1:attn.c_attn:4 2:attn.c_attn:4");
+        Adapter *loaded = adapter_load(model, in_root("by_hand"), "b", false, error, sizeof error);
+        snprintf(quoted, sizeof quoted, "\"%s\"", cases[i].key);
+        bool by_shape = strcmp(cases[i].value, "[0,1]") == 0; // two layers of the three that the file has
+        EXPECT((loaded != NULL) == cases[i].good, "%s: %s: %s", cases[i].key, cases[i].value, loaded ? "accepted" : error);
+        EXPECT(loaded != NULL || one_line(by_shape ? "2 tensors unknown" : quoted), "%s: %s: %s", cases[i].key, cases[i].value, error);
+        EXPECT(loaded == NULL || loaded->lora[C_ATTN].scale == (real)1.5, "%s: %s: scale %g", cases[i].key, cases[i].value,
+               (double)loaded->lora[C_ATTN].scale);
+        if (loaded) transformer_remove_adapter(model, loaded), transformer_use_adapter(model, first);
+    }
+    for (int i = 0; i < 2; i++) {
+        char json[200];
+        snprintf(json, sizeof json, "{\"peft_type\":\"LORA\",\"r\":4,\"target_modules\":%s,\"layers_to_transform\":[0,1,2]}", together[i]);
+        write_adapter(json, "0:attn.c_attn:4 1:attn.c_attn:4 2:attn.c_attn:4");
+        EXPECT(!adapter_load(model, in_root("by_hand"), "b", false, error, sizeof error) && one_line("one or the other"), "%s: %s", json, error);
+    }
+    transformer_free(model);
+}
+
+// What PEFT 0.21 writes for a plain adapter, whole; and what 0.3 wrote.
+TEST(what_peft_writes)
+{
+    static const char *const texts[] = {
+        "{\"alora_invocation_tokens\":null,\"alpha_pattern\":{},\"arrow_config\":null,\"auto_mapping\":null,\"base_model_name_or_path\":\"gpt2\","
+        "\"bias\":\"none\",\"corda_config\":null,\"ensure_weight_tying\":false,\"eva_config\":null,\"exclude_modules\":null,"
+        "\"fan_in_fan_out\":true,\"inference_mode\":true,\"init_lora_weights\":true,\"kasa_config\":null,\"layer_replication\":null,"
+        "\"layers_pattern\":null,\"layers_to_transform\":null,\"loftq_config\":{},\"lora_alpha\":6,\"lora_bias\":false,\"lora_dropout\":0.0,"
+        "\"lora_ga_config\":null,\"megatron_config\":null,\"megatron_core\":\"megatron.core\",\"modules_to_save\":null,"
+        "\"monteclora_config\":null,\"peft_type\":\"LORA\",\"peft_version\":\"0.21.2\",\"qalora_group_size\":16,\"r\":4,\"rank_pattern\":{},"
+        "\"revision\":null,\"target_modules\":[\"c_attn\"],\"target_parameters\":null,\"task_type\":\"CAUSAL_LM\","
+        "\"trainable_token_indices\":null,\"use_bdlora\":null,\"use_dora\":false,\"use_qalora\":false,\"use_rslora\":false,\"velora_config\":null}",
+        "{\"base_model_name_or_path\":\"gpt2\",\"bias\":\"none\",\"enable_lora\":null,\"fan_in_fan_out\":true,\"inference_mode\":true,"
+        "\"init_lora_weights\":true,\"lora_alpha\":6,\"lora_dropout\":0.05,\"merge_weights\":false,\"modules_to_save\":null,"
+        "\"peft_type\":\"LORA\",\"r\":4,\"target_modules\":[\"c_attn\"],\"task_type\":\"CAUSAL_LM\"}",
+    };
+    Transformer *model = new_model(12);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        write_adapter(texts[i], "0:attn.c_attn:4 1:attn.c_attn:4 2:attn.c_attn:4");
+        Adapter *loaded = adapter_load(model, in_root("by_hand"), "b", false, error, sizeof error);
+        EXPECT(loaded != NULL && loaded->lora[C_ATTN].scale == (real)1.5, "%zu: %s", i, error);
+        if (loaded) transformer_remove_adapter(model, loaded);
+    }
+    transformer_free(model);
+}
+
+// A file that fails only when its numbers are read: the adapter was attached by then, and must be gone; the one in use still is.
+TEST(a_refused_adapter_leaves_the_one_in_use)
+{
+    Transformer *model = new_model(13);
+    write_adapter("{\"peft_type\":\"LORA\",\"r\":4,\"target_modules\":[\"c_attn\"]}", "0:attn.c_attn:4 1:attn.c_attn:4 2:attn.c_attn:4");
+    size_t n;
+    char *path = in_root("by_hand/adapter_model.safetensors"), *bytes = read_text(path, &n), *last = NULL;
+    for (char *at = bytes + 8; (at = strstr(at, "\"F32\"")) != NULL; at++) last = at; // one tensor of whole numbers
+    memcpy(last, "\"I32\"", 5);
+    write_text(path, bytes, n);
+    free(bytes);
+    for (int in_use = 0; in_use < 2; in_use++) {
+        Adapter *first = in_use ? new_adapter(model, "first", everywhere(1, 1), 2) : NULL;
+        int parameters = model->parameter_count, ids[T] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+        Tensor *before = transformer_logits(model, NULL, ids, 1, T);
+        EXPECT(!adapter_load(model, in_root("by_hand"), "b", false, error, sizeof error) && one_line("cannot be read"), "%s", error);
+        EXPECT(model->active == first && model->adapters == first && model->parameter_count == parameters, "something is left");
+        EXPECT(first == NULL || first->lora[0].A->requires_grad, "the adapter in use is frozen now");
+        Tensor *after = transformer_logits(model, NULL, ids, 1, T);
+        EXPECT(same_bits(before, after), "the model computes something else");
+        tensor_drop(before), tensor_drop(after);
+    }
+    transformer_free(model);
+}
+
+// The fingerprint is of the file's numbers, as 32-bit ones: that of both builds, by plain loops over the file's bytes.
+TEST(fingerprints_are_of_the_numbers)
+{
+    Transformer *model = new_model(14);
+    Settings single = { .dtype = SAFETENSORS_F32 };
+    if (!model_save_with(model, NULL, &single, in_root("single"), error, sizeof error)) give_up("single");
+    Transformer *back = model_load(in_root("single"), NULL, error, sizeof error);
+    if (back == NULL) give_up("single");
+    Safetensors *file;
+    if (safetensors_open(in_root("single/model.safetensors"), &file, error, sizeof error)) give_up("single");
+    uint64_t hash = 14695981039346656037u; // FNV-1a
+    for (int i = 0; i < back->base_count; i++) {
+        const SafetensorsEntry *e;
+        static unsigned char bytes[4 * 4096];
+        if (safetensors_find(file, back->parameters[i]->name, &e, error, sizeof error) || e->end - e->begin > sizeof bytes) give_up("entry");
+        if (pread(file->fd, bytes, e->end - e->begin, (off_t)(file->data_start + e->begin)) < 0) give_up("pread");
+        for (size_t j = 0; j < e->end - e->begin; j++) hash = (hash ^ bytes[j]) * 1099511628211u;
+    }
+    EXPECT(transformer_fingerprint(back) == hash, "%016" PRIx64 ", not %016" PRIx64, transformer_fingerprint(back), hash);
+    EXPECT(strtoull(fingerprint_of(back).text, NULL, 16) == hash, "%s", fingerprint_of(back).text);
+    safetensors_close(file);
+
+    // and an adapter that has this fingerprint, with numbers of the other build's type, is taken
+    Adapter *adapter = new_adapter(back, "a", everywhere(2, 4), 1);
+    if (!adapter_save(back, adapter, in_root("single"), in_root("elsewhere"), error, sizeof error)) give_up("elsewhere");
+    static Item items[60];
+    size_t n = items_of(in_root("elsewhere/adapter_model.safetensors"), items, &file);
+    static double numbers[4096];
+    static SafetensorsTensor tensors[60];
+    for (size_t i = 0; i < n; i++) tensors[i] = (SafetensorsTensor){ items[i].name, other, items[i].ndim, items[i].shape, numbers };
+    SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint_of(back).text } };
+    EXPECT(!safetensors_write(in_root("elsewhere/adapter_model.safetensors"), tensors, n, metadata, 2, error, sizeof error), "%s", error);
+    safetensors_close(file);
+    EXPECT(adapter_load(back, in_root("elsewhere"), "b", false, error, sizeof error) != NULL, "%s", error);
+    transformer_free(model);
+    transformer_free(back);
+}
+
+// An adapter names its base by a path from where it was trained; from another directory it is found all the same.
+TEST(bases_are_found_from_elsewhere)
+{
+    Transformer *model = new_model(15);
+    Adapter *adapter = new_adapter(model, "a", everywhere(2, 4), 1);
+    if (!model_save(model, NULL, in_root("work/out/base"), error, sizeof error)
+        || !adapter_save(model, adapter, "out/base", in_root("work/out/deep/adapter"), error, sizeof error)) give_up("work");
+    char base[600], wanted[700], slashed[700];
+    snprintf(wanted, sizeof wanted, "%s/out/base", in_root("work"));
+    snprintf(slashed, sizeof slashed, "%s//", in_root("work/out/deep/adapter"));
+    EXPECT(adapter_base(in_root("work/out/deep/adapter"), base, sizeof base, error, sizeof error) && strcmp(base, wanted) == 0, "%s", base);
+    EXPECT(adapter_base(slashed, base, sizeof base, error, sizeof error) && strcmp(base, wanted) == 0, "%s", base);
+    char here[600];
+    if (getcwd(here, sizeof here) == NULL || chdir(in_root("work")) != 0) give_up("work");
+    EXPECT(adapter_base("out/deep/adapter", base, sizeof base, error, sizeof error) && strcmp(base, "out/base") == 0, "%s", base); // as it stands
+    if (chdir(in_root("work/out/deep")) != 0) give_up("work");
+    EXPECT(adapter_base("../deep/adapter", base, sizeof base, error, sizeof error), "%s", error);
+    if (chdir(here) != 0) give_up("here");
+    remove(in_root("work/out/base/config.json"));
+    EXPECT(adapter_base(in_root("work/out/deep/adapter"), base, sizeof base, error, sizeof error) && strcmp(base, "out/base") == 0, "%s", base);
+    EXPECT(adapter_can_name("a/b\xc3\xa9", error, sizeof error) && !adapter_can_name("a/b\xe9", error, sizeof error) && one_line("byte 3"), "%s", error);
+
+    remove(in_root("work/out/deep/adapter/adapter_model.safetensors"));
+    write_text(in_root("work/out/deep/adapter/adapter_model.bin"), "x", 1);
+    EXPECT(!adapter_load(model, in_root("work/out/deep/adapter"), "b", false, error, sizeof error) && one_line("adapter_model.bin")
+               && strstr(error, "python3 -c"), "%s", error);
+    transformer_free(model);
+}
+
 static int64_t zeros_outside(const Lora *lora) // how many entries of B that the mask leaves out are 0
 {
     int64_t zeros = 0;
@@ -577,6 +757,11 @@ int main(void)
     RUN(other_peoples_adapters);
     RUN(regular_expressions);
     RUN(adapters_that_are_refused);
+    RUN(every_key_means_what_it_does_in_peft);
+    RUN(what_peft_writes);
+    RUN(a_refused_adapter_leaves_the_one_in_use);
+    RUN(fingerprints_are_of_the_numbers);
+    RUN(bases_are_found_from_elsewhere);
     RUN(adapters_of_q_and_v);
     RUN(rows_with_adapters_of_their_own);
     RUN(nothing_is_left_in_memory);

@@ -182,7 +182,10 @@ TEST(json_refuses)
     static const struct { const char *text, *error; } bad[] = {
         { "", "expected a value at byte 0" },                   { "  ", "expected a value at byte 2" },
         { "nul", "expected a value at byte 0" },                { "True", "expected a value at byte 0" },
-        { "NaN", "expected a value at byte 0" },                { "-Infinity", "expected a digit at byte 1" },
+        { "NaN", "NaN or Infinity, which Python writes and JSON does not have, at byte 0" },
+        { "[1, -Infinity]", "NaN or Infinity, which Python writes and JSON does not have, at byte 4" },
+        { "{\"a\":Infinity}", "NaN or Infinity, which Python writes and JSON does not have, at byte 5" },
+        { "-Inf", "expected a digit at byte 1" },               { "Na", "expected a value at byte 0" },
         { "01", "leading zero at byte 0" },                     { "-01", "leading zero at byte 0" },
         { "1.", "expected a digit at byte 2" },                 { ".5", "expected a value at byte 0" },
         { "+1", "expected a value at byte 0" },                 { "1e", "expected a digit at byte 2" },
@@ -559,6 +562,191 @@ static bool write_and_compare(const SafetensorsTensor *tensors, size_t count, co
     return good;
 }
 
+// The number that these 16 bits are.
+static double half_value(unsigned bits, SafetensorsDtype type)
+{
+    if (type == SAFETENSORS_F16) return slow_half(bits);
+    uint32_t word = bits << 16;
+    float value;
+    memcpy(&value, &word, 4);
+    return (double)value;
+}
+
+static unsigned half_of(double value, SafetensorsDtype type) // from a double, and the same from a float if it is one
+{
+    float single = (float)value;
+    uint16_t half, other;
+    safetensors_convert(&value, SAFETENSORS_F64, 1, &half, type);
+    safetensors_convert(&single, SAFETENSORS_F32, 1, &other, type);
+    EXPECT(isnan(value) || (double)single != value || other == half, "%a is %04x from a double, %04x from a float", value, (unsigned)half, (unsigned)other);
+    return half;
+}
+
+// Between two neighbours among all there are: the middle goes to the even one, and whatever lies beside it to the nearer one, if
+// it is nearer by a hair.
+TEST(safetensors_rounds_to_halves)
+{
+    static const SafetensorsDtype types[] = { SAFETENSORS_F16, SAFETENSORS_BF16 };
+    for (int t = 0; t < 2; t++) {
+        SafetensorsDtype type = types[t];
+        unsigned infinity = type == SAFETENSORS_F16 ? 0x7C00 : 0x7F80;
+        int wrong = 0;
+        for (unsigned bits = 0; bits < infinity; bits++) {
+            double here = half_value(bits, type), above = half_value(bits + 1, type);
+            if (bits + 1 == infinity) above = 2 * here - half_value(bits - 1, type); // where the next one would be
+            double middle = here + (above - here) / 2, low = nextafter(middle, 0), high = nextafter(middle, above);
+            wrong += half_of(here, type) != bits || half_of(-here, type) != (bits | 0x8000);
+            wrong += half_of(middle, type) != bits + bits % 2 || half_of(-middle, type) != ((bits + bits % 2) | 0x8000);
+            wrong += half_of(low, type) != bits || half_of(high, type) != bits + 1;
+        }
+        EXPECT(wrong == 0, "%s: %d are wrong", safetensors_dtype_name(type), wrong);
+        EXPECT(half_of(1e300, type) == infinity && half_of(-(double)INFINITY, type) == (infinity | 0x8000), "what is too large");
+        unsigned nan = half_of((double)NAN, type) & 0x7FFF;
+        EXPECT(nan > infinity, "a NaN becomes %04x", nan);
+    }
+    static const double values[] = { 1 + 0x1p-40, 0.1 }; // and to the two wider types
+    float floats[2];
+    double doubles[2];
+    safetensors_convert(values, SAFETENSORS_F64, 2, floats, SAFETENSORS_F32);
+    safetensors_convert(floats, SAFETENSORS_F32, 2, doubles, SAFETENSORS_F64);
+    EXPECT(floats[0] == 1 && floats[1] == 0.1f && doubles[1] == (double)0.1f, "%a %a", (double)floats[0], (double)floats[1]);
+    safetensors_convert(values, SAFETENSORS_F64, 2, doubles, SAFETENSORS_F64);
+    EXPECT(doubles[0] == values[0] && doubles[1] == values[1], "%a %a", doubles[0], doubles[1]);
+
+    static const uint16_t halves[] = { 0x3C00, 0xC100 };
+    SafetensorsTensor two[] = { { "h", SAFETENSORS_F16, 1, (int[]){ 2 }, halves }, { "b", SAFETENSORS_BF16, 1, (int[]){ 1 }, halves } };
+    EXPECT(write_and_compare(two, 2, NULL, 0, "{\"b\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[0,2]},"
+                             "\"h\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[2,6]}}    ", "\0\x3c\0\x3c\0\xc1", 6), "%s", error);
+}
+
+// A tree, written and read again, is the same tree; a number stays what it was written as.
+TEST(json_trees_are_written)
+{
+    static const char text[] = "{\"a\\n\": [1, -2, 18446744073709551615, 0.1, 1.0, 1e-05, 100000.0, 1e+300, true, false, null], "
+                               "\"\": {\"b\": {}, \"c\": [], \"d\": \"\xc3\xa9\\u0001\"}}";
+    Json *v = parse(text);
+    char *written;
+    size_t n;
+    FILE *out = open_memstream(&written, &n);
+    json_put(out, v);
+    fclose(out);
+    EXPECT(strcmp(written, text) == 0, "%s, not %s", written, text);
+    free(written);
+    json_free(v);
+}
+
+// Whatever is not known must be empty, wherever it stands.
+TEST(json_unknown_keys)
+{
+    static const char *const known[] = { "a", "bc", NULL };
+    static const struct { const char *text, *word; } cases[] = {
+        { "{}", NULL }, { "{\"a\":1,\"bc\":[2]}", NULL }, { "{\"x\":null,\"y\":false,\"z\":\"\",\"u\":[],\"v\":{}}", NULL },
+        { "{\"b\":1}", "\"b\"" }, { "{\"bcd\":1,\"a\":2}", "\"bcd\"" }, { "{\"a\":1,\"x\":0}", "\"x\"" }, { "{\"a\\u0000\":1}", "\"a" },
+        { "{\"a\":1,\"x\\n\":true}", "\"x\\n\"" }, { "{\"x\":[null]}", "\"x\"" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Json *v = parse(cases[i].text);
+        bool good = json_is_known(v, known, error, sizeof error);
+        EXPECT(good == (cases[i].word == NULL) && (good || (strstr(error, cases[i].word) && !strchr(error, '\n'))), "%s: %s",
+               cases[i].text, good ? "accepted" : error);
+        json_free(v);
+    }
+}
+
+// What Git leaves of a large file: both readers say so.
+TEST(git_lfs_pointers)
+{
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    char *path = in_directory("pointer");
+    Safetensors *f;
+    EXPECT(file_write_all(path, pointer, strlen(pointer), error, sizeof error), "%s", error);
+    EXPECT(safetensors_open(path, &f, error, sizeof error) && strstr(error, "Git LFS pointer") && strstr(error, "git lfs pull"), "%s", error);
+    EXPECT(!json_read(directory, "pointer", 1000, error, sizeof error) && strstr(error, "Git LFS pointer"), "%s", error);
+    unlink(path);
+}
+
+// A save that died leaves its temporary files to be swept; that of a process which lives is being written.
+TEST(only_the_files_of_the_dead_are_swept)
+{
+    char living[64], dead[64];
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    waitpid(child, NULL, 0);
+    snprintf(living, sizeof living, ".meltwater-%ld-0.tmp", (long)getppid()); // another process, which lives
+    snprintf(dead, sizeof dead, ".meltwater-%ld-0.tmp", (long)child);
+    const char *const names[] = { living, dead, ".meltwater-x-0.tmp", ".meltwater-1-0.tmpx" };
+    for (int i = 0; i < 4; i++) EXPECT(file_write_all(in_directory(names[i]), "x", 1, error, sizeof error), "%s", error);
+    file_sweep(directory);
+    for (int i = 0; i < 4; i++)
+        EXPECT((access(in_directory(names[i]), F_OK) == 0) == (i != 1), "%s is %s", names[i], i == 1 ? "still there" : "gone");
+    for (int i = 0; i < 4; i++) unlink(in_directory(names[i]));
+}
+
+// ------------------------------------------------- what a save asks of the disk (the linker sends the three calls through here)
+
+typedef struct Event { char what; bool directory; char name[100]; } Event; // s: fsync, r: rename, u: unlink
+static Event events[40];
+static int event_count;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+
+static Event *add_event(char what, const char *name)
+{
+    Event *e = &events[event_count < 39 ? event_count++ : 39];
+    *e = (Event){ .what = what };
+    snprintf(e->name, sizeof e->name, "%s", name);
+    return e;
+}
+
+int __wrap_fsync(int fd)
+{
+    char link[64], name[500] = "";
+    struct stat info;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, name, sizeof name - 1);
+    if (n < 0 || fstat(fd, &info) != 0) return -1;
+    const char *slash = strrchr(name, '/');
+    add_event('s', slash ? slash + 1 : name)->directory = S_ISDIR(info.st_mode);
+    return __real_fsync(fd);
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+    const char *slash = strrchr(from, '/');
+    add_event('r', slash ? slash + 1 : from);
+    return __real_rename(from, to);
+}
+
+// Each file once, before any takes its place; their directory once, after the last has.
+TEST(a_save_syncs_files_then_renames_then_their_directory)
+{
+    for (int count = 1; count <= 5; count++) {
+        FileWriter *writers[6] = { NULL };
+        char name[20];
+        for (int i = 0; i < count; i++) {
+            snprintf(name, sizeof name, "file-%d", i);
+            writers[i] = file_write_begin(in_directory(name), error, sizeof error);
+            EXPECT(writers[i] && file_write(writers[i], "x", 1), "%s", error);
+        }
+        event_count = 0;
+        EXPECT(file_commit(writers, 6, error, sizeof error), "%s", error);
+        EXPECT(event_count == 2 * count + 1, "%d files: %d calls", count, event_count);
+        for (int i = 0; i < event_count && event_count == 2 * count + 1; i++) {
+            const Event *e = &events[i];
+            bool good = i < count ? e->what == 's' && !e->directory : i < 2 * count ? e->what == 'r' : e->what == 's' && e->directory;
+            EXPECT(good, "%d files: call %d is %c of %s", count, i, e->what, e->name);
+            if (i < count) EXPECT(strcmp(e->name, events[count + i].name) == 0, "synced %s, renamed %s", e->name, events[count + i].name);
+        }
+        for (int i = 0; i < count; i++) {
+            snprintf(name, sizeof name, "file-%d", i);
+            unlink(in_directory(name));
+        }
+    }
+}
+
 TEST(safetensors_writes_the_reference_s_bytes)
 {
     static const float six[] = { 0, 1, 2, 3, 4, 5 };
@@ -599,7 +787,7 @@ TEST(safetensors_refuses_to_write)
     const struct { SafetensorsTensor t; SafetensorsError code; } bad[] = {
         { { "x", SAFETENSORS_F32, 1, (int[]){ -1 }, one }, SAFETENSORS_INVALID_TENSOR_VIEW },
         { { "x", SAFETENSORS_F32, 1, (int[]){ 1 }, NULL }, SAFETENSORS_INVALID_TENSOR_VIEW },
-        { { "x", SAFETENSORS_F16, 1, (int[]){ 1 }, one }, SAFETENSORS_INVALID_TENSOR_VIEW },
+        { { "x", SAFETENSORS_I32, 1, (int[]){ 1 }, one }, SAFETENSORS_INVALID_TENSOR_VIEW },
         { { "x", SAFETENSORS_F32, 3, (int[]){ INT32_MAX, INT32_MAX, INT32_MAX }, one }, SAFETENSORS_INVALID_TENSOR_VIEW },
         { { "__metadata__", SAFETENSORS_F32, 1, (int[]){ 1 }, one }, SAFETENSORS_INVALID_TENSOR_VIEW },
         { { "same", SAFETENSORS_F64, 1, (int[]){ 0 }, one }, SAFETENSORS_JSON_ERROR },        // beside a float of that name
@@ -739,6 +927,12 @@ int main(void)
     RUN(safetensors_many_tensors_at_one_place);
     RUN(safetensors_types);
     RUN(safetensors_reads_all_halves);
+    RUN(safetensors_rounds_to_halves);
+    RUN(json_trees_are_written);
+    RUN(json_unknown_keys);
+    RUN(git_lfs_pointers);
+    RUN(only_the_files_of_the_dead_are_swept);
+    RUN(a_save_syncs_files_then_renames_then_their_directory);
     RUN(safetensors_writes_the_reference_s_bytes);
     RUN(safetensors_refuses_to_write);
     RUN(safetensors_round_trip);

@@ -597,6 +597,249 @@ TEST(p20_no_rank_and_no_such_layer)
     transformer_free(model);
 }
 
+// ---------------------------------------------------------------------------------------------- the program, against plain loops
+
+static char *words[10];
+static void call_adapter(void) // in a child; what it prints goes where its errors go
+{
+    int count = 0;
+    while (words[count] != NULL) count++;
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    optind = 1;
+    int status = adapter_main(count, words);
+    fflush(stdout);
+    _exit(status);
+}
+
+#define CALL(...) (memcpy(words, (char *[10]){ (char[]){ "adapter" }, __VA_ARGS__ }, sizeof words), in_child(call_adapter))
+
+static double entry(const Lora *lora, int i, int o) // of s A B
+{
+    double sum = 0;
+    if (lora->A == NULL) return 0;
+    for (int r = 0; r < lora->A->shape[1]; r++)
+        sum += number(lora->A->data[i * lora->A->shape[1] + r]) * number(lora->B->data[r * lora->B->shape[1] + o]);
+    return number(lora->scale) * sum;
+}
+
+static double length(const Tensor *t)
+{
+    double sum = 0;
+    for (int64_t j = 0; j < t->size; j++) sum += number(t->data[j]) * number(t->data[j]);
+    return sqrt(sum);
+}
+
+static bool near(double printed, double value) { return fabs(printed - value) <= 6e-4 * fabs(value) + 1e-7; } // four digits
+
+static const char *line_of_layer(int i) // of the table in `said`; NULL: there is none
+{
+    char name[60];
+    snprintf(name, sizeof name, "\nh.%d.%s ", i / LINEARS, linear_names[i % LINEARS]);
+    const char *at = strstr(said, name);
+    return at ? at + strlen(name) : NULL;
+}
+
+static int longest_line(const char *first) // of those that begin with one of these letters; "": of all
+{
+    int most = 0;
+    for (const char *at = said; *at != '\0'; at += strcspn(at, "\n"), at += *at == '\n') {
+        int n = (int)strcspn(at, "\n");
+        if (n > most && (*first == '\0' || (n > 0 && strchr(first, *at)))) most = n;
+    }
+    return most;
+}
+
+static Vocabulary some_letters(void)
+{
+    Vocabulary vocabulary = { V, calloc(V, sizeof(uint32_t)) };
+    for (int v = 0; v < V; v++) vocabulary.code_point[v] = (uint32_t)('a' + v);
+    return vocabulary;
+}
+
+TEST(info_and_diff_say_what_plain_loops_say)
+{
+    Transformer *model = new_model();
+    must(model_save(model, NULL, in_root("base"), error, sizeof error));
+    Adapter *a = attach(model, "a", 1u << C_ATTN | 1u << C_FC | 1u << MLP_C_PROJ, 3), *b = transformer_add_adapter(model, "b",
+        (LoraConfig){ .r = 5, .alpha = 2, .targets = 1u << C_ATTN | 1u << ATTN_C_PROJ, .first_block = 1, .last_block = -1 }, 4, error, sizeof error);
+    must(b != NULL);
+    fill_B(a, 20), fill_B(b, 50);
+    for (int k = 0; k < 2 * C; k++) // in one layer they go the same way in part
+        b->lora[LINEARS + C_ATTN].A->data[k / 2 * 5 + k % 2] = a->lora[LINEARS + C_ATTN].A->data[k];
+    for (int k = 0; k < 2 * 3 * C; k++) b->lora[LINEARS + C_ATTN].B->data[k] = a->lora[LINEARS + C_ATTN].B->data[k];
+    must(adapter_save(model, a, in_root("base"), in_root("first"), error, sizeof error));
+    must(adapter_save(model, b, in_root("base"), in_root("second"), error, sizeof error));
+    char first[600], second[600];
+    snprintf(first, sizeof first, "%s", in_root("first"));
+    snprintf(second, sizeof second, "%s", in_root("second"));
+    EXPECT(CALL((char[]){ "info" }, first) == 0 && longest_line("hl") <= 80, "%s", said);
+    EXPECT(strstr(said, "\nlayer ") && !strstr(said, "exactly 0"), "%s", said);
+    for (int i = 0; i < L * LINEARS; i++) {
+        const Lora *lora = &a->lora[i];
+        const char *line = line_of_layer(i);
+        const Tensor *W = model->blocks[i / LINEARS].linear[i % LINEARS].weight;
+        double sum = 0, scale, A, B_, change, percent;
+        int r;
+        EXPECT((line != NULL) == (lora->A != NULL), "layer %d: %s", i, said);
+        if (line == NULL || lora->A == NULL) continue;
+        for (int k = 0; k < W->shape[0]; k++)
+            for (int o = 0; o < W->shape[1]; o++) sum += entry(lora, k, o) * entry(lora, k, o);
+        EXPECT(sscanf(line, "%d %lf %lf %lf %lf %lf%%", &r, &scale, &A, &B_, &change, &percent) == 6, "%s", line);
+        EXPECT(r == 2 && near(scale, 1.5) && near(A, length(lora->A)) && near(B_, length(lora->B)) && near(change, sqrt(sum)),
+               "layer %d: %.40s is |A| %g, |B| %g, |s A B| %g", i, line, length(lora->A), length(lora->B), sqrt(sum));
+        EXPECT(fabs(percent - 100 * sqrt(sum) / length(W)) < 0.0051, "layer %d: %g %%, not %g", i, percent, 100 * sqrt(sum) / length(W));
+    }
+    EXPECT(CALL((char[]){ "diff" }, first, second) == 0 && longest_line("hl") <= 80, "%s", said);
+    for (int i = 0; i < L * LINEARS; i++) {
+        const Lora *x = &a->lora[i], *y = &b->lora[i];
+        const char *line = line_of_layer(i);
+        double xx = 0, yy = 0, dd = 0, xy = 0, printed[4];
+        EXPECT((line != NULL) == (x->A != NULL || y->A != NULL), "layer %d: %s", i, said);
+        if (line == NULL) continue;
+        const Tensor *W = model->blocks[i / LINEARS].linear[i % LINEARS].weight;
+        for (int k = 0; k < W->shape[0]; k++)
+            for (int o = 0; o < W->shape[1]; o++) {
+                double u = entry(x, k, o), v = entry(y, k, o);
+                xx += u * u, yy += v * v, xy += u * v, dd += (u - v) * (u - v);
+            }
+        double cosine = xx > 0 && yy > 0 ? xy / sqrt(xx) / sqrt(yy) : 0;
+        EXPECT(sscanf(line, "%lf %lf %lf %lf", &printed[0], &printed[1], &printed[2], &printed[3]) == 4, "%s", line);
+        EXPECT(near(printed[0], sqrt(xx)) && near(printed[1], sqrt(yy)) && near(printed[2], sqrt(dd)) && fabs(printed[3] - cosine) < 5.1e-5,
+               "layer %d: %.48s is %g %g %g %g", i, line, sqrt(xx), sqrt(yy), sqrt(dd), cosine);
+    }
+    transformer_free(model);
+}
+
+// Numbers with few digits, so that every sum and product is exact in any order: then W + s A B is one number, and the file has it.
+static void make_exact(Tensor *t, uint64_t seed, double unit)
+{
+    for (int64_t j = 0; j < t->size; j++) t->data[j] = (real)(unit * ((double)(random_bits(seed, (uint64_t)j) % 33) - 16));
+}
+
+TEST(merged_values_are_right_to_the_bit)
+{
+    static const struct { SafetensorsDtype base, merged; const char *option; } cases[] = {
+        { SAFETENSORS_F32, SAFETENSORS_F32, NULL }, { SAFETENSORS_BF16, SAFETENSORS_BF16, NULL }, { SAFETENSORS_F16, SAFETENSORS_F16, NULL },
+        { SAFETENSORS_BF16, SAFETENSORS_F32, "float32" }, { SAFETENSORS_F32, SAFETENSORS_F16, "float16" },
+    };
+    static unsigned char wanted[8 * 4 * C * C], is[sizeof wanted];
+    Vocabulary vocabulary = some_letters();
+    Transformer *model = new_model();
+    for (int i = 0; i < model->base_count; i++) make_exact(model->parameters[i], 300 + (uint64_t)i, 1.0 / 16);
+    Adapter *adapter = attach(model, "a", 1u << C_ATTN | 1u << MLP_C_PROJ, 3);
+    for (int i = model->base_count; i < model->parameter_count; i++) make_exact(model->parameters[i], 400 + (uint64_t)i, 1.0 / 8);
+    char base[600], lora[600], out[600], option[20];
+    snprintf(base, sizeof base, "%s", in_root("exact"));
+    snprintf(lora, sizeof lora, "%s", in_root("lora"));
+    must(adapter_save(model, adapter, base, lora, error, sizeof error));
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        Settings settings = { .dtype = cases[c].base };
+        must(model_save_with(model, &vocabulary, &settings, base, error, sizeof error));
+        snprintf(out, sizeof out, "%s-%zu", in_root("bits"), c);
+        snprintf(option, sizeof option, "%s", cases[c].option ? cases[c].option : "");
+        int status = cases[c].option ? CALL((char[]){ "merge" }, lora, (char[]){ "--out" }, out, (char[]){ "--dtype" }, option)
+                                     : CALL((char[]){ "merge" }, lora, (char[]){ "--out" }, out);
+        const char *type = model_dtype_name(cases[c].merged), *was = model_dtype_name(cases[c].base);
+        size_t width = cases[c].merged == SAFETENSORS_F32 ? 4 : 2;
+        char says[200];
+        snprintf(says, sizeof says, ", %s of %s; the base is in %s\n", bytes_text((double)width * (double)transformer_base_size(model)), type, was);
+        EXPECT(status == 0 && strstr(said, says), "status %d: %s, not %s", status, said, says);
+        Safetensors *file;
+        char path[700];
+        snprintf(path, sizeof path, "%s/model.safetensors", out);
+        must(!safetensors_open(path, &file, error, sizeof error));
+        int inexact = 0;
+        for (int p = 0; p < model->base_count; p++) {
+            const Tensor *t = model->parameters[p];
+            const SafetensorsEntry *e;
+            const Lora *layer = NULL;
+            for (int i = 0; i < L * LINEARS; i++) if (model->blocks[i / LINEARS].linear[i % LINEARS].weight == t) layer = &adapter->lora[i];
+            must(!safetensors_find(file, t->name, &e, error, sizeof error));
+            EXPECT(e->dtype == cases[c].merged && e->end - e->begin == width * (size_t)t->size && t->size * 8 <= (int64_t)sizeof wanted, "%s", t->name);
+            for (int64_t j = 0; j < t->size; j++) { // row after row
+                int O = t->ndim > 1 ? t->shape[1] : 1;
+                double exact = number(t->data[j]) + (layer ? entry(layer, (int)(j / O), (int)(j % O)) : 0);
+                safetensors_convert(&exact, SAFETENSORS_F64, 1, wanted + (size_t)j * width, cases[c].merged);
+                inexact += (double)(float)exact != exact;
+            }
+            must(pread(file->fd, is, e->end - e->begin, (off_t)(file->data_start + e->begin)) == (ssize_t)(e->end - e->begin));
+            EXPECT(memcmp(is, wanted, e->end - e->begin) == 0, "case %zu: %s has other bits", c, t->name);
+        }
+        EXPECT(inexact == 0, "%d numbers are not exact in 32 bits: what is demanded depends on an order", inexact);
+        safetensors_close(file);
+    }
+    vocabulary_free(&vocabulary);
+    transformer_free(model);
+}
+
+// Each thread that there is takes its part of each layer's product (the linker sends the calls through here).
+static _Atomic int product_calls[8], product_counts[8];
+void __real_product(Matrix C_, Matrix A, Matrix B_, Part part);
+void __wrap_product(Matrix C_, Matrix A, Matrix B_, Part part);
+void __wrap_product(Matrix C_, Matrix A, Matrix B_, Part part)
+{
+    if (part.index < 8) product_calls[part.index]++;
+    if (part.count < 8) product_counts[part.count]++;
+    __real_product(C_, A, B_, part);
+}
+
+TEST(threads_share_the_work_of_a_merge)
+{
+    Transformer *model = new_model();
+    fill_B(attach(model, "a", ALL, 3), 20);
+    uint64_t hash = 0;
+    for (int threads = 1; threads <= 3; threads++) {
+        parallel_set_threads(threads);
+        int parts = parallel_threads(); // 1 without fast/
+        for (int i = 0; i < 8; i++) product_calls[i] = product_counts[i] = 0;
+        transformer_merge(model);
+        for (int i = 0; i < 8; i++)
+            EXPECT(product_calls[i] == (i < parts ? L * LINEARS : 0), "%d threads: part %d of %d layers", parts, i, (int)product_calls[i]);
+        EXPECT(product_counts[parts] == parts * L * LINEARS, "%d threads: %d calls", parts, (int)product_counts[parts]);
+        if (threads == 1) hash = transformer_hash(model);
+        EXPECT(transformer_hash(model) == hash, "%d threads give other bits", threads);
+        transformer_unmerge(model);
+    }
+    parallel_set_threads(1);
+    transformer_free(model);
+}
+
+TEST(a_merged_model_needs_a_directory_of_its_own)
+{
+    Transformer *model = new_model();
+    Vocabulary vocabulary = some_letters();
+    must(model_save(model, &vocabulary, in_root("base"), error, sizeof error));
+    Adapter *adapter = attach(model, "a", ALL, 3);
+    fill_B(adapter, 20);
+    must(adapter_save(model, adapter, in_root("base"), in_root("own"), error, sizeof error));
+    char lora[600], out[600];
+    snprintf(lora, sizeof lora, "%s", in_root("own"));
+    static const char *const files[] = { "adapter_config.json", "adapter_model.safetensors" };
+    EXPECT(CALL((char[]){ "merge" }, lora, (char[]){ "--out" }, lora) == 2 && strstr(said, "holds an adapter"), "%s", said);
+    EXPECT(!exists("own/model.safetensors") && !exists("own/config.json"), "a model was saved beside an adapter");
+    for (int i = 0; i < 2; i++) { // either of its two files is enough
+        char path[700];
+        snprintf(out, sizeof out, "%s-%d", in_root("half"), i);
+        snprintf(path, sizeof path, "%s/%s", out, files[i]);
+        must(file_make_directories(out, error, sizeof error) && file_write_all(path, "x", 1, error, sizeof error));
+        EXPECT(CALL((char[]){ "merge" }, lora, (char[]){ "--out" }, out) == 2 && strstr(said, "holds an adapter"), "%s: %s", files[i], said);
+    }
+    EXPECT(CALL((char[]){ "merge" }, lora, (char[]){ "--out" }, out, (char[]){ "--dtype" }, (char[]){ "int8" }) == 2 && strstr(said, "bfloat16"), "%s", said);
+    model->blocks[1].linear[C_FC].weight->data[3] = (real)65519.5; // the nearest in float16 is the largest that there is,
+    for (int i = 0; i < 2; i++, model->blocks[1].linear[C_FC].weight->data[3] = (real)65520) { // ... and of this infinity
+        transformer_use_adapter(model, adapter);
+        must(model_save(model, &vocabulary, in_root("base"), error, sizeof error));
+        must(adapter_save(model, attach(model, i ? "c" : "b", 1u << C_ATTN, 3), in_root("base"), in_root("own"), error, sizeof error));
+        snprintf(out, sizeof out, "%s-%d", in_root("sixteen"), i);
+        int status = CALL((char[]){ "merge" }, lora, (char[]){ "--out" }, out, (char[]){ "--dtype" }, (char[]){ "float16" });
+        EXPECT(i == 0 ? status == 0 : status == 1 && strstr(said, "too large for float16"), "%d: %s", status, said);
+        EXPECT(directory_holds(out, "model.safetensors") == (i == 0), "an infinite number was saved");
+    }
+    EXPECT(CALL(NULL) == 0 && strstr(said, "./adapter merge") && longest_line("") <= 80, "%s", said); // alone: its help
+    vocabulary_free(&vocabulary);
+    transformer_free(model);
+}
+
 int main(void)
 {
     const char *base = getenv("TMPDIR");
@@ -621,6 +864,10 @@ int main(void)
     RUN(p18_unloading_gives_the_base_back);
     RUN(p19_what_is_refused_leaves_nothing_behind);
     RUN(p20_no_rank_and_no_such_layer);
+    RUN(info_and_diff_say_what_plain_loops_say);
+    RUN(merged_values_are_right_to_the_bit);
+    RUN(threads_share_the_work_of_a_merge);
+    RUN(a_merged_model_needs_a_directory_of_its_own);
     remove_all(root);
     return test_summary();
 }

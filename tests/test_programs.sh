@@ -199,6 +199,14 @@ sum=$(cat "$dir/base/"* "$dir/adapter/"* | cksum)
 refuses 2 'is the base itself' $BIN/adapter merge "$dir/adapter" --out "$dir/adapter/../base"
 refuses 2 'holds a whole model' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --out "$dir/base"
 refuses 2 'holds an adapter' $BIN/train --data "$dir/text.txt" --init "$dir/base" --out "$dir/adapter"
+refuses 2 'holds an adapter' $BIN/adapter merge "$dir/adapter" --out "$dir/adapter"
+latin="$dir/$(printf 'b\351')" # a path that is not UTF-8 cannot stand in an adapter's configuration
+cp -r "$dir/base" "$latin"
+refuses 2 'not UTF-8' $BIN/train --data "$dir/text.txt" --init "$latin" --lora-r 2 --out "$dir/latin"
+refuses 2 'not UTF-8' $BIN/train --resume --out "$dir/killed-lora" --init "$latin"
+if [ -e "$dir/latin" ]; then fail "a refused call made a directory"; else ok; fi
+runs "adapter alone" $BIN/adapter
+prints 'Example'
 refuses 2 'needs --lora-r' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-alpha 8 --out "$dir/x"
 refuses 2 'needs --lora-r' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-targets c_attn --out "$dir/x"
 if [ "$(cat "$dir/base/"* "$dir/adapter/"* | cksum)" = "$sum" ]; then ok; else fail "a refused call changed a base or an adapter"; fi

@@ -25,7 +25,9 @@ static void model_config(const Json *json)
     check(config.n_head > 0 && config.n_embd % config.n_head == 0 && config.n_layer > 0, "an impossible configuration");
     Document d;
     document_open(&d);
-    model_put_config(d.out, &config);
+    Settings settings = settings_of(json, NULL); // all that it said besides comes along
+    model_put_config(d.out, &config, &settings);
+    settings_free(&settings);
     Json *copy = read_back(&d);
     check(model_parse_config(copy, &again, error, sizeof error), "%s", error);
     check(config.vocab_size == again.vocab_size && config.block_size == again.block_size && config.n_layer == again.n_layer
