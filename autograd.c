@@ -48,6 +48,12 @@ static bool is_small(const Node *n, int input)
     return parallel_threads() == 1 || flops_of(n, input) / 2 + size < SMALL_WORK;
 }
 
+static void run_forward(const Node *n)
+{
+    if (is_small(n, FORWARD)) n->op->forward(n, WHOLE);
+    else on_all_cores(n, n->op->forward);
+}
+
 // What the gradients of the first `inputs` inputs read, of those that require one. A node, once recorded, must hold this for
 // all of its inputs, and nothing more; and in backward less and less.
 static unsigned keeps_of(const Node *n, int inputs)
@@ -69,9 +75,12 @@ static void check_input(const Tape *tape, const Node *n, int i)
           "%s: input %d, %s, was made on another tape", n->op->name, i, in->name);
 }
 
-// Holds what the node's gradients will read, and appends it.
+// Holds what the node's gradients will read, and appends it. With its first input there anyway, its output need not be kept by
+// others, if it can be made again.
 static void append(Tape *tape, Node n)
 {
+    n.out->again = n.kept & KEEP(0) && n.op->again != KEEP_NONE;
+    if (n.out->again) n.kept |= n.op->again;
     for (int i = 0; i < MAX_INPUTS && n.in[i] != NULL; i++) {
         tensor_use(n.in[i]);
         if (n.kept & KEEP(i)) tensor_keep(n.in[i]);
@@ -103,14 +112,13 @@ Tensor *record(Tape *tape, Node n, Tensor *place, int ndim, const int *shape)
         requires_grad |= n.in[i]->requires_grad;
     }
     bool recorded = tape != NULL && requires_grad;
-    bool in_place = place != NULL && place->kind == MEMORY_LIVE_ACTIVATIONS;
+    bool in_place = place != NULL && place->kind == MEMORY_LIVE_ACTIVATIONS && place->kept == 0;
 
     tell(tape, &n, FORWARD, BEFORE);
     n.out = new_result(tape, &n, in_place ? place : NULL, ndim, shape);
     n.kept = recorded ? keeps_of(&n, MAX_INPUTS) : KEEP_NONE;
     if (n.kept & KEEP_SAVED) n.saved = memory_take(MEMORY_KEPT_ACTIVATIONS, saved_size(&n));
-    if (is_small(&n, FORWARD)) n.op->forward(&n, WHOLE);
-    else on_all_cores(&n, n.op->forward);
+    run_forward(&n);
     tell(tape, &n, FORWARD, AFTER);
 
     if (recorded) append(tape, n);
@@ -215,6 +223,20 @@ static void pass_on(Node *n, int i)
     else parallel_run(pass_part, &pass);
 }
 
+// The one place where a result is made again. The node that made it stands below on the same tape, and holds what forward reads.
+void make_again(const Tape *tape, const Node *n, unsigned reads)
+{
+    for (int i = 0; i < MAX_INPUTS; i++) {
+        if (!(reads & KEEP(i)) || n->in[i]->data != NULL) continue;
+        const Node *maker = n;
+        for (; maker->out != n->in[i]; maker--) check(maker > tape->nodes, "%s: no node made %s", n->op->name, n->in[i]->name);
+        make_again(tape, maker, maker->op->again);
+        tensor_return(maker->out);
+        run_forward(maker);
+        tell(tape, maker, FORWARD, MADE_AGAIN);
+    }
+}
+
 static void run_gradient(Tape *tape, Node *n, int i)
 {
     Tensor *in = n->in[i];
@@ -224,6 +246,7 @@ static void run_gradient(Tape *tape, Node *n, int i)
           "backward: %s was frozen when %s used it, and is not now: set requires_grad before the forward pass",
           in->name, n->out->name);
     if (!tell(tape, n, i, BEFORE)) return;
+    make_again(tape, n, n->op->input[i].keeps);
     if (in->grad == NULL && !passes) need_grad(in, n->op->input[i].work > 0);
     if (kernel != NULL) {
         if (is_small(n, i)) kernel(n, WHOLE);

@@ -16,7 +16,8 @@
 // the guard in backward(), and the optimizer.
 //
 // Ownership: results made on a tape live until tape_clear or tape_free; tensor_drop lets their data go earlier. A result made
-// with `tape` NULL belongs to the caller alone. Token ids and targets stay the caller's and must last until backward ends.
+// with `tape` NULL belongs to the caller alone. Token ids and targets stay the caller's and must last until backward ends; until
+// then no leaf may change, for gradients read it, and results are made again from it.
 // Shapes that do not fit are a programmer's mistake: check() names the op and both shapes, and aborts.
 //
 // Read next: autograd.c: record, run_backward. Then mul and linear in ops.c.
@@ -47,7 +48,7 @@ struct Node {
     Tensor   *in[MAX_INPUTS];   // unused ones are NULL
     Tensor   *out;
     real     *saved;            // statistics that forward leaves for the gradients; NULL if none will read them
-    unsigned  kept;             // which of in[], out and saved this node holds until backward
+    unsigned  kept;             // which of in[], out and saved this node holds until backward, or can have made again then
     // constants of the call, for the ops that have them
     const int *ids;             // token ids or targets, [N]
     real     scalar;            // a factor; dropout's probability
@@ -76,14 +77,16 @@ struct Op {
     } input[MAX_INPUTS];
     int64_t (*flops)(const Node *n);     // of forward: the formula's multiplications and additions; NULL: elementwise, not counted
     int64_t (*saved)(const Node *n);     // how many reals forward saves; NULL: none
+    unsigned again;                      // what forward reads, where that is cheap: a node that keeps in[0] anyway keeps all of
+                                         // this, and makes out again when a gradient reads it, instead of out being kept
     int weight;                          // which input is a weight matrix of the base; 0: none
     void (*program)(Tape *tape, Node *n);// not NULL: runs in place of gradient kernels, and takes n->out->grad with it
 };
 
-// One observer can watch a tape (meter.h): it is told of each kernel before and after, and of what is not computed. FORWARD
-// stands for an input when the kernel is a forward. If it answers BEFORE a gradient with false, this gradient is dropped, as
-// if it were zero.
-typedef enum Event { BEFORE, AFTER, SKIPPED, NOT_RECORDED } Event;
+// One observer can watch a tape (meter.h): it is told of each kernel before and after, of what is not computed, and, between
+// BEFORE and AFTER of a gradient, of each result MADE_AGAIN for it. FORWARD stands for an input when the kernel
+// is a forward. If it answers BEFORE a gradient with false, this gradient is dropped, as if it were zero.
+typedef enum Event { BEFORE, AFTER, SKIPPED, NOT_RECORDED, MADE_AGAIN } Event;
 enum { FORWARD = -1 };
 typedef bool Watch(void *watcher, const Tape *tape, const Node *n, int input, Event event);
 
@@ -114,10 +117,11 @@ void backward(Tape *tape, Tensor *loss);
 // Every op ends with this: makes the output, runs forward, and appends the node if something upstream trains. `place`, if not
 // NULL, is a result that the caller gives up, and whose buffer the output takes if no node keeps it.
 Tensor *record(Tape *tape, Node n, Tensor *place, int ndim, const int *shape);
-// For programs: the loop of backward(), from the last node to the first, whose output has its gradient; and an end to what was
-// recorded, but not to the results.
+// For programs: the loop of backward(), from the last node to the first, whose output has its gradient; an end to what was
+// recorded, but not to the results; and the data of those inputs of n that it `reads`, made again where it is gone.
 void    run_backward(Tape *tape);
 void    tape_forget(Tape *tape);
+void    make_again(const Tape *tape, const Node *n, unsigned reads);
 
 // A tensor's numbers, and its gradient, as the matrix that kernels see: [N, last dimension].
 static inline Matrix values(const Tensor *t) { return matrix(t->data, rows_of(t), last_dim(t)); }

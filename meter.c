@@ -60,12 +60,19 @@ static void skipped(Meter *meter, const Tape *tape, const Node *n, int input)
     trace(meter, tape, n, input, what);
 }
 
-static void count(Meter *meter, const Tape *tape, const Node *n, int input)
+static void add_work(Meter *meter, Phase phase, const Node *n, int input)
 {
-    Work *work = &work_of(meter, n->op)[phase_of(tape, n, input)];
+    Work *work = &work_of(meter, n->op)[phase];
+    double now = seconds_now();
     work->kernels++;
     work->flops += flops_of(n, input);
-    work->seconds += seconds_now() - meter->start;
+    work->seconds += now - meter->start;
+    meter->start = now; // what was made again for a gradient is no part of its time
+}
+
+static void count(Meter *meter, const Tape *tape, const Node *n, int input)
+{
+    add_work(meter, phase_of(tape, n, input), n, input);
     if (input == FORWARD) return;
     if (n->op->weight && input == 0) meter->dgrad++;
     if (n->op->weight && input == n->op->weight) meter->wgrad++;
@@ -94,6 +101,7 @@ static bool watch(void *watcher, const Tape *tape, const Node *n, int input, Eve
     case BEFORE: return before(meter, tape, n, input);
     case AFTER: count(meter, tape, n, input); return true;
     case SKIPPED: skipped(meter, tape, n, input); return true;
+    case MADE_AGAIN: add_work(meter, PHASE_RECOMPUTE, n, input); return true;
     case NOT_RECORDED: meter->wgrad_never_recorded += n->op->weight && !tape->replaying; return true;
     }
     return true;

@@ -18,6 +18,7 @@
 typedef enum Phase { PHASE_FORWARD, PHASE_DGRAD, PHASE_WGRAD, PHASE_RECOMPUTE, PHASES } Phase;
 extern const char *const phase_names[PHASES];
 
+// PHASE_RECOMPUTE: what backward runs a second time, results that were not kept and whole blocks (op_recompute).
 typedef struct Work { int64_t kernels, flops; double seconds; } Work; // kernels: one per op call and input
 
 enum { MAX_OPS = 64 };

@@ -58,7 +58,7 @@ Tensor *op_embedding(Tape *tape, Tensor *wte, Tensor *wpe, const int *ids, int B
 //     dbias[c] += sum_rows dy[c],   dgain[c] += sum_rows dy[c] h[c]
 //     dx[c] += rstd (g[c] - mean(g) - h[c] mean(g h)) with g = dy gain: for x moves the mean and the variance too
 //
-// saved: mean and rstd of each row.
+// saved: mean and rstd of each row. y is not kept for others' gradients: with x there anyway, it is made again (`again` in its row).
 
 static void layernorm_forward(const Node *n, Part part)
 {
@@ -104,7 +104,8 @@ static void layernorm_grad_bias(const Node *n, Part part) { column_sums(n->in[2]
 
 static int64_t two_per_row(const Node *n) { return 2 * rows_of(n->in[0]); }
 
-const Op layernorm_op = { .name = "layernorm", .forward = layernorm_forward, .saved = two_per_row, .input = {
+const Op layernorm_op = { .name = "layernorm", .forward = layernorm_forward, .saved = two_per_row,
+    .again = KEEP(0) | KEEP(1) | KEEP(2), .input = {
     { .grad = layernorm_grad_x, .keeps = KEEP(0) | KEEP(1) | KEEP_SAVED },
     { .grad = layernorm_grad_gain, .keeps = KEEP(0) | KEEP_SAVED },
     { .grad = layernorm_grad_bias, .keeps = KEEP_NONE },
@@ -216,7 +217,7 @@ Tensor *op_attention(Tape *tape, Tensor *qkv, int heads_count)
 // ---- gelu: y = 0.5 x (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3); the same as y = x s with s = 1 / (1 + e^(-2u))
 //      dx = dy (s + x s (1 - s) 2 du/dx), du/dx = sqrt(2/pi) (1 + 3 * 0.044715 x^2)
 //
-// The gradient turns dy into dx where it lies: the one op that does (`in_place` in its row).
+// The gradient turns dy into dx where it lies: the one op that does (`in_place` in its row). y is made again, as layernorm's.
 
 #define SQRT_2_PI ((real)0.7978845608028654)
 #define CUBIC     ((real)0.044715)
@@ -256,7 +257,8 @@ static void gelu_grad(const Node *n, Part part)
     }
 }
 
-const Op gelu_op = { .name = "gelu", .forward = gelu_forward, .input = { { .grad = gelu_grad, .keeps = KEEP(0), .in_place = true } } };
+const Op gelu_op = { .name = "gelu", .forward = gelu_forward, .again = KEEP(0),
+    .input = { { .grad = gelu_grad, .keeps = KEEP(0), .in_place = true } } };
 
 Tensor *op_gelu(Tape *tape, Tensor *x)
 {

@@ -72,18 +72,22 @@ static Flow flow_of(const Paper *p, int block, bool in)
 // y = x W + b (+ s (x A) B, in place); x is not needed afterwards. It is kept for dW = x^T dy or for dA = x^T dh.
 static bool keeps_x(const Paper *p, int r) { return p->full || (r > 0 && !p->lora->freeze_A); }
 
-static void linear_there(Paper *p, int block, int kind)
+// But x of a layernorm or a gelu that is recorded is made again in backward, and not kept: only attention's result is not so.
+static bool made_again(int kind, bool x_requires) { return kind != ATTN_C_PROJ && x_requires; }
+
+static void linear_there(Paper *p, int block, int kind, bool x_requires)
 {
     int64_t x = p->N * linear_inputs(p->config, (LinearKind)kind), y = p->N * linear_outputs(p->config, (LinearKind)kind);
     int r = rank(p->config, p->lora, block, kind);
+    bool keeps = keeps_x(p, r) && !made_again(kind, x_requires);
     result(p, y);
-    if (p->full) keep(p, x);
+    if (p->full && keeps) keep(p, x);
     if (r > 0) {
         result(p, p->N * r); // h = x A
-        if (keeps_x(p, r)) keep(p, x);
+        if (keeps) keep(p, x);
         keep(p, p->N * r);   // h is kept for dB = s h^T dy
     }
-    if (!keeps_x(p, r)) dropped(p, x);
+    if (!keeps) dropped(p, x);
 }
 
 static void layernorm_there(Paper *p, bool recorded, bool x_is_kept)
@@ -98,20 +102,20 @@ static void block_there(Paper *p, int block, Flow f, bool x_is_kept)
 {
     int64_t NC = p->N * p->C;
     layernorm_there(p, f.in, x_is_kept);
-    linear_there(p, block, C_ATTN);
+    linear_there(p, block, C_ATTN, f.in);
     result(p, NC); // attention
     if (f.qkv) take(p, MEMORY_KEPT_ACTIVATIONS, 2 * p->N * p->config->n_head); // max and 1/sum of each row of scores
     if (f.qkv) keep(p, 3 * NC);
     else dropped(p, 3 * NC);
-    linear_there(p, block, ATTN_C_PROJ);
+    linear_there(p, block, ATTN_C_PROJ, f.qkv);
     result(p, NC); // x + h
     layernorm_there(p, f.middle, false);
     dropped(p, NC); // h; its place was needed until the layernorm had replaced it
-    linear_there(p, block, C_FC);
+    linear_there(p, block, C_FC, f.middle);
     result(p, 4 * NC); // gelu
     if (f.wide) keep(p, 4 * NC);
     else dropped(p, 4 * NC);
-    linear_there(p, block, MLP_C_PROJ);
+    linear_there(p, block, MLP_C_PROJ, f.wide);
     result(p, NC); // the second sum
     if (!f.middle) dropped(p, NC); // the first
     dropped(p, NC); // h
@@ -119,10 +123,16 @@ static void block_there(Paper *p, int block, Flow f, bool x_is_kept)
 
 // ----------------------------------------------------------------------------------------------------------------- backward
 
+static void x_done(Paper *p, int64_t count, bool again)
+{
+    give(p, again ? MEMORY_LIVE_ACTIVATIONS : MEMORY_KEPT_ACTIVATIONS, count);
+}
+
 static void linear_back(Paper *p, int block, int kind, bool x_requires)
 {
     int64_t I = linear_inputs(p->config, (LinearKind)kind), O = linear_outputs(p->config, (LinearKind)kind), N = p->N;
     int r = rank(p->config, p->lora, block, kind);
+    bool again = made_again(kind, x_requires);
     if (r > 0) {
         bool h_requires = x_requires || !p->lora->freeze_A;
         parameter_grad(p, r * O);                        // dB
@@ -131,15 +141,17 @@ static void linear_back(Paper *p, int block, int kind, bool x_requires)
             activation_grad(p, N * r);                   // dh
         }
         if (!x_requires) grad_done(p, N * O);            // nothing below wants dy; else the frozen linear takes it over
+        if (keeps_x(p, r) && again) result(p, N * I);    // x, once more
         if (!p->lora->freeze_A) parameter_grad(p, I * r);// dA
-        if (keeps_x(p, r)) kept_done(p, N * I);          // x: only dA read it
+        if (keeps_x(p, r)) x_done(p, N * I, again);      // x: only dA read it
         if (x_requires) activation_grad(p, N * I);       // dx, its part through A
         if (h_requires) grad_done(p, N * r);
     }
     if (p->full) {
         parameter_grad(p, O);
+        if (again) result(p, N * I);
         parameter_grad(p, I * O);
-        kept_done(p, N * I);                             // x: only dW read it
+        x_done(p, N * I, again);                         // x: only dW read it
     }
     if (!x_requires) return;                             // the linear itself was not recorded
     if (r == 0) activation_grad(p, N * I);               // dx
@@ -246,8 +258,7 @@ static bool forward(Paper *p, bool recompute)
     layernorm_there(p, requires, false);
     if (!requires) dropped(p, NC);
     result(p, NV);    // logits
-    if (p->full) keep(p, NC);
-    else dropped(p, NC);
+    dropped(p, NC);   // if the head reads it in backward, it is made again
     result(p, p->N);  // losses
     if (requires) {
         take(p, MEMORY_KEPT_ACTIVATIONS, 2 * p->N);
@@ -270,8 +281,9 @@ static void head_back(Paper *p)
     kept_done(p, 2 * N);
     grad_done(p, N);
     if (p->full) {
+        result(p, NC); // its x, once more
         parameter_grad(p, p->config->vocab_size * p->C);
-        kept_done(p, NC);
+        dropped(p, NC);
     }
     activation_grad(p, NC);
     grad_done(p, NV);

@@ -23,6 +23,7 @@ static Tensor *run_block(Tape *tape, Tensor *x, Replay replay, bool again)
 
 static void recompute_backward(Tape *tape, Node *n)
 {
+    make_again(tape, n, KEEP(0));
     Tensor *y = run_block(tape, n->in[0], n->replay, true);
     check(y->requires_grad && same_shape(y, n->out), "recompute: the block gave %s %s, and %s the first time", y->name,
           shape_text(y), shape_text(n->out));

@@ -92,12 +92,17 @@ Tensor *tensor_result(const char *name, Tape *tape, Tensor *place, int ndim, con
     return t;
 }
 
+static void free_data(Tensor *t)
+{
+    memory_give(t->kind, t->data, t->size);
+    t->data = NULL;
+}
+
 // After one need fewer: frees what nobody needs any more.
 static void settle(Tensor *t)
 {
     if (t->held || t->kept > 0) return;
-    memory_give(t->kind, t->data, t->size);
-    t->data = NULL;
+    free_data(t);
     if (t->tape == NULL && t->used == 0) tensor_free(t);
 }
 
@@ -107,6 +112,7 @@ void tensor_drop(Tensor *t)
     tensor_check(t, "tensor_drop");
     check(t->held, "%s: dropped twice", t->name);
     t->held = false;
+    if (t->again) free_data(t);
     settle(t);
 }
 
@@ -128,7 +134,7 @@ void tensor_keep(Tensor *t)
 {
     check(t->data != NULL, "%s: a gradient needs it, but its data is gone", t->name);
     t->kept++;
-    change_kind(t, MEMORY_LIVE_ACTIVATIONS, MEMORY_KEPT_ACTIVATIONS);
+    if (!t->again) change_kind(t, MEMORY_LIVE_ACTIVATIONS, MEMORY_KEPT_ACTIVATIONS); // else it will not stay for that
 }
 
 void tensor_unkeep(Tensor *t)
@@ -137,6 +143,8 @@ void tensor_unkeep(Tensor *t)
     if (--t->kept == 0 && t->held) change_kind(t, MEMORY_KEPT_ACTIVATIONS, MEMORY_LIVE_ACTIVATIONS);
     settle(t);
 }
+
+void tensor_return(Tensor *t) { t->data = memory_take(t->kind, t->size); }
 
 void tensor_use(Tensor *t) { t->used++; }
 

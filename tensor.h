@@ -54,7 +54,7 @@ typedef enum MemoryKind {
     MEMORY_PARAMETER_GRADIENTS,  // gradients of leaves
     MEMORY_MOMENTS,              // the optimizer's two averages
     MEMORY_KEPT_ACTIVATIONS,     // results, and saved statistics, that some gradient will read
-    MEMORY_LIVE_ACTIVATIONS,     // results that only their caller still holds
+    MEMORY_LIVE_ACTIVATIONS,     // results that only their caller still holds, or that were made again for a gradient
     MEMORY_ACTIVATION_GRADIENTS, // gradients of results
     MEMORY_WORKSPACE,            // the threads' scratch
     MEMORY_KINDS
@@ -81,6 +81,7 @@ typedef struct Tensor {
     // who needs it
     bool  spent;                // a result: backward has passed its node, so it can feed nothing any more
     bool  held;                 // by its caller, until tensor_drop
+    bool  again;                // a result whose data can be made again: then tensor_drop frees it, whoever keeps it
     int   kept;                 // its data, by so many nodes: a gradient of theirs will read it
     int   used;                 // this header, by so many nodes: they ask for its shape, flag and gradient
     Tape *tape;                 // on which it was made, and which frees this header; NULL: a leaf, or made without one
@@ -94,8 +95,8 @@ typedef struct Tensor {
 Tensor *tensor_new(const char *name, MemoryKind kind, int ndim, const int *shape);
 // A leaf that holds a copy of values[product of shape].
 Tensor *tensor_from(const char *name, const real *values, int ndim, const int *shape);
-// The caller no longer needs the data. A leaf, or a result made without a tape, is gone entirely, or as soon as no node of a
-// tape uses it; NULL is fine.
+// The caller no longer needs the data; it goes unless a node keeps it, or backward makes it again when a node asks. A leaf, or a
+// result made without a tape, is gone entirely, or as soon as no node of a tape uses it; NULL is fine.
 void    tensor_drop(Tensor *t);
 // Frees the gradient, if there is one.
 void    tensor_drop_grad(Tensor *t);
@@ -107,6 +108,8 @@ void    tensor_give_up(Tensor *place);
 // One more node keeps the data, or one fewer: data moves between kept and live, and goes when nobody is left.
 void    tensor_keep(Tensor *t);
 void    tensor_unkeep(Tensor *t);
+// A buffer for data that is made again; the nodes that keep it let go of it.
+void    tensor_return(Tensor *t);
 // One more node uses the header, or one fewer.
 void    tensor_use(Tensor *t);
 void    tensor_unuse(Tensor *t);

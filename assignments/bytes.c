@@ -11,9 +11,10 @@ Memory memory_of(Shape s, bool lora)
     m.adapters = lora ? adapter * s.bytes : 0;
     m.gradients = trainable * s.bytes;
     m.moments = 2 * trainable * s.bytes;
-    // each block: the inputs of two layernorms, qkv, gelu's input, c_attn's input; then those of the other three linears, or x A
-    int64_t block = NC + 2 * N + NC + 3 * NC + 2 * N * s.H + NC + 2 * N + 4 * NC + (lora ? N * s.r : NC + NC + 4 * NC);
-    int64_t head = NC + 2 * N + N * s.V + 2 * N + (lora ? 0 : NC);
-    m.kept = (s.L * block + head - (lora ? NC + 2 * N : 0)) * s.bytes; // below the lowest adapter nothing is recorded
+    // each block: the inputs of two layernorms, qkv, gelu's input, attention's result for attn.c_proj, or x A; what layernorm and gelu
+    // gave is made again. But the lowest layernorm below an adapter is not recorded, and c_attn's input is kept in its place.
+    int64_t block = NC + 2 * N + 3 * NC + 2 * N * s.H + NC + 2 * N + 4 * NC + (lora ? N * s.r : NC);
+    int64_t head = NC + 2 * N + N * s.V + 2 * N;
+    m.kept = (s.L * block + head - (lora ? 2 * N : 0)) * s.bytes;
     return m;
 }

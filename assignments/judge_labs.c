@@ -273,8 +273,9 @@ void judge_keeps(Judge *j)
     keep_N = size_of(seed, 0), keep_I = size_of(seed, 1), keep_O = size_of(seed, 2);
     keep_in = numbers(0, seed, (int64_t)keep_N * keep_I), keep_W = numbers(1, seed, (int64_t)keep_I * keep_O);
     keep_V = numbers(5, seed, (int64_t)keep_O * keep_I), keep_g = numbers(6, seed, (int64_t)keep_N * keep_I);
-    // for x, W, b trained or not (bits 1, 2, 4): linear's node, then layernorm's with x, gain, bias; last, a block that trains inside
-    static const unsigned expected[15] = { 2, 3 | KEEP_SAVED, 1, 1 | KEEP_SAVED, 3, 3 | KEEP_SAVED, 0, 0, 2, 3 | KEEP_SAVED, 1, 1 | KEEP_SAVED, 3, 3 | KEEP_SAVED, 1 };
+    // for x, W, b trained or not (bits 1, 2, 4): linear's node, then layernorm's with x, gain, bias, which holds all three where it keeps
+    // x, to make its result again; last, a block that trains inside
+    static const unsigned expected[15] = { 2, 7 | KEEP_SAVED, 1, 7 | KEEP_SAVED, 3, 7 | KEEP_SAVED, 0, 0, 2, 7 | KEEP_SAVED, 1, 7 | KEEP_SAVED, 3, 7 | KEEP_SAVED, 1 };
     Array kept = next(j, "kept"), bytes = next(j, "bytes"), when = next(j, "when"), in = next(j, "in"), W = next(j, "W");
     int64_t wrong = -1, x_bytes = (int64_t)keep_N * keep_I * (int64_t)sizeof(real);
     for (int i = 0; i < 15 && kept.count == 15; i++)

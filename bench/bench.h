@@ -3,7 +3,8 @@
 // Whatever is compared takes turns in the same process, or in a child that waits on a pipe while it is not asked, so that all
 // see the same machine: A B C, C B A, A B C, ... Each turn begins with one step that is not timed. A ratio is taken between two
 // turns of the same round, and the median over the rounds is shown: a round that something else disturbed does not count.
-// The peak is measured anew before every step of ours. Only the products of PyTorch have no turn of ours: medians are divided.
+// The peak is measured anew before every step of ours; rounds in which it was below nine tenths of the best are thrown out, and
+// counted. Only the products of PyTorch have no turn of ours: medians are divided.
 //
 // FLOPs are those of the formulas: 2 m n k for each matrix product, attention over T (T + 1) / 2 pairs. Elementwise work,
 // padding and what is computed a second time take time and count for nothing.
@@ -13,6 +14,7 @@
 //     steps.c        our training
 //     peers.c        other programs that do the same
 //     contenders.c   all that is compared, in turn
+//     targets.c      what is asked of this build, and whether it was reached
 //     report.c       tables and JSON
 //     main.c         options; in which order all of it is done
 
@@ -32,6 +34,8 @@ typedef struct Samples { double value[MOST_SAMPLES]; int count; } Samples;
 void   add(Samples *s, double value);
 double middle(const Samples *s);                         // the median; 0 where nothing was measured
 double least(const Samples *s);
+double most(const Samples *s);
+void   keep_but(Samples *s, const bool *thrown_out);     // without those samples
 double ratio(const Samples *a, const Samples *b);        // the median over the rounds of a's turn by b's turn
 static inline double ms(const Samples *s) { return 1e3 * middle(s); }
 static inline double giga(const Samples *s) { return 1e-9 * middle(s); }
@@ -39,7 +43,11 @@ static inline double giga(const Samples *s) { return 1e-9 * middle(s); }
 // What is going on, on stderr: a line that is rewritten on a terminal, else one for each `what`.
 void progress(const char *what, int done, int total);
 
-typedef struct Machine { int threads; Samples peak[2], bandwidth[2]; } Machine; // [0] with all threads, [1] with one
+typedef struct Machine {
+    int threads;
+    Samples peak[2], bandwidth[2]; // [0] with all threads, [1] with one
+    Samples handshake, waking;     // seconds of a kernel that does nothing, on all threads: at once after another; and when they sleep
+} Machine;
 extern Machine machine;
 extern const char *const real_name;
 
@@ -87,8 +95,8 @@ Transformer *bench_model(const Shape *shape, const LoraConfig *lora);
 // adapter, go to `dir` (NULL: they do not).
 Trainer     *trainer_new(const Shape *shape, const LoraConfig *lora, const char *dir);
 void         trainer_free(Trainer *t);
-// `count` timed steps, with the peak measured before each: their times, and what share of that peak they reached.
-Samples      train_turn(Trainer *t, int which, int count, double *of_peak);
+// `count` timed steps, with the peak measured before each: their times, that peak, and what share of it they reached.
+Samples      train_turn(Trainer *t, int which, int count, double *of_peak, double *peak);
 void         print_step_only(const Shape *shape, int count);
 // train's defaults on a text: the loss over the whole validation part, and the seconds from reading the file to that.
 enum { TEXT_STEPS = 2000 };
@@ -97,11 +105,12 @@ void         train_on_text(const char *path, double *loss, double *seconds);
 // --------------------------------------------------------------------------------------------------------------------- peers.c
 
 // A program that does the same as we do, and waits at a pipe. A question is one line, the answer another:
-//     open KIND            loss X X X X      of the first steps; KIND: full, compile, lora_c_attn, lora_all, large
+//     open KIND            loss X X X X      of the first steps; KIND: full, compile, bf16, lora_c_attn, lora_all, large
 //     step KIND COUNT      seconds S S ...   of COUNT steps, after one that is not timed; or KIND: products, products_large
 //     sample COUNT         seconds S         for COUNT characters
 //     bytes KIND           bytes N           the most held during a step
-// or `skipped REASON`. It begins with `ready NAME`. Other lines are passed over.
+// or `skipped REASON`. It begins with `ready NAME`. Other lines are passed over. bench/peer.py, bench/peer_jax.py and
+// bench/llmc.c are such programs.
 typedef struct Peer {
     const char *key;         // in JSON
     char  name[128];         // what it calls itself; empty: it has not started
@@ -139,13 +148,15 @@ typedef struct Contender {
     bool runs;
     char why[256];            // it does not run
     double difference[2];     // a peer's losses from ours, relative: the first, and the largest of the first CHECKED
+    double tolerance;         // of them, where a peer computes in another format; 0: as float32 allows
     double bytes;             // a peer's
     Samples turns, of_peak;   // seconds of one step (or of all characters), one for each round
+    Samples peak;             // ours: the multiply-add peak in each round, in FLOPs a second
     double shortest;
 } Contender;
 
-enum { OURS = 6, PEERS = 6, STEPS = OURS + PEERS, LARGE_OURS = 2, LARGES = LARGE_OURS + 2, SAMPLINGS = 2, OTHERS = 9 };
-extern Peer torch, llm;
+enum { OURS = 6, PEERS = 8, STEPS = OURS + PEERS, LARGE_OURS = 2, LARGES = LARGE_OURS + 2, SAMPLINGS = 2, OTHERS = 11 };
+extern Peer torch, jax, llm;
 // Ours with all threads at an even index, and with one at the next; then the others.
 extern Contender steps[STEPS], larges[LARGES], sampling[SAMPLINGS];
 extern const Contender *const others[OTHERS];
@@ -153,12 +164,20 @@ extern const Contender *const others[OTHERS];
 void open_contenders(bool quick); // sets how long their turns are, and lets the peers build their models
 void run_contenders(bool quick);
 
+typedef struct Rounds { int all, slow; } Rounds; // how many there were, and how many of them were thrown out
+extern Rounds step_rounds, large_rounds;
+
 double all_step_flops(const Timing *timing);
 double peak_of(const Contender *c);             // the multiply-add peak as the turns saw it, in FLOPs a second
 double our_seconds(const Contender *c);         // what a peer's are held against: our step, characters, or products
 double peer_ratio(const Contender *c);
 double products_of_peak(const Contender *c, double seconds); // of the multiply-add peak, when these products take these seconds
 const char *why_not(const Contender *c);
+
+// ------------------------------------------------------------------------------------------------------------------- targets.c
+
+void print_targets(void);
+void json_targets(FileWriter *w); // the fields of an object
 
 // -------------------------------------------------------------------------------------------------------------------- report.c
 

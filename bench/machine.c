@@ -2,6 +2,7 @@
 
 #include "bench/bench.h"
 
+#include <time.h>
 #include <unistd.h>
 
 void add(Samples *s, double value)
@@ -21,6 +22,21 @@ double least(const Samples *s)
     double result = s->count > 0 ? s->value[0] : 0;
     for (int i = 1; i < s->count; i++) result = s->value[i] < result ? s->value[i] : result;
     return result;
+}
+
+double most(const Samples *s)
+{
+    double result = s->count > 0 ? s->value[0] : 0;
+    for (int i = 1; i < s->count; i++) result = s->value[i] > result ? s->value[i] : result;
+    return result;
+}
+
+void keep_but(Samples *s, const bool *thrown_out)
+{
+    int kept = 0;
+    for (int i = 0; i < s->count; i++)
+        if (!thrown_out[i]) s->value[kept++] = s->value[i];
+    s->count = kept;
 }
 
 double ratio(const Samples *a, const Samples *b)
@@ -118,8 +134,25 @@ static double measure_bandwidth(void)
     return 3.0 * sizeof(real) * (double)stream_length / (seconds_now() - start);
 }
 
+static void nothing(void *context, Part part) { (void)context, (void)part; }
+
+// What it costs that all threads begin and end together: the threads look for the next kernel for a short while, and then sleep.
+static void measure_handshake(void)
+{
+    enum { TIMES = 1000 };
+    double start = seconds_now();
+    for (int i = 0; i < TIMES; i++) parallel_run(nothing, NULL);
+    add(&machine.handshake, (seconds_now() - start) / TIMES);
+    for (int i = 0; i < 5; i++) {
+        nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+        start = seconds_now();
+        parallel_run(nothing, NULL);
+        add(&machine.waking, seconds_now() - start);
+    }
+}
+
 Machine machine;
-const char *const real_name = sizeof(real) == sizeof(float) ? "float" : "double";
+const char *const real_name = sizeof(real) == sizeof(float) ? "float32" : "float64";
 
 void use_threads(int which) { parallel_set_threads(which == 0 ? machine.threads : 1); }
 
@@ -137,6 +170,7 @@ void measure_machine(int rounds, bool quick)
             use_threads(which);
             for (int i = 0; i < 4; i++) add(&machine.peak[which], measure_peak());
             add(&machine.bandwidth[which], measure_bandwidth());
+            if (which == 0) measure_handshake();
         }
     for (int i = 0; i < 3; i++) memory_give(MEMORY_WORKSPACE, stream[i], stream_length);
     memory_release_pool();

@@ -13,7 +13,8 @@ static void help(void)
            "  --out DIR          bench.json goes there, and below DIR/bench what the others read (out)\n"
            "  --python PROGRAM   an interpreter with torch, and for LoRA peft: runs bench/peer.py in turn\n"
            "  --peer FILE        where that is (bench/peer.py)\n"
-           "  --llmc PROGRAM     bench/llmc.c built with llm.c: runs in turn too\n"
+           "  --jax PROGRAM      an interpreter with jax: runs bench/peer_jax.py in turn too\n"
+           "  --llmc PROGRAM     bench/llmc.c built with llm.c: and that\n"
            "  --plain PROGRAM    this program built with PLAIN=1, for a step by the plain loops\n"
            "  --data FILE        also trains on this text: 2000 iterations with train's defaults\n"
            "  --threads N        one for each core\n"
@@ -44,13 +45,13 @@ static Path path_in(const char *dir, const char *name)
     return path;
 }
 
-typedef struct Options { const char *out, *python, *script, *llmc, *plain, *data; bool quick; int step_only; } Options;
+typedef struct Options { const char *out, *python, *script, *jax, *llmc, *plain, *data; bool quick; int step_only; } Options;
 
 static Options read_options(int argc, char **argv)
 {
-    enum { OUT = 1, PYTHON, PEER, LLMC, PLAIN_BUILD, DATA, THREADS, QUICK, STEP_ONLY, HELP };
+    enum { OUT = 1, PYTHON, PEER, JAX, LLMC, PLAIN_BUILD, DATA, THREADS, QUICK, STEP_ONLY, HELP };
     static const struct option options[] = {
-        { "out", 1, NULL, OUT }, { "python", 1, NULL, PYTHON }, { "peer", 1, NULL, PEER }, { "llmc", 1, NULL, LLMC },
+        { "out", 1, NULL, OUT }, { "python", 1, NULL, PYTHON }, { "peer", 1, NULL, PEER }, { "jax", 1, NULL, JAX }, { "llmc", 1, NULL, LLMC },
         { "plain", 1, NULL, PLAIN_BUILD }, { "data", 1, NULL, DATA }, { "threads", 1, NULL, THREADS },
         { "quick", 0, NULL, QUICK }, { "step-only", 1, NULL, STEP_ONLY }, { "help", 0, NULL, HELP }, { 0 },
     };
@@ -61,6 +62,7 @@ static Options read_options(int argc, char **argv)
         case OUT: o.out = optarg; break;
         case PYTHON: o.python = optarg; break;
         case PEER: o.script = optarg; break;
+        case JAX: o.jax = optarg; break;
         case LLMC: o.llmc = optarg; break;
         case PLAIN_BUILD: o.plain = optarg; break;
         case DATA: o.data = optarg; break;
@@ -112,17 +114,20 @@ static void begin_others(const Options *o, const char *files)
     progress("starting the others", 0, 1);
     char threads[16], B[16];
     const Path small_files = path_in(files, "small");
-    const Path torch_log = path_in(files, "torch.log"), llmc_log = path_in(files, "llmc.log");
+    const Path torch_log = path_in(files, "torch.log"), jax_log = path_in(files, "jax.log"), llmc_log = path_in(files, "llmc.log");
     snprintf(threads, sizeof threads, "%d", machine.threads);
     snprintf(B, sizeof B, "%d", small.B);
     setenv("OMP_NUM_THREADS", threads, 1);
     if (sizeof(real) != sizeof(float)) {
         peer_fails(&torch, "it computes in float, and this is a build in double");
+        peer_fails(&jax, "%s", torch.why);
         peer_fails(&llm, "%s", torch.why);
         return;
     }
     if (o->python == NULL) peer_fails(&torch, "no --python given");
     else peer_begin(&torch, (const char *[]){ o->python, o->script, files, threads, NULL }, torch_log.text);
+    if (o->jax == NULL) peer_fails(&jax, "not given (make bench JAX=PYTHON, an interpreter with jax)");
+    else peer_begin(&jax, (const char *[]){ o->jax, "bench/peer_jax.py", files, threads, NULL }, jax_log.text);
     if (o->llmc == NULL) peer_fails(&llm, "not given (make bench LLMC=DIR, the directory of llm.c's train_gpt2.c)");
     else {
         Transformer *fresh = bench_model(&small, NULL); // our first one before its first step
@@ -152,6 +157,7 @@ int main(int argc, char **argv)
     open_contenders(o.quick);
     run_contenders(o.quick);
     peer_end(&torch);
+    peer_end(&jax);
     peer_end(&llm);
 
     Extras extras = { 0 };

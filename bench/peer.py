@@ -112,6 +112,7 @@ class Trainer:
             self.model = peft.get_peft_model(self.model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets))
             peft.set_peft_model_state_dict(self.model, read_safetensors(where / kind / "adapter_model.safetensors"))
         self.run = torch.compile(self.model) if kind == "compile" else self.model
+        self.bf16 = kind == "bf16"  # products and attention in bfloat16, weights and the rest in float32
         self.trained = trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW([{"params": [p for p in trained if p.dim() >= 2], "weight_decay": 0.1},
                                             {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0}],
@@ -123,7 +124,8 @@ class Trainer:
     def step(self):
         ids, targets = self.batches[self.index % BATCHES]
         self.index += 1
-        loss = self.run(ids, targets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            loss = self.run(ids, targets)
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()

@@ -85,7 +85,7 @@ static void print_story(const Extras *extras)
 
 static void print_peers(const char *plural)
 {
-    printf("\nIn turn with others, %d thread%s each\n", machine.threads, plural);
+    printf("\nIn turn with others, %d thread%s each, %s but where it says bf16\n", machine.threads, plural, real_name);
     printf("%-26s%9s%9s%9s%8s%9s%15s%15s\n", "", "ms", "least", "ours", "ratio", "losses", "peak bytes", "ours");
     if (torch.name[0] == '\0') printf("PyTorch                   skipped: %s\n", torch.why);
     for (int i = 0; i < OTHERS; i++)
@@ -95,6 +95,7 @@ static void print_peers(const char *plural)
                "theirs as in nanoGPT, with the whole context again for each; ours remembers q, k and v of what it has read;\n"
                "products: those of the full step's linear layers and head; theirs by themselves, ours within the step, with\n"
                "biases)\n", torch.name, CHECKED);
+    if (jax.name[0] != '\0') printf("(%s)\n", jax.name);
 }
 
 void print_report(const Extras *extras)
@@ -103,10 +104,15 @@ void print_report(const Extras *extras)
     printf("%d thread%s, %s; multiply-add peak %.1f GFLOP/s with one thread, %.1f with all; ", machine.threads, plural,
            real_name, giga(&machine.peak[1]), giga(&machine.peak[0]));
     printf("memory %.1f GB/s with one, %.1f with all\n", giga(&machine.bandwidth[1]), giga(&machine.bandwidth[0]));
+    printf("a handshake of the threads (they begin a kernel together, and end it): %.1f us, or %.1f us when it must wake them\n",
+           1e3 * ms(&machine.handshake), 1e3 * ms(&machine.waking));
     print_steps(steps, OURS);
     print_steps(larges, LARGE_OURS);
     printf("`ms` with all threads, median of %d and of %d rounds; `ratio`: one thread's time by that;\n"
            "`mallocs`: buffers asked of the system while steps were timed\n", steps[0].turns.count, larges[0].turns.count);
+    printf("thrown out because the host was slow (a peak below 90 %% of the best): %d of %d rounds, and %d of %d\n",
+           step_rounds.slow, step_rounds.all, large_rounds.slow, large_rounds.all);
+    print_targets();
     for (int i = 0; i < OURS; i += 2) print_phases(&steps[i]);
     print_phases(&larges[0]);
     print_story(extras);
@@ -204,6 +210,12 @@ void write_json(const char *path, const Extras *extras)
     file_printf(w, "{\n  \"threads\": %d, \"real\": \"%s\",\n", machine.threads, real_name);
     json_pair(w, "peak_gflops_per_second", machine.peak);
     json_pair(w, "memory_gb_per_second", machine.bandwidth);
+    file_printf(w, "  \"handshake\": {\"us\": %.3f, \"us_waking\": %.3f},\n", 1e3 * ms(&machine.handshake), 1e3 * ms(&machine.waking));
+    file_printf(w, "  \"slow_rounds\": {\"small\": %d, \"of_small\": %d, \"large\": %d, \"of_large\": %d},\n", step_rounds.slow,
+                step_rounds.all, large_rounds.slow, large_rounds.all);
+    file_printf(w, "  \"targets\": {");
+    json_targets(w);
+    file_printf(w, "\n  },\n");
     json_shape(w, steps, OURS);
     json_shape(w, larges, LARGE_OURS);
     file_printf(w, "  \"story\": {\n");

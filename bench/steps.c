@@ -96,15 +96,15 @@ static void keep_times(Timing *timing, const Measured *m)
     add(&timing->step, m->seconds);
 }
 
-Samples train_turn(Trainer *t, int which, int count, double *of_peak)
+Samples train_turn(Trainer *t, int which, int count, double *of_peak, double *peak)
 {
     use_threads(which);
-    Samples seconds = { 0 }, peak = { 0 };
+    Samples seconds = { 0 }, peaks = { 0 };
     double loss;
     train_once(t, &loss);
     for (int i = 0; i < count; i++) {
-        add(&peak, measure_peak());
-        add(&peak, measure_peak());
+        add(&peaks, measure_peak());
+        add(&peaks, measure_peak());
         int64_t mallocs = ledger.mallocs;
         Measured m = train_once(t, &loss);
         t->mallocs += ledger.mallocs - mallocs;
@@ -112,7 +112,8 @@ Samples train_turn(Trainer *t, int which, int count, double *of_peak)
         keep_times(&t->timing[which], &m);
         add(&seconds, m.seconds);
     }
-    *of_peak = all_step_flops(&t->timing[which]) / middle(&seconds) / middle(&peak);
+    *peak = middle(&peaks);
+    *of_peak = all_step_flops(&t->timing[which]) / middle(&seconds) / *peak;
     return seconds;
 }
 

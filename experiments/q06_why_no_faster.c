@@ -37,7 +37,7 @@ int main(void)
         }
     }
     printf("  %-12s %14s %14s %14s %14s\n", "", "full, MFLOP", "LoRA, MFLOP", "full, ms", "LoRA, ms");
-    for (int p = 0; p < PHASE_RECOMPUTE; p++)
+    for (int p = 0; p < PHASES; p++)
         printf("  %-12s %14.1f %14.1f %14.2f %14.2f\n", phase_names[p], mflop[0][p], mflop[1][p],
                1e3 * cost[0].phase[p].seconds, 1e3 * cost[1].phase[p].seconds);
     printf("  %-12s %14s %14s %14.2f %14.2f\n", "optimizer", "", "", 1e3 * cost[0].optimizer_seconds,

@@ -88,7 +88,7 @@ void print_work(const Comparison *c)
     double flops[RUNS];
     for (int r = 0; r < RUNS; r++) flops[r] = all_flops(&c->run[r].measured);
     row_of("MFLOP in all", 1, 1e-6, flops, true);
-    for (int p = 0; p < PHASE_RECOMPUTE; p++) {
+    for (int p = 0; p < PHASES; p++) { // recompute: what was made again in backward
         snprintf(name, sizeof name, "ms    %s", phase_names[p]);
         row_of(name, 2, 1e3, (double[])OF_RUNS(measured.phase[p].seconds), false);
     }

@@ -142,6 +142,9 @@ define tape
             set $first = 0
           end
           printf " %s", $node->in[$k]->name
+          if $node->in[$k]->data == 0
+            printf " (to be made again)"
+          end
         end
         set $k = $k + 1
       end

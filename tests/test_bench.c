@@ -119,6 +119,13 @@ TEST(flops_and_keys)
     EXPECT(number(json_get(json, "peak_gflops_per_second"), "all_threads") > 0.01, "no peak");
     EXPECT(number(json_get(json, "memory_gb_per_second"), "one_thread") > 0.01, "no bandwidth");
     EXPECT(number(json_get(json, "sampling"), "characters_per_second") > 0, "no sampling");
+    EXPECT(number(json_get(json, "handshake"), "us") > 0 && number(json_get(json, "handshake"), "us_waking") > 0, "no handshake");
+    const Json *slow = json_get(json, "slow_rounds"), *target = json_get(json_get(json, "targets"), "full_bytes");
+    EXPECT(number(slow, "of_small") == 2 && number(slow, "small") == 0, "with two rounds none can be thrown out");
+    double asked = number(target, "target"), bytes = number(json_get(json_get(json, "small"), "full"), "peak_bytes");
+    EXPECT(number(target, "measured") == bytes && asked == 29e6, "a target of %g bytes: measured %g", asked, number(target, "measured"));
+    bool met = false;
+    EXPECT(json_get_bool(target, "met", &met, error, sizeof error) && met, "%.0f bytes are not below %.0f, or: %s", bytes, asked, error);
     EXPECT(number(json_get(json_get(json, "story"), "naive"), "gflops_per_second") > 0, "no story");
     json_free(json);
 }
@@ -135,13 +142,15 @@ static void expect_skipped(const Json *object, const char *key, const char *text
 // One that is not there is skipped with its reason, in the tables and in the JSON; nothing else breaks.
 TEST(others_are_skipped)
 {
-    Json *json = json_of_run("--python /nowhere/python3 --llmc /nowhere/llmc");
+    Json *json = json_of_run("--python /nowhere/python3 --jax /nowhere/jax --llmc /nowhere/llmc");
     const Json *peers = json_get(json, "peers");
     bool compare = sizeof(real) == sizeof(float);
     expect_skipped(peers, "torch", compare ? "/nowhere/python3" : "this is a build in double");
     expect_skipped(peers, "torch_full", "");
     expect_skipped(peers, "torch_products", "");
     expect_skipped(peers, "torch_products_large", "");
+    expect_skipped(peers, "jax_full", compare ? "/nowhere/jax" : "this is a build in double");
+    expect_skipped(peers, "torch_bf16", "");
     expect_skipped(peers, "llmc_full", compare ? "/nowhere/llmc" : "this is a build in double");
     expect_skipped(json, "text", "DATA=FILE");
     EXPECT(printed("skipped: "), "no line that says so");

@@ -72,6 +72,14 @@ static void run_end(Run *run)
     memory_release_pool(); // the next run begins with nothing
 }
 
+// How many results a step makes again: in a block two layernorms and a gelu, if a gradient reads them and the block below trains;
+// and the last layernorm, for the head.
+static int made_again_in(int way, int blocks)
+{
+    if (ways[way].targets == 0) return 3 * blocks + 1;
+    return ways[way].targets == 1u << C_ATTN ? blocks - 1 : 3 * blocks - 1;
+}
+
 // But for the headers of its results, one for each call of an op.
 TEST(a_training_step_calls_no_malloc)
 {
@@ -93,7 +101,8 @@ TEST(a_training_step_calls_no_malloc)
                 headers = small_calls - headers;
                 EXPECT(calls == before, "%s, %d blocks, %d threads: %" PRId64 " calls in three steps", ways[way].name, depths[d],
                        threads, calls - before);
-                int64_t made = meter_phase(&meter, PHASE_FORWARD).kernels + meter_phase(&meter, PHASE_RECOMPUTE).kernels;
+                int64_t again = 3 * (made_again_in(way, depths[d])); // results that have a header already
+                int64_t made = meter_phase(&meter, PHASE_FORWARD).kernels + meter_phase(&meter, PHASE_RECOMPUTE).kernels - again;
                 EXPECT(headers == made && headers > 0, "%s, %d blocks, %d threads: %" PRId64 " headers for %" PRId64 " results", ways[way].name, depths[d],
                        threads, headers, made);
                 run_end(&run);
@@ -123,7 +132,7 @@ TEST(a_character_calls_no_malloc)
 #endif
 
 static const Config wide = { 65, 64, 4, 4, 32, 0 };
-enum { WIDE_B = 32 };
+enum { WIDE_B = 40 };
 
 // In a process that does nothing else: prints the resident peak, and the most that the ledger and its pool ever held together.
 static int child(int way)

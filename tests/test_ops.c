@@ -270,8 +270,8 @@ static const Case cases[] = {
 
     { &embedding_op, do_embedding, naive_embedding, { { "wte", 2, { 11, 5 } }, { "wpe", 2, { 9, 5 } } }, .keeps = { "", "" } },
     { &embedding_op, do_embedding, naive_embedding, { { "wte", 2, { 11, 130 } }, { "wpe", 2, { 70, 130 } } }, .large = true },
-    { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 3, { 2, 3, 5 } }, { "gain", 1, { 5 } }, { "bias", 1, { 5 } } }, .keeps = { "01s", "0s", "" }, .saved = 12 },
-    { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 2, { 4, 37 } }, { "gain", 1, { 37 } }, { "bias", 1, { 37 } } }, .keeps = { "01s", "0s", "" }, .saved = 8 },
+    { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 3, { 2, 3, 5 } }, { "gain", 1, { 5 } }, { "bias", 1, { 5 } } }, .keeps = { "012s", "012s", "" }, .saved = 12 },
+    { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 2, { 4, 37 } }, { "gain", 1, { 37 } }, { "bias", 1, { 37 } } }, .keeps = { "012s", "012s", "" }, .saved = 8 },
     { &layernorm_op, do_layernorm, naive_layernorm, { { "x", 2, { 211, 113 } }, { "gain", 1, { 113 } }, { "bias", 1, { 113 } } }, .large = true },
     { &linear_op, do_linear, naive_linear, { { "x", 3, { 2, 3, 5 } }, { "W", 2, { 5, 4 } }, { "b", 1, { 4 } } }, .keeps = { "1", "0", "" } },
     { &linear_op, do_linear, naive_linear, { { "x", 2, { 9, 7 } }, { "W", 2, { 7, 37 } }, { "b", 1, { 37 } } }, .keeps = { "1", "0", "" } },
@@ -617,8 +617,8 @@ TEST(frozen_inputs_change_no_other_gradient)
     }
 }
 
-// What a node keeps is what the trainable inputs' gradients read: no more (memory), and no less (the chained gradients above
-// would read freed buffers). All inputs are results here, dropped by the caller at once.
+// What a node keeps is what the trainable inputs' gradients read, and what makes the output again: no more (memory), and no less
+// (the chained gradients above would read freed buffers). All inputs are results here, dropped by the caller at once.
 TEST(a_node_keeps_what_its_gradients_read)
 {
     for (int n = 0; n < CASES; n++) {

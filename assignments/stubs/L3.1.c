@@ -5,8 +5,9 @@
     //     moments            the optimizer's two per number that trains
     //     kept               what the nodes hold when forward has ended: each value that some gradient will read, once. The row
     //                        at the end of each op's block in ops.c and ops_gpt.c says who reads what; layernorm and
-    //                        cross-entropy also keep two numbers for each row, attention two for each row and head. Parameters
-    //                        do not count.
+    //                        cross-entropy also keep two numbers for each row, attention two for each row and head. What is made
+    //                        again (`again` in its row), because its node keeps its input anyway, is not kept. Parameters do
+    //                        not count.
     // You have the shape alone: no model is made. The grader asks for shapes of its own.
     Memory m = { 0, 0, 0, 0, 0 };
     (void)s, (void)lora;
