@@ -1,6 +1,6 @@
 # make            the four programs: train, sample, adapter, demo
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
-# make report     the same, and one web page of it: out/report.html, every op of a step, every byte, every claim
+# make page       one web page with the engine inside: out/page.html (clang with wasm32, lld and wasi-libc, or python3 -m ziglang)
 # make test       all tests that need nothing but a C compiler (under two minutes)
 # make test-all   what goes beyond that: sanitizers, static checks, PyTorch, a tenth of the mutants, the
 #                 course (under twenty minutes; THOROUGH=1: more of it; skips tools that are not there)
@@ -85,8 +85,7 @@ BOOK = tensor memory autograd ops ops_gpt recompute lora transformer adapters ad
 FAST = $(basename $(wildcard fast/*.c))
 KERNELS = $(if $(PLAIN),kernels,$(or $(FAST),kernels))
 IO = $(basename $(wildcard io/*.c))
-PAGE = $(basename $(wildcard io/report.c))
-OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS) $(IO) $(PAGE:io/report=io/page))
+OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(filter-out $(if $(filter kernels,$(KERNELS)),tests/test_fast.c),$(wildcard tests/test_*.c)))
 QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))
 NUMBERS = $(foreach q,$(QUESTIONS),$(firstword $(subst _, ,$(notdir $q)))) # q01, q02, ...
@@ -99,7 +98,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
 RUNS = 10000000
 
-.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants picture plots programs questions report test test-all test-long tests walk $(NUMBERS)
+.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants page picture plots programs questions test test-all test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -119,19 +118,32 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
 
-# The web page, as bytes of a C array: io/report.html with predict.c, and what scratch this build takes, in JavaScript where it
-# says so.
-FORMULAS = $(if $(filter fast/%,$(KERNELS)),fast/fast.h) $(KERNELS:=.c) predict.c
-$(BUILD)/io/page.c: io/report.html io/predict_js.awk $(FORMULAS)
-	@mkdir -p $(@D)
-	@awk -f io/predict_js.awk $(FORMULAS) > $@.js
-	@sed -e '/PREDICT_C/r $@.js' -e '/PREDICT_C/d' io/report.html > $@.html
-	@{ echo '#include "io/report.h"'; echo 'const unsigned char report_page[] = {'; \
-	    od -An -v -tu1 $@.html | sed 's/[0-9][0-9]*/&,/g'; \
-	    echo '};'; echo 'const size_t report_page_size = sizeof report_page;'; } > $@
+# The web page: the engine, compiled to WebAssembly, and web/*.html, *.css and *.js, all in one file. The bits are those of a
+# build without fused multiply-add, which WebAssembly does not have.
+WASM_CC = $(or $(shell echo 'int main(void){return 0;}' | clang --target=wasm32-wasi -x c - -o /dev/null 2> /dev/null && echo clang --target=wasm32-wasi),\
+               $(shell $(PYTHON) -m ziglang version > /dev/null 2>&1 && echo $(PYTHON) -m ziglang cc -target wasm32-wasi))
+WASM_FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=float -I. $(WARNINGS) -O3 -msimd128 -ffp-contract=off \
+             -fno-math-errno -fno-trapping-math -ffunction-sections -fdata-sections
+WASM_LINK = -mexec-model=reactor -Wl,--gc-sections -Wl,--strip-all -Wl,-z,stack-size=262144
+WASM_KERNELS = $(if $(FAST),fast/product fast/rows fast/attention web/alone,kernels)
+WASM_SOURCES = $(BOOK) $(WASM_KERNELS) io/text io/corpus io/json io/options io/progress io/evaluation io/machine \
+               experiments/measure experiments/claims experiments/shapes experiments/tables web/lane web/main
+WASM = $(WASM_SOURCES:%=build/wasm/%.o)
 
-$(BUILD)/io/page.o: $(BUILD)/io/page.c
-	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+build/wasm/%.o: %.c
+	@mkdir -p $(@D)
+	$(WASM_CC) $(WASM_FLAGS) -MMD -MP -c $< -o $@
+
+build/wasm/engine.wasm: $(WASM)
+	$(WASM_CC) $^ $(WASM_LINK) -o $@
+
+# Each line of page.html that is `INSERT file` becomes that file.
+WEB = web/page.css web/worker.js $(wildcard web/page*.js)
+out/page.html: web/page.html $(WEB) build/wasm/engine.wasm
+	@mkdir -p $(@D)
+	@gzip -9 -n -c build/wasm/engine.wasm | base64 | tr -d '\n' > build/wasm/engine.base64
+	@awk '$$1 == "INSERT" { while ((got = (getline line < $$2)) > 0) print line; if (got < 0) { print $$2 ": cannot be read" > "/dev/stderr"; exit 1 }; next } { print }' $< > $@
+	@ls -l $@ | awk '{ print "$@: " $$5 " bytes, with the engine inside; open it in a browser" }'
 
 # What runs long is the engine: the tests' own code is built in a third of the time at -O1.
 $(BUILD)/tests/%.o: FLAGS += $(if $(filter -O3,$(OPTIMISE)),-O1)
@@ -170,9 +182,10 @@ demo:
 	@$(MAKE) --no-print-directory $(PARALLEL) all
 	@./demo
 
-report: all
-	@mkdir -p out
-	@./demo --html out/report.html
+page:
+	@if [ -z "$(WASM_CC)" ]; then \
+	    echo "make page needs a compiler for WebAssembly: apt-get install clang lld wasi-libc and the libclang-rt-...-dev-wasm32 of your clang; or pip install ziglang"; exit 1; \
+	else $(MAKE) -s --no-print-directory out/page.html WASM_CC='$(WASM_CC)'; fi
 
 # Every test in float and in double; then the programs on small texts, as a user calls them. One job for each core;
 # `make -j1 JOBS=1 test`: one at a time.

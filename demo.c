@@ -29,7 +29,7 @@ static Comparison all = {
 // ------------------------------------------------------------------------------------------------------------------ training
 
 // What a run shows and writes while it trains.
-typedef struct Watcher { const char *what; bool sampled; Progress progress; FILE *log; } Watcher;
+typedef struct Watcher { const char *what; Progress progress; FILE *log; } Watcher;
 
 static void after_step(void *context, int64_t done, const StepResult *result)
 {
@@ -37,25 +37,22 @@ static void after_step(void *context, int64_t done, const StepResult *result)
     if (!isfinite(result->loss)) die(EXIT_FAILED, "%s: the loss is not finite at step %" PRId64, w->what, done - 1);
     progress_step(&w->progress, done, result->loss, BATCH * CONTEXT);
     fprintf(w->log, "%s,%" PRId64 ",%.6f,%.3f\n", w->what, done - 1, result->loss, 1e3 * result->seconds);
-    if (w->sampled && (done == 5 || done == 20 || done == 60)) page_sample(&all, w->what, done, SAMPLE / 2);
 }
 
-// Trains what requires grad. A sampled run shows on the web page how its tales become better.
-static Measured train_run(const Text *text, const char *what, int steps, double rate, bool sampled, FILE *log)
+// Trains what requires grad.
+static Measured train_run(const Text *text, const char *what, int steps, double rate, FILE *log)
 {
-    Watcher watch = { .what = what, .sampled = sampled, .log = log };
-    if (sampled) page_sample(&all, what, 0, SAMPLE / 2);
+    Watcher watch = { .what = what, .log = log };
     progress_begin(&watch.progress, what, 0, steps, text->train_floor);
     Measured m = train(all.model, text, &(Training){ .B = BATCH, .schedule = usual_schedule(rate, steps), .weight_decay = 0.1,
                                                      .seed = SEED, .after = after_step, .context = &watch });
     progress_end(&watch.progress);
-    if (sampled) page_sample(&all, what, steps, SAMPLE / 2);
     return m;
 }
 
 static void train_base(FILE *log)
 {
-    train_run(&all.tales, "pretraining", BASE_STEPS, 3e-3, false, log);
+    train_run(&all.tales, "pretraining", BASE_STEPS, 3e-3, log);
     all.base_task = evaluate_validation(all.model, &all.pirate);
     all.base_tales = evaluate_validation(all.model, &all.tales);
     if (validation_leaks(&all.tales, all.base_tales))
@@ -72,7 +69,7 @@ static void train_runs(FILE *log)
         all.pirate_adapter = adapt(all.model, run->lora, SEED);
         run->trainable = transformer_trainable_size(all.model);
         run->predicted = predict_step(&all.model->config, run->lora, BATCH, CONTEXT, false, parallel_threads(), (int)sizeof(real));
-        run->measured = train_run(&all.pirate, run->name, TUNE_STEPS, run->learning_rate, true, log);
+        run->measured = train_run(&all.pirate, run->name, TUNE_STEPS, run->learning_rate, log);
         run->val_task = evaluate_validation(all.model, &all.pirate);
         run->val_tales = evaluate_validation(all.model, &all.tales);
         restore_base(all.model, base);
@@ -83,7 +80,7 @@ static void train_runs(FILE *log)
 static void train_robot(FILE *log)
 {
     all.robot_adapter = add_adapter(all.model, "robot", &on_all, SEED);
-    train_run(&all.robot, "robot", TUNE_STEPS, all.run[ALL_FOUR].learning_rate, false, log);
+    train_run(&all.robot, "robot", TUNE_STEPS, all.run[ALL_FOUR].learning_rate, log);
     all.hash_after = transformer_hash(all.model);
 }
 
@@ -156,9 +153,7 @@ static void help(void)
            "  ./demo --shape NAME     the formulas alone, for a large shape:\n                          ");
     for (int i = 0; i < SHAPES; i++)
         printf("%s%s", shape_name(i), i + 1 == SHAPES ? "\n" : i == 3 ? ",\n                          " : ", ");
-    printf("  --html FILE             the comparison, and then one web page of it: each op,\n"
-           "                          byte and claim\n"
-           "  --trace                 one step of LoRA's backward pass, node by node, alone\n"
+    printf("  --trace                 one step of LoRA's backward pass, node by node, alone\n"
            "  --threads N             threads (default: one for each core, %d here)\n"
            "  --help                  this\n\n"
            "Files go to out/demo/: metrics.json, loss.csv, bytes.csv, timeline_*.csv, and\n"
@@ -197,11 +192,11 @@ static int show_trace(void)
 }
 
 // Reads the options. True: one of them asked for something else than the comparison, and *status is what to exit with.
-static bool served(int argc, char **argv, const char **html, int *status)
+static bool served(int argc, char **argv, int *status)
 {
-    enum { SHAPE_OPTION = 1, THREADS, TRACE, HTML, HELP, RESIDENT };
+    enum { SHAPE_OPTION = 1, THREADS, TRACE, HELP, RESIDENT };
     static const struct option options[] = {
-        { "shape", 1, NULL, SHAPE_OPTION }, { "threads", 1, NULL, THREADS }, { "html", 1, NULL, HTML }, { "trace", 0, NULL, TRACE },
+        { "shape", 1, NULL, SHAPE_OPTION }, { "threads", 1, NULL, THREADS }, { "trace", 0, NULL, TRACE },
         { "help", 0, NULL, HELP }, { "measure-resident", 1, NULL, RESIDENT }, { 0 },
     };
     const char *shape = NULL;
@@ -212,7 +207,6 @@ static bool served(int argc, char **argv, const char **html, int *status)
         case SHAPE_OPTION: shape = optarg; break;
         case THREADS: parallel_set_threads((int)option_int("threads", optarg, 1, MAX_THREADS)); break;
         case TRACE: trace = true; break;
-        case HTML: *html = optarg; break;
         case HELP: help(); *status = output_status(); return true;
         case RESIDENT: { // NAME:VOCABULARY, used by the demo itself
             char *colon = strchr(optarg, ':');
@@ -234,11 +228,9 @@ static bool served(int argc, char **argv, const char **html, int *status)
 int main(int argc, char **argv)
 {
     program_name = "demo";
-    const char *html = NULL;
     int status = 0;
-    if (served(argc, argv, &html, &status)) return status;
+    if (served(argc, argv, &status)) return status;
     make_directories();
-    if (html != NULL) page_begin(html);
 
     double start = seconds_now();
     all.tales = open_text("builtin:tales", 400000, CONTEXT);
@@ -275,7 +267,6 @@ int main(int argc, char **argv)
     write_step(all.model, small_batch(&all.pirate), OUT);
     write_metrics(&all);
     draw_bytes(&all);
-    page_end(&all);
     printf("All this took %.0f s. The numbers are in out/demo/metrics.json.\n", seconds_now() - start);
 
     sound = sound && transformer_hash(all.model) == all.hash;

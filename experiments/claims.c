@@ -5,8 +5,6 @@
 
 #include "experiments/comparison.h"
 
-#include <stdarg.h>
-
 // ---------------------------------------------------------------------------------------------------------------- shared facts
 
 int adapters_reached(const Transformer *model, LinearKind kind)
@@ -70,22 +68,6 @@ static void claim(int number, const char *words, const char *verdict, bool found
 {
     all_found &= found;
     printf("\n%2d. %-64s%s%s%s\n", number, words, colour(found ? ICE : WARM), found ? verdict : "NOT FOUND", colour(NORMAL));
-    page_claim(words, found ? verdict : "not found", found);
-}
-
-// Prints what was measured for the claim before.
-#if defined __GNUC__
-__attribute__((format(printf, 1, 2)))
-#endif
-static void say(const char *format, ...)
-{
-    char words[1024];
-    va_list values;
-    va_start(values, format);
-    vsnprintf(words, sizeof words, format, values);
-    va_end(values);
-    fputs(words, stdout);
-    page_say(words);
 }
 
 static double base_bytes(const Comparison *c) { return (double)transformer_base_size(c->model) * sizeof(real); }
@@ -95,9 +77,9 @@ static void claim_two_small_matrices(const Comparison *c)
     int C = c->model->config.n_embd, L = c->model->config.n_layer;
     double delta = 3.0 * C * C * L * sizeof(real), adapter = (double)c->run[C_ATTN_ONLY].trainable * sizeof(real);
     claim(1, "base + two small matrices is less than base + equal matrices", "true", adapter < delta);
-    say("    Base %s, adapter on c_attn %s; a full-size change of the same\n"
-        "    matrices would be %s, %.0f times the adapter.\n",
-        bytes_text(base_bytes(c)), bytes_text(adapter), bytes_text(delta), delta / adapter);
+    printf("    Base %s, adapter on c_attn %s; a full-size change of the same\n"
+           "    matrices would be %s, %.0f times the adapter.\n",
+           bytes_text(base_bytes(c)), bytes_text(adapter), bytes_text(delta), delta / adapter);
 }
 
 static void claim_simply_add(const Comparison *c)
@@ -106,10 +88,10 @@ static void claim_simply_add(const Comparison *c)
     Merge m = merge_and_back(c->model, first_windows(&c->pirate, 1, CONTEXT));
     claim(2, "it is larger than the base alone; one could simply add", "half true",
           m.more_bytes > 0 && m.left == 0 && m.base_restored && m.difference < 1e-3);
-    say("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n"
-        "    while the originals are kept for unmerging). Largest difference of a\n"
-        "    logit: %.1e of %.1f. Unmerging gave back the base's bytes: %s.\n",
-        bytes_text((double)m.more_bytes), m.difference, m.size, m.base_restored ? "yes" : "NO");
+    printf("    Unmerged: larger. Merged: W + s A B is the size of W, +0 bytes (%s more\n"
+           "    while the originals are kept for unmerging). Largest difference of a\n"
+           "    logit: %.1e of %.1f. Unmerging gave back the base's bytes: %s.\n",
+           bytes_text((double)m.more_bytes), m.difference, m.size, m.base_restored ? "yes" : "NO");
 }
 
 static void claim_small_part_only(const Comparison *c)
@@ -118,9 +100,9 @@ static void claim_small_part_only(const Comparison *c)
     double left = all_flops(lora) / all_flops(full);
     claim(3, "LoRA is cheaper: it computes gradients for the small part only", "half true",
           full->wgrad > 0 && lora->wgrad == 0 && left > 0.5 && left < 0.9);
-    say("    Weight gradients of the base: %" PRId64 " -> %" PRId64 ". But %" PRId64 " of %" PRId64 " input gradients\n"
-        "    stay, so the work falls by %.0f %%, not by nearly all.\n",
-        full->wgrad, lora->wgrad, lora->dgrad, full->dgrad, 100 * (1 - left));
+    printf("    Weight gradients of the base: %" PRId64 " -> %" PRId64 ". But %" PRId64 " of %" PRId64 " input gradients\n"
+           "    stay, so the work falls by %.0f %%, not by nearly all.\n",
+           full->wgrad, lora->wgrad, lora->dgrad, full->dgrad, 100 * (1 - left));
 }
 
 // A plain chain of four frozen linear layers with fresh adapters: how many get a gradient; whether a frozen weight got one; and
@@ -174,14 +156,14 @@ static void claim_must_flow(const Comparison *c)
         as_expected &= reached[0][k] == L && reached[1][k] == (residual ? L : 0) && reached[2][k] == 0;
     }
     claim(4, "gradients must flow through the network regardless", "true", as_expected);
-    say("    %" PRId64 " of 16 linear layers and the head pass one on; below the lowest adapter\n"
-        "    nothing does. Cut the flow at frozen weights, and of four adapters in a\n"
-        "    plain chain %d get a gradient (%d without the cut). In the transformer, of\n", lora - 1, broken.reached,
-        flowing.reached);
-    say("    4 each:                c_attn  attn.c_proj  c_fc  mlp.c_proj\n");
+    printf("    %" PRId64 " of 16 linear layers and the head pass one on; below the lowest adapter\n"
+           "    nothing does. Cut the flow at frozen weights, and of four adapters in a\n"
+           "    plain chain %d get a gradient (%d without the cut). In the transformer, of\n", lora - 1, broken.reached,
+           flowing.reached);
+    printf("    4 each:                c_attn  attn.c_proj  c_fc  mlp.c_proj\n");
     for (int way = 0; way < WAYS; way++)
-        say("      %-20s %4d    %7d     %5d  %6d%s\n", names[way], reached[way][0], reached[way][1], reached[way][2],
-            reached[way][3], way == 1 ? "  (residual stream)" : "");
+        printf("      %-20s %4d    %7d     %5d  %6d%s\n", names[way], reached[way][0], reached[way][1], reached[way][2],
+               reached[way][3], way == 1 ? "  (residual stream)" : "");
 }
 
 static void claim_still_needed(const Comparison *c)
@@ -189,17 +171,17 @@ static void claim_still_needed(const Comparison *c)
     transformer_use_adapter(c->model, c->pirate_adapter);
     InVain v = compute_in_vain(c->model, first_windows(&c->pirate, BATCH, CONTEXT), 1);
     claim(5, "gradients of the frozen weights are still needed", "half true", v.same_bits);
-    say("    Gradients THROUGH them are, gradients OF them are not: computing those too\n"
-        "    changes %s of the %s adapter gradients.\n", v.same_bits ? "not one bit" : "SOME", thousands(v.numbers));
+    printf("    Gradients THROUGH them are, gradients OF them are not: computing those too\n"
+           "    changes %s of the %s adapter gradients.\n", v.same_bits ? "not one bit" : "SOME", thousands(v.numbers));
 }
 
 static void claim_trivial(void)
 {
     Chain flowing = measure_chain(NULL);
     claim(6, "the base is constant, its derivative 0, so it is trivial", "false", !flowing.weight_grad && flowing.through > 0);
-    say("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx =\n"
-        "    dLoss/dy W^T is not 0: through the chain's four frozen layers came %.3g.\n",
-        flowing.weight_grad ? "COMPUTED" : "grad: not computed", flowing.through);
+    printf("    dLoss/dW of a frozen W is skipped (%s). dLoss/dx =\n"
+           "    dLoss/dy W^T is not 0: through the chain's four frozen layers came %.3g.\n",
+           flowing.weight_grad ? "COMPUTED" : "grad: not computed", flowing.through);
 }
 
 static void claim_keeping_costs(const Comparison *c)
@@ -210,9 +192,9 @@ static void claim_keeping_costs(const Comparison *c)
     double full_peak = (double)full->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS];
     double lora_peak = (double)lora->ledger.own_peak[MEMORY_PARAMETER_GRADIENTS];
     claim(7, "gradients are cheap; keeping them is what costs", "half true", work > 0.2 && lora_peak < full_peak / 10);
-    say("    Parameter gradients at their peak: %s -> %s. But computing the\n"
-        "    base's was %.0f %% of the multiplications and %.0f %% of the time of a full step.\n",
-        bytes_text(full_peak), bytes_text(lora_peak), 100 * work, 100 * full->phase[PHASE_WGRAD].seconds / seconds);
+    printf("    Parameter gradients at their peak: %s -> %s. But computing the\n"
+           "    base's was %.0f %% of the multiplications and %.0f %% of the time of a full step.\n",
+           bytes_text(full_peak), bytes_text(lora_peak), 100 * work, 100 * full->phase[PHASE_WGRAD].seconds / seconds);
 }
 
 static void claim_optimizer_shrinks(const Comparison *c)
@@ -222,8 +204,8 @@ static void claim_optimizer_shrinks(const Comparison *c)
     int64_t moments = lora->measured.ledger.own_peak[MEMORY_MOMENTS];
     claim(8, "optimizer state shrinks with the number of trained parameters", "true",
           full_moments * lora->trainable == moments * full->trainable);
-    say("    Moments: %s (%.1f times the weights) -> %s.\n", bytes_text((double)full_moments),
-        (double)full_moments / base_bytes(c), bytes_text((double)moments));
+    printf("    Moments: %s (%.1f times the weights) -> %s.\n", bytes_text((double)full_moments),
+           (double)full_moments / base_bytes(c), bytes_text((double)moments));
 }
 
 static void claim_gold_copy(const Comparison *c)
@@ -235,10 +217,10 @@ static void claim_gold_copy(const Comparison *c)
     double adapter = (double)adapter_size(c->pirate_adapter) * sizeof(real);
     bool unchanged = transformer_hash(c->model) == c->hash;
     claim(9, "keep one gold copy, and small adapters for each task", "true", unchanged);
-    say("    Here: one base of %s, %s more for each adapter on all four layers\n"
-        "    (%.0f %%), %.1f microseconds to switch; the base's bytes now: %s.\n",
-        bytes_text(base_bytes(c)), bytes_text(adapter), 100 * adapter / base_bytes(c), 1e6 * seconds,
-        unchanged ? "unchanged" : "CHANGED");
+    printf("    Here: one base of %s, %s more for each adapter on all four layers\n"
+           "    (%.0f %%), %.1f microseconds to switch; the base's bytes now: %s.\n",
+           bytes_text(base_bytes(c)), bytes_text(adapter), 100 * adapter / base_bytes(c), 1e6 * seconds,
+           unchanged ? "unchanged" : "CHANGED");
 }
 
 static void claim_large_models(const Comparison *c)
@@ -248,10 +230,10 @@ static void claim_large_models(const Comparison *c)
     double peak = (double)full->measured.ledger.peak / (double)lora->measured.ledger.peak;
     Ratios there = ratios_at_gpt3();
     claim(10, "it matters most for models of 7B, 65B, 175B parameters", "true", there.states > here && there.peak > peak);
-    say("    Weights, gradients and moments: %.2f times less here, %.2f times at 175B.\n"
-        "    The peak of a step: %.1f times less here, %.1f times there, on one window.\n"
-        "    Most of what LoRA leaves are activations here, and there the frozen weights.\n",
-        here, there.states, peak, there.peak);
+    printf("    Weights, gradients and moments: %.2f times less here, %.2f times at 175B.\n"
+           "    The peak of a step: %.1f times less here, %.1f times there, on one window.\n"
+           "    Most of what LoRA leaves are activations here, and there the frozen weights.\n",
+           here, there.states, peak, there.peak);
 }
 
 bool print_claims(const Comparison *c)

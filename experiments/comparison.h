@@ -5,7 +5,6 @@
 //     claims.c      ten things that people say about LoRA, each measured and given a verdict
 //     shapes.c      the formulas alone, for models of up to 175 billion numbers
 //     files.c       what goes to out/demo/, drawn with plots/*.gp, or in bars of text
-//     page.c        all of it for one web page (--html)
 
 #ifndef COMPARISON_H
 #define COMPARISON_H
@@ -58,8 +57,7 @@ enum { SHAPES = 6, FORMATS = 4 };
 void print_shapes(void);
 bool print_one_shape(const char *name);
 const char *shape_name(int i);
-void put_shapes(FILE *file);  // as JSON, for the page
-void put_formats(FILE *file);
+void put_shapes(FILE *file); // as JSON, for the page
 
 // Bytes of weights, gradients and moments in 32 bits, full training over LoRA on c_attn, and the same of the peaks of a step on
 // one window of full length: at GPT-3's shape.
@@ -70,12 +68,5 @@ Ratios ratios_at_gpt3(void);
 void make_directories(void);
 void write_metrics(const Comparison *c);
 void draw_bytes(const Comparison *c); // after write_step and loss.csv
-
-// All of these do nothing unless page_begin was called.
-void page_begin(const char *path);
-void page_sample(const Comparison *c, const char *run, int64_t step, int length);
-void page_claim(const char *words, const char *verdict, bool found); // and after it what was measured for it:
-void page_say(const char *words);
-void page_end(Comparison *c);        // after write_step, whose adapter is still in use
 
 #endif

@@ -165,21 +165,8 @@ bool print_one_shape(const char *name)
 
 void put_shapes(FILE *f)
 {
-    for (int i = 0; i < SHAPES; i++) {
-        const Shape *s = &shapes[i];
-        fprintf(f, "%s{\"name\":\"%s\",\"V\":%d,\"T\":%d,\"L\":%d,\"H\":%d,\"C\":%d,\"gpt\":%s", i ? ",\n" : "[", s->name, s->V,
-                s->T, s->L, s->H, s->C, i < GPTS ? "true" : "false");
-        fprintf(f, ",\"parameters\":%.0f,\"adapter\":%.0f", shape_parameters(s), shape_adapter(s, 8));
-        for (int r = 0; r <= 8; r += 8)
-            for (int k = 0; k < FORMATS; k++)
-                fprintf(f, "%s%.15g", k ? "," : r ? "],\"lora\":[" : ",\"full\":[", states(s, k, r));
-        fprintf(f, "]}");
-    }
-    fputc(']', f);
-}
-
-void put_formats(FILE *f)
-{
-    for (int k = 0; k < FORMATS; k++) fprintf(f, "%s\"%s\"", k ? "," : "[", formats[k].name);
+    for (int i = 0; i < SHAPES; i++)
+        fprintf(f, "%s{\"name\":\"%s\",\"V\":%d,\"T\":%d,\"L\":%d,\"H\":%d,\"C\":%d,\"gpt\":%s}", i ? "," : "[", shapes[i].name, shapes[i].V,
+                shapes[i].T, shapes[i].L, shapes[i].H, shapes[i].C, i < GPTS ? "true" : "false");
     fputc(']', f);
 }

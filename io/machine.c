@@ -11,7 +11,9 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#ifndef __wasi__ // which has no processes
 #include <sys/resource.h>
+#endif
 #include <unistd.h>
 
 #ifdef __APPLE__
@@ -29,8 +31,12 @@ int64_t resident_peak(void)
         if (sscanf(line, "VmHWM: %" SCNd64, &kilobytes) == 1) break;
     if (status != NULL) fclose(status);
     if (kilobytes > 0) return 1024 * kilobytes;
+#ifdef __wasi__
+    return 0;
+#else
     struct rusage usage;
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * MAXRSS_UNIT : 0;
+#endif
 }
 
 bool memory_holds(double bytes, char *error, size_t size)

@@ -99,13 +99,13 @@ class Browser:
             self.complaints.append("exception: " + details.get("exception", {}).get("description", details["text"]))
         elif method == "Log.entryAdded":
             self.complaints.append("log: " + params["entry"]["text"])
-        elif method == "Network.requestWillBeSent" and params["request"]["url"] != self.page and not params["request"]["url"].startswith("data:,"):
+        elif method == "Network.requestWillBeSent" and params["request"]["url"] != self.page and not params["request"]["url"].startswith(("data:,", "blob:")): # of its own
             self.complaints.append("request: " + params["request"]["url"][:200])
 
-    def open(self, url, width=1280, height=900, dark=False):
+    def open(self, url, width=1280, height=900, dark=False, motion=False):
         self.page, self.complaints, self.events = url, [], []
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}, {"name": "prefers-reduced-motion", "value": "reduce"}])
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}, {"name": "prefers-reduced-motion", "value": "no-preference" if motion else "reduce"}])
         self.call("Page.navigate", url=url)
         deadline = time.time() + 180
         while "Page.loadEventFired" not in self.events:
@@ -123,7 +123,7 @@ class Browser:
         return result["result"].get("value")
 
     def key(self, name, code=None):
-        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9, " ": 32, "Enter": 13}
+        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9, " ": 32, "Enter": 13, "Escape": 27}
         text = {" ": {"text": " "}, "Enter": {"text": "\r"}}.get(name, {})
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=name, code=code or ("Space" if name == " " else name), windowsVirtualKeyCode=codes[name], **(text if kind == "keyDown" else {}))

@@ -183,7 +183,7 @@ def main():
     for name in ["base", *[str(i) for i in range(workers)]]:
         tree = work / name
         tree.mkdir(parents=True)
-        for pattern in ("Makefile", "*.[ch]", "*/*.[ch]", "io/report.html", "io/*.awk"):
+        for pattern in ("Makefile", "*.[ch]", "*/*.[ch]"):
             for path in root.glob(pattern):
                 target = tree / path.relative_to(root)
                 target.parent.mkdir(exist_ok=True)
