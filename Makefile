@@ -1,4 +1,4 @@
-# make            the four programs: train, sample, adapter, demo
+# make            the four programs: train, sample, adapter, demo (V=1: shows the commands); make help: this list
 # make demo       full fine-tuning against LoRA, on built-in texts: bytes, work, time, samples (under a minute)
 # make page       one web page with the engine inside: out/page.html (clang with wasm32, lld and wasi-libc, or python3 -m ziglang)
 # make test       all tests that need nothing but a C compiler (under two minutes)
@@ -24,6 +24,11 @@
 # Each combination builds in a directory of its own below build/.
 
 CC ?= cc
+ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(shell command -v $(firstword $(CC)) 2> /dev/null),)
+  $(error there is no C compiler "$(firstword $(CC))" here; install gcc or clang, or name one: make CC=gcc)
+endif
+endif
 PYTHON ?= $(firstword $(wildcard build/venv/bin/python) python3)
 REAL = float
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wdouble-promotion
@@ -98,12 +103,18 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
 RUNS = 10000000
 
-.PHONY: all bench clean demo fuzz fuzz-long fuzzers gdb long-run mutants page picture plots programs questions test test-all test-long tests walk $(NUMBERS)
+.PHONY: all bench clean demo help fuzz fuzz-long fuzzers gdb long-run mutants page picture plots programs questions test test-all test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
+# A line for each file that is compiled; V=1: the whole command; make -s: nothing.
+SILENT = $(findstring s,$(firstword -$(MAKEFLAGS)))
+Q = $(if $(V),,@)
+say = $(if $(V)$(SILENT),,@printf '  %-5s%s\n' $(1) $(2))
+
 all: programs
 	@for p in $(PROGRAMS); do cmp -s $(BUILD)/$$p $$p || cp $(BUILD)/$$p $$p; done
+	$(if $(SILENT),,@echo 'Built: $(PROGRAMS). Next: `make demo` compares full training with LoRA, `make help` lists the rest.')
 
 programs: $(addprefix $(BUILD)/,$(PROGRAMS))
 
@@ -116,13 +127,14 @@ endif
 $(BUILD)/kernels.o: FLAGS += -ffp-contract=off
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(FLAGS) -MMD -MP -c $< -o $@
 
 # The web page: the engine, compiled to WebAssembly, and web/*.html, *.css and *.js, all in one file. The bits are those of a
 # build without fused multiply-add, which WebAssembly does not have.
 WASM_CC = $(or $(shell echo 'int main(void){return 0;}' | clang --target=wasm32-wasi -x c - -o /dev/null 2> /dev/null && echo clang --target=wasm32-wasi),\
                $(shell $(PYTHON) -m ziglang version > /dev/null 2>&1 && echo $(PYTHON) -m ziglang cc -target wasm32-wasi))
-WASM_FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=float -I. $(WARNINGS) -O3 -msimd128 -ffp-contract=off \
+WASM_FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=float -DNO_PROCESSES -I. $(WARNINGS) -O3 -msimd128 -ffp-contract=off \
              -fno-math-errno -fno-trapping-math -ffunction-sections -fdata-sections
 WASM_LINK = -mexec-model=reactor -Wl,--gc-sections -Wl,--strip-all -Wl,-z,stack-size=262144
 WASM_KERNELS = $(if $(FAST),fast/product fast/rows fast/attention web/alone,kernels)
@@ -132,10 +144,12 @@ WASM = $(WASM_SOURCES:%=build/wasm/%.o)
 
 build/wasm/%.o: %.c
 	@mkdir -p $(@D)
-	$(WASM_CC) $(WASM_FLAGS) -MMD -MP -c $< -o $@
+	$(call say,WASM,$<)
+	$(Q)$(WASM_CC) $(WASM_FLAGS) -MMD -MP -c $< -o $@
 
 build/wasm/engine.wasm: $(WASM)
-	$(WASM_CC) $^ $(WASM_LINK) -o $@
+	$(call say,LINK,$@)
+	$(Q)$(WASM_CC) $^ $(WASM_LINK) -o $@
 
 # Each line of page.html that is `INSERT file` becomes that file.
 WEB = web/page.css web/worker.js $(wildcard web/page*.js)
@@ -149,7 +163,8 @@ out/page.html: web/page.html $(WEB) build/wasm/engine.wasm
 $(BUILD)/tests/%.o: FLAGS += $(if $(filter -O3,$(OPTIMISE)),-O1)
 
 $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
-	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 
 # The linker sends these calls of the engine's through functions of the test, which let them fail (GNU ld and its like).
 $(BUILD)/test_faults: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=free
@@ -160,11 +175,15 @@ $(BUILD)/test_faults: LIBS += -Wl,--wrap=pthread_create,--wrap=fsync,--wrap=back
 $(BUILD)/demo $(BUILD)/short_demo $(QUESTIONS): $(SHARED)
 $(BUILD)/plots/csv $(BUILD)/plots/picture: $(MEASURE) $(BUILD)/plots/flow.o
 $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
-	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 
 BENCH = $(patsubst %.c,$(BUILD)/%.o,$(filter-out bench/llmc.c,$(wildcard bench/*.c)))
 $(BUILD)/bench/bench: $(BENCH) $(MEASURE) $(OBJECTS)
-	$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+
+$(BUILD)/test_runs: LIBS += -Wl,--wrap=open,--wrap=write,--wrap=fsync,--wrap=rename,--wrap=backward,--wrap=transformer_loss,--wrap=seconds_now
 
 # One counts the calls of malloc, one runs the bench.
 $(BUILD)/test_bytes: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
@@ -174,13 +193,18 @@ $(BUILD)/test_bench: | $(BUILD)/bench/bench
 $(BUILD)/fuzz_config: INCLUDED = $(BUILD)/io/state_file.o
 $(BUILD)/fuzz_text: INCLUDED = $(BUILD)/io/text.o
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(OBJECTS)
-	$(CC) $(FLAGS) -fsanitize=fuzzer $(filter-out $(INCLUDED),$^) -o $@ $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) -fsanitize=fuzzer $(filter-out $(INCLUDED),$^) -o $@ $(LIBS)
 
 tests: $(TESTS)
 
 demo:
-	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@$(MAKE) -q programs 2> /dev/null || echo 'Building the programs ...'
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@./demo
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 page:
 	@if [ -z "$(WASM_CC)" ]; then \

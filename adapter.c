@@ -16,25 +16,11 @@
 #include "io/options.h"
 #include "io/progress.h"
 #include "io/slots.h"
+#include "io/state_file.h"
 #include "training.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
-
-static void help(void)
-{
-    printf("adapter: looks into LoRA adapters, merges and compares them\n\n"
-           "  ./adapter info  DIR [--model BASE]\n"
-           "      ranks, sizes, |A|, |B| and the change they make to each weight\n"
-           "  ./adapter merge DIR --out OUT [--model BASE] [--dtype TYPE]\n"
-           "      writes BASE with the adapter folded in: W + s A B, in the type of\n"
-           "      BASE's numbers or in float32, float16, bfloat16 or float64\n"
-           "  ./adapter diff  DIR OTHER [--model BASE]\n"
-           "      how far the two adapters' changes are apart, layer by layer\n\n"
-           "  --model BASE   the base; without it, the one that the adapter names\n"
-           "  --any-base     although the adapter was trained on another base\n\n"
-           "Example: ./adapter merge out/pirate --out out/merged\n");
-}
 
 // The change that layer k of block i gets: s A B, [I,O]; NULL if there is none. The caller drops it.
 static Tensor *change(const Adapter *adapter, int block, int kind)
@@ -110,9 +96,9 @@ static int bytes_of(SafetensorsDtype dtype) { return dtype == SAFETENSORS_F64 ? 
 // What is asked for: a command, one directory or two, where the base is, and the type of a merged model's numbers (0: the
 // base's).
 typedef struct Task {
-    const char *command, *first, *second, *base, *out;
+    const char *command, *first, *second, *base, *out, *dtype_name;
     SafetensorsDtype dtype;
-    bool any_base;
+    bool any_base, overwrite;
     char named[4096];
 } Task;
 
@@ -156,37 +142,68 @@ static bool same_place(const char *a, const char *b)
     return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
-static void take_dtype(const char *name, void *to)
+static SafetensorsDtype dtype_of(const char *name)
 {
     static const SafetensorsDtype types[] = { SAFETENSORS_F32, SAFETENSORS_F16, SAFETENSORS_BF16, SAFETENSORS_F64 };
-    SafetensorsDtype *dtype = to;
-    for (size_t i = 0; i < sizeof types / sizeof *types && *dtype == 0; i++)
-        if (strcmp(model_dtype_name(types[i]), name) == 0) *dtype = types[i];
-    if (*dtype == 0) die(EXIT_USAGE, "--dtype %s: there are float32, float16, bfloat16 and float64", name);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(model_dtype_name(types[i]), name) == 0) return types[i];
+    die(EXIT_USAGE, "--dtype %s: there are float32, float16, bfloat16 and float64", name);
 }
+
+static const Option adapter_options[] = {
+    { "model", "BASE", NULL, "the base; without it, the one that the adapter names", TEXT_OPTION(Task, base) },
+    { "any-base", NULL, NULL, "although the adapter was trained on another base", FLAG_OPTION(Task, any_base) },
+    { "out", "OUT", NULL, "where the merged model goes", TEXT_OPTION(Task, out) },
+    { "dtype", "TYPE", NULL, "of a merged model's numbers: float32, float16, bfloat16 or float64; without it, the base's",
+      TEXT_OPTION(Task, dtype_name) },
+    { "overwrite", NULL, NULL, "replace the model that is there", FLAG_OPTION(Task, overwrite) },
+    { 0 }
+};
+
+static const OptionTable adapter_table = {
+    .head = "adapter: looks into LoRA adapters, merges and compares them\n\n"
+    "  ./adapter info  DIR [--model BASE]\n"
+    "      ranks, sizes, |A|, |B| and the change they make to each weight\n"
+    "  ./adapter merge DIR --out OUT [--model BASE] [--dtype TYPE]\n"
+    "      writes BASE with the adapter folded in: W + s A B\n"
+    "  ./adapter diff  DIR OTHER [--model BASE]\n"
+    "      how far the two adapters' changes are apart, layer by layer",
+    .rows = adapter_options,
+    .tail = "Example: ./adapter merge out/pirate --out out/merged", .takes_words = true
+};
+
+static bool is(const char *command, const char *name) { return strcmp(command, name) == 0; }
 
 static void read_task(int argc, char **argv, Task *task)
 {
-    char error[1024];
+    char error[1024], what[200];
+    bool has_state;
     *task = (Task){ 0 };
-    const Option table[] = {
-        { "model", .text = &task->base }, { "out", .text = &task->out }, { "any-base", .flag = &task->any_base },
-        { "dtype", .take = take_dtype, .to = &task->dtype }, { "help", .show = help }, { 0 }
-    };
-    int word = options_read(argc, argv, table), given = argc - word - 1;
+    int word = options_read(argc, argv, &adapter_table, task, NULL), words = argc - word - 1;
+    if (argc == 1) options_help(&adapter_table), exit(output_status());
     const char *command = task->command = word < argc ? argv[word] : "";
-    int wanted = strcmp(command, "diff") == 0 ? 2 : 1;
-    if (strcmp(command, "info") != 0 && strcmp(command, "merge") != 0 && strcmp(command, "diff") != 0)
+    int wanted = is(command, "diff") ? 2 : 1;
+    if (!is(command, "info") && !is(command, "merge") && !is(command, "diff"))
         die(EXIT_USAGE, "\"%s\": the first word is info, merge or diff; --help shows how", command);
-    if (given != wanted)
+    if (words != wanted)
         die(EXIT_USAGE, "%s takes %d adapter director%s, not %d; --help shows how", command, wanted, wanted == 1 ? "y" : "ies",
-            given);
-    if (strcmp(command, "merge") == 0 && task->out == NULL) die(EXIT_USAGE, "merge needs --out DIR for the merged model");
+            words);
+    if (is(command, "merge") != (task->out != NULL))
+        die(EXIT_USAGE, task->out ? "%s writes nothing: leave out --out" : "%s needs --out DIR for the merged model", command);
+    if (task->dtype_name != NULL) task->dtype = dtype_of(task->dtype_name);
     task->first = argv[word + 1];
     task->second = wanted == 2 ? argv[word + 2] : NULL;
-    if (task->base != NULL) return;
-    if (!adapter_base(task->first, task->named, sizeof task->named, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    task->base = task->named;
+    if (task->base == NULL) {
+        if (!adapter_base(task->first, task->named, sizeof task->named, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+        task->base = task->named;
+    }
+    if (task->out == NULL) return;
+    if (same_place(task->base, task->out))
+        die(EXIT_USAGE, "--out %s is the base itself, which its adapters need as it is; choose another directory", task->out);
+    if (directory_holds(task->out, "adapter_config.json") || directory_holds(task->out, "adapter_model.safetensors"))
+        die(EXIT_USAGE, "--out %s holds an adapter; a whole model needs a directory of its own: choose another --out", task->out);
+    if (!task->overwrite && state_describe(task->out, what, sizeof what, &has_state))
+        die(EXIT_USAGE, "--out %s holds %s; choose another directory, or replace it with --overwrite", task->out, what);
 }
 
 static Adapter *load(Transformer *model, const char *directory, const char *name, bool any_base)
@@ -199,25 +216,16 @@ static Adapter *load(Transformer *model, const char *directory, const char *name
 
 int main(int argc, char **argv)
 {
-    program_name = "adapter";
+    program_begin("adapter");
     char error[1024];
     Vocabulary vocabulary = { 0 };
     Task task;
-    if (argc == 1) {
-        help();
-        return output_status();
-    }
     read_task(argc, argv, &task);
-    if (task.out != NULL && same_place(task.base, task.out))
-        die(EXIT_USAGE, "--out %s is the base itself, which its adapters need as it is; choose another directory", task.out);
-    if (task.out != NULL
-        && (directory_holds(task.out, "adapter_config.json") || directory_holds(task.out, "adapter_model.safetensors")))
-        die(EXIT_USAGE, "--out %s holds an adapter; a whole model needs a directory of its own: choose another --out", task.out);
     Transformer *model = model_load(task.base, &vocabulary, error, sizeof error);
     if (model == NULL) die(EXIT_FAILED, "%s", error);
     Adapter *first = load(model, task.first, "first", task.any_base);
     if (task.second != NULL) diff(model, first, load(model, task.second, "second", task.any_base));
-    else if (strcmp(task.command, "info") == 0) info(model, first, task.first);
+    else if (is(task.command, "info")) info(model, first, task.first);
     else merge(model, &vocabulary, &task);
     vocabulary_free(&vocabulary);
     transformer_free(model);

@@ -11,7 +11,6 @@
 
 #include "experiments/comparison.h"
 
-#include <getopt.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,20 +145,26 @@ static void measure_resident(const char *program)
 
 // --------------------------------------------------------------------------------------------------------------------- options
 
-static void help(void)
-{
-    printf("demo: full fine-tuning against LoRA on a small model, every number measured\n\n"
-           "  ./demo                  the whole comparison, under a minute on two cores\n"
-           "  ./demo --shape NAME     the formulas alone, for a large shape:\n                          ");
-    for (int i = 0; i < SHAPES; i++)
-        printf("%s%s", shape_name(i), i + 1 == SHAPES ? "\n" : i == 3 ? ",\n                          " : ", ");
-    printf("  --trace                 one step of LoRA's backward pass, node by node, alone\n"
-           "  --threads N             threads (default: one for each core, %d here)\n"
-           "  --help                  this\n\n"
-           "Files go to out/demo/: metrics.json, loss.csv, bytes.csv, timeline_*.csv, and\n"
-           "plots if gnuplot is installed.\n"
-           "Example: ./demo --shape gpt3-175b\n", parallel_threads());
-}
+// What is asked for in the place of the comparison, or beside it.
+typedef struct Asked { const char *shape, *resident; bool trace; int threads; } Asked;
+
+static const Option demo_options[] = {
+    { "shape", "NAME", NULL, "the formulas alone, for a large shape: gpt2-124m, gpt-7b, gpt-65b, gpt3-175b, "
+      "llama-7b, llama-65b", TEXT_OPTION(Asked, shape) },
+    { "trace", NULL, NULL, "one step of LoRA's backward pass, node by node, alone", FLAG_OPTION(Asked, trace) },
+    { "threads", "N", NULL, "(one for each core)", INT_OPTION(Asked, threads, 1, MAX_THREADS) },
+    { "measure-resident", "NAME:VOCABULARY", NULL, NULL, TEXT_OPTION(Asked, resident) }, // the demo's own
+    { 0 }
+};
+
+static const OptionTable demo_table = {
+    .head = "demo: full fine-tuning against LoRA on a small model, every number measured.\n"
+    "Without options the whole comparison: under a minute on two cores",
+    .rows = demo_options,
+    .tail = "Files go to out/demo/: metrics.json, loss.csv, bytes.csv, timeline_*.csv, and\n"
+    "plots if gnuplot is installed.\n"
+    "Example: ./demo --shape gpt3-175b"
+};
 
 static int show_shape(const char *name)
 {
@@ -191,45 +196,31 @@ static int show_trace(void)
     return output_status();
 }
 
-// Reads the options. True: one of them asked for something else than the comparison, and *status is what to exit with.
-static bool served(int argc, char **argv, int *status)
+// True: something else than the comparison is asked for, and *status is what to exit with.
+static bool served(const Asked *asked, int *status)
 {
-    enum { SHAPE_OPTION = 1, THREADS, TRACE, HELP, RESIDENT };
-    static const struct option options[] = {
-        { "shape", 1, NULL, SHAPE_OPTION }, { "threads", 1, NULL, THREADS }, { "trace", 0, NULL, TRACE },
-        { "help", 0, NULL, HELP }, { "measure-resident", 1, NULL, RESIDENT }, { 0 },
-    };
-    const char *shape = NULL;
-    bool trace = false;
-    opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
-        switch (option) {
-        case SHAPE_OPTION: shape = optarg; break;
-        case THREADS: parallel_set_threads((int)option_int("threads", optarg, 1, MAX_THREADS)); break;
-        case TRACE: trace = true; break;
-        case HELP: help(); *status = output_status(); return true;
-        case RESIDENT: { // NAME:VOCABULARY, used by the demo itself
-            char *colon = strchr(optarg, ':');
-            if (colon == NULL) die(EXIT_USAGE, "--measure-resident %s: NAME:VOCABULARY is needed", optarg);
-            *colon = '\0';
-            *status = print_resident(optarg, (int)option_int("measure-resident", colon + 1, 1, 1000000));
-            return true;
-        }
-        default: option_unknown(argv, optind - 1);
-        }
-    if (optind < argc) die(EXIT_USAGE, "%s: the demo takes no such argument; --help lists what it takes", argv[optind]);
-    if (shape != NULL) *status = show_shape(shape);
-    else if (trace) *status = show_trace();
-    return shape != NULL || trace;
+    char name[32];
+    int vocabulary, end = 0;
+    if (asked->resident != NULL) {
+        if (sscanf(asked->resident, "%31[^:]:%d%n", name, &vocabulary, &end) != 2 || asked->resident[end] != '\0' || vocabulary < 1)
+            die(EXIT_USAGE, "--measure-resident %s: NAME:VOCABULARY is needed", asked->resident);
+        *status = print_resident(name, vocabulary);
+    } else if (asked->shape != NULL) *status = show_shape(asked->shape);
+    else if (asked->trace) *status = show_trace();
+    else return false;
+    return true;
 }
 
 // ------------------------------------------------------------------------------------------------------------------------ main
 
 int main(int argc, char **argv)
 {
-    program_name = "demo";
+    program_begin("demo");
+    Asked asked = { 0 };
     int status = 0;
-    if (served(argc, argv, &status)) return status;
+    options_read(argc, argv, &demo_table, &asked, NULL);
+    if (asked.threads > 0) parallel_set_threads(asked.threads);
+    if (served(&asked, &status)) return status;
     make_directories();
 
     double start = seconds_now();

@@ -19,51 +19,53 @@
 
 enum { MOST_ADAPTERS = 64 };
 
-static void help(void)
-{
-    printf("sample: continues a prompt, character by character\n\n"
-           "  --model DIR        a model that train has saved, or of GPT-2's shape with a\n"
-           "                     character tokenizer (out)\n"
-           "  --adapter DIR      an adapter on it; given several times, one continuation\n"
-           "                     each, on one base\n"
-           "  --any-base         use an adapter although it was trained on another base\n"
-           "  --prompt TEXT      what to continue (a new line)\n"
-           "  --length 500       characters to write\n"
-           "  --temperature 0.8  0: always the most probable character\n"
-           "  --top-k 0          draw from the K most probable only; 0: from all\n"
-           "  --seed 1337\n"
-           "  --threads N        one for each core\n\n"
-           "Example: ./sample --model out --adapter out/pirate --prompt \"Arr\" --length 200\n");
-}
+typedef struct List { const char *directory[MOST_ADAPTERS]; int count; } List;
 
 // What is asked for.
 typedef struct Sampling {
-    const char *model, *prompt, *adapters[MOST_ADAPTERS];
-    int         adapter_count, length, top_k, threads;
+    const char *model, *prompt;
+    List        adapters;
+    int         length, top_k, threads;
     double      temperature;
     uint64_t    seed;
     bool        any_base;
 } Sampling;
 
-static void take_adapter(const char *directory, void *to)
+static bool add_adapter(const char *directory, void *to, char *why, size_t size)
 {
-    Sampling *s = to;
-    if (s->adapter_count == MOST_ADAPTERS) die(EXIT_USAGE, "more than %d adapters", MOST_ADAPTERS);
-    s->adapters[s->adapter_count++] = directory;
+    List *list = to;
+    if (list->count == MOST_ADAPTERS) return fail(why, size, "more than %d adapters", MOST_ADAPTERS);
+    list->directory[list->count++] = directory;
+    return true;
 }
+
+static const Option sample_options[] = {
+    { "model", "DIR", "out", "a model that train has saved, or of GPT-2's shape with a character tokenizer",
+      TEXT_OPTION(Sampling, model) },
+    { "adapter", "DIR", NULL, "an adapter on it; given several times, one continuation each, on one base",
+      WORDS_OPTION(Sampling, adapters, add_adapter, NULL) },
+    { "any-base", NULL, NULL, "use an adapter although it was trained on another base",
+      FLAG_OPTION(Sampling, any_base) },
+    { "prompt", "TEXT", NULL, "what to continue (a new line)", TEXT_OPTION(Sampling, prompt) },
+    { "length", "N", "500", "characters to write", INT_OPTION(Sampling, length, 1, 100000000) },
+    { "temperature", "X", "0.8", "0: always the most probable character",
+      DOUBLE_OPTION(Sampling, temperature, 0, 1000) },
+    { "top-k", "K", "0", "draw from the K most probable only; 0: from all", INT_OPTION(Sampling, top_k, 0, 1 << 30) },
+    { "seed", "N", "1337", "another one draws another text", INT64_OPTION(Sampling, seed, 0, LARGEST_SEED) },
+    { "threads", "N", NULL, "(one for each core)", INT_OPTION(Sampling, threads, 1, MAX_THREADS) },
+    { 0 }
+};
+
+static const OptionTable sample_table = {
+    .head = "sample: continues a prompt, character by character",
+    .rows = sample_options,
+    .tail = "Example: ./sample --model out --adapter out/pirate --prompt \"Arr\" --length 200"
+};
 
 static Sampling read_sampling(int argc, char **argv)
 {
-    Sampling s = { .model = "out", .prompt = "\n", .length = 500, .temperature = 0.8, .seed = 1337 };
-    const Option table[] = {
-        { "model", .text = &s.model }, { "adapter", .take = take_adapter, .to = &s }, { "any-base", .flag = &s.any_base },
-        { "prompt", .text = &s.prompt }, { "length", .whole = &s.length, .least = 1, .most = 100000000 },
-        { "temperature", .number = &s.temperature, .least = 0, .most = 1000 },
-        { "top-k", .whole = &s.top_k, .least = 0, .most = 1 << 30 }, { "seed", .seed = &s.seed },
-        { "threads", .whole = &s.threads, .least = 1, .most = MAX_THREADS }, { "help", .show = help }, { 0 }
-    };
-    int first_word = options_read(argc, argv, table);
-    if (first_word < argc) die(EXIT_USAGE, "%s: sample takes options only; --help lists them", argv[first_word]);
+    Sampling s = { .prompt = "\n" };
+    options_read(argc, argv, &sample_table, &s, NULL);
     if (s.prompt[0] == '\0')
         die(EXIT_USAGE, "--prompt is empty: there must be something to continue; leave it out for a new line");
     return s;
@@ -90,7 +92,7 @@ static void write_sample(const Transformer *model, const Vocabulary *vocabulary,
 
 int main(int argc, char **argv)
 {
-    program_name = "sample";
+    program_begin("sample");
     const Sampling s = read_sampling(argc, argv);
     if (s.threads > 0) parallel_set_threads(s.threads);
     char error[1024];
@@ -99,19 +101,19 @@ int main(int argc, char **argv)
     if (model == NULL) die(EXIT_FAILED, "%s", error);
     if (vocabulary.size == 0 && !vocabulary_load(s.model, model->config.vocab_size, &vocabulary, error, sizeof error))
         die(EXIT_FAILED, "%s", error);
-    if (s.adapter_count == 0 && directory_holds(s.model, "adapter_config.json"))
+    if (s.adapters.count == 0 && directory_holds(s.model, "adapter_config.json"))
         fprintf(stderr, "sample: %s holds a model and an adapter; this is the model alone: --adapter %s adds the other\n", s.model,
                 s.model);
     int *prompt = allocate(strlen(s.prompt), sizeof *prompt, "the prompt");
     int n = (int)vocabulary_encode(&vocabulary, s.prompt, strlen(s.prompt), prompt, error, sizeof error);
     if (n < 0) die(EXIT_FAILED, "--prompt: %s", error);
 
-    if (s.adapter_count == 0) write_sample(model, &vocabulary, prompt, n, &s);
-    for (int i = 0; i < s.adapter_count; i++) {
+    if (s.adapters.count == 0) write_sample(model, &vocabulary, prompt, n, &s);
+    for (int i = 0; i < s.adapters.count; i++) {
         char name[32];
         snprintf(name, sizeof name, "adapter %d", i);
-        if (adapter_load(model, s.adapters[i], name, s.any_base, error, sizeof error) == NULL) die(EXIT_FAILED, "%s", error);
-        if (s.adapter_count > 1) printf("%s== %s\n", i ? "\n" : "", s.adapters[i]);
+        if (adapter_load(model, s.adapters.directory[i], name, s.any_base, error, sizeof error) == NULL) die(EXIT_FAILED, "%s", error);
+        if (s.adapters.count > 1) printf("%s== %s\n", i ? "\n" : "", s.adapters.directory[i]);
         write_sample(model, &vocabulary, prompt, n, &s);
     }
     free(prompt);

@@ -4,10 +4,10 @@
 //     ./train --data other.txt --init out/book --lora-r 8 --out out/other             the base is frozen, an adapter trains
 //     ./train --resume --out out/book --max-iters 4000                                goes on, to the bit as if never stopped
 //
-// From the top: the options; begin() for a new run and resume() for an old one, which both end in a TrainingState; the log; the
-// loop, train_on(); the report; main. A step itself is training_step in training.c, for demo.c and the notebooks take the same
-// one. LoRA differs from full training in two calls of begin(): transformer_train_base(model, false) and
-// transformer_add_adapter.
+// The options are a table in io/train_options.c. From the top: resume() for an old run and begin() for a new one, which both end
+// in a TrainingState; the log; the loop, train_on(); the report; main. A step itself is training_step in training.c: demo.c and
+// the notebooks take the same one. LoRA differs from full training in two calls of begin(): transformer_train_base(model, false)
+// and transformer_add_adapter.
 //
 // Into --out go the model or the adapter, the state for --resume, log.csv (a row every ten steps) and metrics.json (losses,
 // counts, bytes). After LoRA the base's hash is compared with the one before: a frozen bit that moved is an error.
@@ -20,192 +20,40 @@
 #include "io/json.h"
 #include "io/machine.h"
 #include "io/model_file.h"
-#include "io/options.h"
 #include "io/progress.h"
+#include "io/train_options.h"
 #include "io/state_file.h"
 #include "meter.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { BUILTIN_CHARACTERS = 1000000 };
 
-typedef struct Options {
-    const char *data, *out, *init;
-    bool     resume, recompute, trace, shape_given, alpha_given, targets_given, min_lr_given;
-    Config   config;
-    LoraConfig lora;            // r 0: everything trains
-    int      batch_size, threads;
-    Schedule schedule;
-    AdamWConfig adamw;
-    int64_t  eval_interval;
-    uint64_t seed;
-} Options;
-
-static const Options defaults = {
-    .data = "builtin:tales", .out = "out",
-    .config = { .block_size = 64, .n_layer = 4, .n_head = 4, .n_embd = 128 },
-    .lora = { .targets = 1u << C_ATTN, .last_block = -1 },
-    .batch_size = 12,
-    .schedule = { .learning_rate = 1e-3, .min_lr = 1e-4, .warmup_iters = 100, .max_iters = 2000 },
-    .adamw = { .beta1 = 0.9, .beta2 = 0.99, .weight_decay = 0.1, .grad_clip = 1.0 },
-    .eval_interval = 250, .seed = 1337,
-};
-
-static void help(void)
+static TrainOptions read_options(int argc, char **argv)
 {
-    printf("train: trains a character-level transformer on any UTF-8 text\n\n"
-           "  --data FILE|builtin:NAME  the text (builtin:tales); built in: tales and the\n"
-           "                            tasks pirate, robot, ghost\n"
-           "  --out DIR                 where the model, or the adapter, and logs go (out)\n"
-           "  --init DIR                start from this model instead of random weights\n"
-           "  --resume                  go on from the last save in --out, with its text and\n"
-           "                            settings, to the bit as if it had never stopped.\n"
-           "                            --max-iters, --eval-interval and --threads may be\n"
-           "                            others; with another total the learning rate follows\n"
-           "                            the new curve from there on. --data and --init say\n"
-           "                            where the text and an adapter's base are now, if\n"
-           "                            they have moved\n"
-           "  --lora-r N                0: train everything (0); N > 0: freeze --init and\n"
-           "                            train adapters of rank N\n"
-           "  --lora-alpha X            the adapters' scale is alpha / r (twice r)\n"
-           "  --lora-targets LIST       of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj\n"
-           "                            means both; in the place of c_attn some of its parts\n"
-           "                            q, k, v, each of rank N (c_attn)\n"
-           "  --n-layer 4  --n-head 4  --n-embd 128  --block-size 64  --batch-size 12\n"
-           "  --dropout 0\n"
-           "  --max-iters 2000          steps in all, those before a --resume included\n"
-           "  --learning-rate 1e-3  --min-lr 1e-4  --warmup-iters 100\n"
-           "  --weight-decay 0.1  --beta1 0.9  --beta2 0.99  --grad-clip 1.0\n"
-           "  --eval-interval 250       steps between evaluations and saves\n"
-           "  --seed 1337\n"
-           "  --threads N               one for each core (%d here); the result does not\n"
-           "                            depend on it\n"
-           "  --recompute               keep only the blocks' inputs, and run each block\n"
-           "                            again in backward\n"
-           "  --trace                   print the first step's backward pass, node by node\n\n"
-           "Example: ./train --data book.txt --out out/book\n"
-           "         ./train --data builtin:pirate --init out/book --lora-r 8 \\\n"
-           "                 --learning-rate 3e-3 --out out/pirate\n", parallel_threads());
-}
-
-static void take_targets(const char *names, void *targets)
-{
-    const char *bad = NULL;
-    unsigned set = lora_targets(names, &bad);
-    if (set == 0)
-        die(EXIT_USAGE, "--lora-targets %s: \"%s\" is no layer; there are c_attn, attn.c_proj, c_fc, mlp.c_proj, c_proj for both "
-            "projections, and q, k, v", names, bad);
-    *(unsigned *)targets = set;
-}
-
-typedef struct Table { Option rows[32]; } Table;
-
-// `settled`: who resumes cannot choose it anew.
-static Table table_of(Options *o)
-{
-    enum { MANY = 1 << 20 };
-    const double most_steps = 0x1p40;
-    Config *c = &o->config;
-    LoraConfig *l = &o->lora;
-    Schedule *s = &o->schedule;
-    AdamWConfig *a = &o->adamw;
-    return (Table){ {
-        { "data", .text = &o->data }, { "out", .text = &o->out }, { "init", .text = &o->init }, { "resume", .flag = &o->resume },
-        { "n-layer", .whole = &c->n_layer, .least = 1, .most = 4096, .given = &o->shape_given, .settled = true },
-        { "n-head", .whole = &c->n_head, .least = 1, .most = 65536, .given = &o->shape_given, .settled = true },
-        { "n-embd", .whole = &c->n_embd, .least = 1, .most = 65536, .given = &o->shape_given, .settled = true },
-        { "block-size", .whole = &c->block_size, .least = 1, .most = MANY, .given = &o->shape_given, .settled = true },
-        { "dropout", .number = &c->dropout, .least = 0, .most = 0.99, .settled = true },
-        { "lora-r", .whole = &l->r, .least = 0, .most = 65536, .settled = true },
-        { "lora-alpha", .number = &l->alpha, .least = 0, .most = 1e6, .given = &o->alpha_given, .settled = true },
-        { "lora-targets", .take = take_targets, .to = &l->targets, .given = &o->targets_given },
-        { "batch-size", .whole = &o->batch_size, .least = 1, .most = MANY, .settled = true },
-        { "max-iters", .count = &s->max_iters, .least = 1, .most = most_steps },
-        { "learning-rate", .number = &s->learning_rate, .least = 0, .most = 100, .settled = true },
-        { "min-lr", .number = &s->min_lr, .least = 0, .most = 100, .given = &o->min_lr_given, .settled = true },
-        { "warmup-iters", .count = &s->warmup_iters, .least = 0, .most = most_steps, .settled = true },
-        { "weight-decay", .number = &a->weight_decay, .least = 0, .most = 100, .settled = true },
-        { "beta1", .number = &a->beta1, .least = 0, .most = 0.999999, .settled = true },
-        { "beta2", .number = &a->beta2, .least = 0, .most = 0.999999, .settled = true },
-        { "grad-clip", .number = &a->grad_clip, .least = 0, .most = 1e9, .settled = true },
-        { "eval-interval", .count = &o->eval_interval, .least = 1, .most = most_steps },
-        { "seed", .seed = &o->seed },
-        { "threads", .whole = &o->threads, .least = 1, .most = MAX_THREADS },
-        { "recompute", .flag = &o->recompute }, { "trace", .flag = &o->trace }, { "help", .show = help },
-    } };
-}
-
-// The command line's options, in place of those of `start`.
-static Options read_options(int argc, char **argv, const Options *start)
-{
-    Options o = *start;
-    int first_word = options_read(argc, argv, table_of(&o).rows);
-    if (first_word < argc) die(EXIT_USAGE, "%s: train takes options only; --help lists them", argv[first_word]);
+    char error[512];
+    TrainOptions o = train_options_default();
+    options_read(argc, argv, &train_table, &o, &o.given);
+    if (o.resume && o.overwrite) die(EXIT_USAGE, "--resume goes on with what --overwrite would replace; choose one of them");
+    if (!o.resume && !train_options_complete(&o, error, sizeof error)) die(EXIT_USAGE, "%s", error);
     return o;
 }
 
-// What must fit together in a new run; fills in what depends on other options.
-static void complete(Options *o)
+// Whether the text will be there for --resume: not what comes through a pipe, and not a path that JSON cannot hold.
+static bool can_be_read_again(const char *data)
 {
-    if (o->lora.r == 0 && (o->alpha_given || o->targets_given))
-        die(EXIT_USAGE, "--lora-%s needs --lora-r N: without a rank there is no adapter, and the whole model would train",
-            o->targets_given ? "targets" : "alpha");
-    if (!o->alpha_given) o->lora.alpha = 2.0 * o->lora.r;
-    if (!o->min_lr_given && o->schedule.min_lr > o->schedule.learning_rate) o->schedule.min_lr = o->schedule.learning_rate;
-    if (o->schedule.min_lr > o->schedule.learning_rate)
-        die(EXIT_USAGE, "--min-lr %g is above --learning-rate %g; the rate only falls", o->schedule.min_lr,
-            o->schedule.learning_rate);
-    if (o->lora.r > 0 && o->init == NULL)
-        die(EXIT_USAGE,
-            "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, without --lora-r",
-            o->lora.r);
-    char why[512];
-    if (o->lora.r > 0 && !adapter_can_name(o->init, why, sizeof why)) die(EXIT_USAGE, "--init: %s", why);
-    if (o->shape_given && o->init != NULL)
-        die(EXIT_USAGE, "the shape comes from %s; leave out --n-layer, --n-head, --n-embd and --block-size", o->init);
-}
-
-// What a state says in the place of options: the start for the command line of who resumes.
-static Options saved_options(const Options *o, const TrainingState *state)
-{
-    Options saved = *o;
-    const Adapter *adapter = state->model->active;
-    saved.data = state->data;
-    saved.config = state->model->config;
-    saved.lora = adapter ? adapter->config : defaults.lora;
-    saved.batch_size = state->batch_size;
-    saved.schedule = state->schedule;
-    saved.adamw = state->optimizer->config;
-    saved.eval_interval = state->eval_interval;
-    saved.seed = state->seed;
-    return saved;
-}
-
-static double number_of(const Option *o) { return o->whole ? *o->whole : o->count ? (double)*o->count : *o->number; }
-
-// Going on with other settings would be another run: what is given anew must be what it was.
-static void check_agreement(Options *saved, Options *given)
-{
-    static const char hint[] = "leave it out to go on as before, or start a new run with --init and another --out";
-    const Table old = table_of(saved), new = table_of(given);
-    for (int i = 0; old.rows[i].name != NULL; i++) {
-        if (!old.rows[i].settled) continue;
-        double was = number_of(&old.rows[i]), is = number_of(&new.rows[i]);
-        if (was != is)
-            die(EXIT_USAGE, "--%s %.10g: the run in %s has %.10g; %s", old.rows[i].name, is, given->out, was, hint);
-    }
-    const char *was = lora_targets_text(saved->lora.targets), *is = lora_targets_text(given->lora.targets);
-    if (strcmp(was, is) != 0) die(EXIT_USAGE, "--lora-targets %s: the run in %s has %s; %s", is, given->out, was, hint);
-    if (saved->seed != given->seed)
-        die(EXIT_USAGE, "--seed %" PRIu64 ": the run in %s has %" PRIu64 "; %s", given->seed, given->out, saved->seed, hint);
+    struct stat status;
+    if (strncmp(data, "builtin:", 8) == 0) return true;
+    return json_valid_utf8(data, strlen(data)) == strlen(data) && stat(data, &status) == 0 && S_ISREG(status.st_mode)
+        && strcmp(data, "/dev/stdin") != 0 && strncmp(data, "/dev/fd/", 8) != 0 && strncmp(data, "/proc/", 6) != 0;
 }
 
 // The last save of a run, its options, and its text.
-static TrainingState resume(int argc, char **argv, Options *o, Text *text)
+static TrainingState resume(TrainOptions *o, Text *text)
 {
     char error[1024];
     TrainingState state;
@@ -213,11 +61,13 @@ static TrainingState resume(int argc, char **argv, Options *o, Text *text)
     if (o->init != NULL && state.base_dir == NULL)
         die(EXIT_USAGE, "--init %s: the run in %s trains a whole model, which comes from there; leave out --init", o->init,
             o->out);
+    options_resume(train_table.rows, o, o->given, &state.options, o->out);
     if (state.base_dir != NULL && !adapter_can_name(state.base_dir, error, sizeof error)) die(EXIT_USAGE, "--init: %s", error);
-    Options saved = saved_options(o, &state);
-    *o = read_options(argc, argv, &saved);
-    check_agreement(&saved, o);
-    if (o->data == NULL) die(EXIT_USAGE, "%s does not say where its text is; give --data", o->out);
+    o->config = state.options.config;
+    o->lora = state.options.lora; // with what is no option
+    if (o->data == NULL)
+        die(EXIT_USAGE, "%s does not say where its text is, for it came through a pipe or its path is not UTF-8; give it with "
+            "--data", o->out);
     if (!text_read(o->data, BUILTIN_CHARACTERS, &state.vocabulary, state.model->config.block_size, text, error, sizeof error))
         die(EXIT_FAILED, "%s", error);
     uint64_t hash = text_fingerprint(text);
@@ -228,36 +78,49 @@ static TrainingState resume(int argc, char **argv, Options *o, Text *text)
     return state;
 }
 
-static char *copy_path(const char *path)
+// A model and an adapter in one directory would be taken for each other, and one training state would replace the other's. And
+// what somebody has trained is not replaced without a word.
+static void check_directory(const TrainOptions *o)
 {
-    char *copy = strdup(path);
-    if (copy == NULL) die(EXIT_FAILED, "out of memory: no room for a path");
-    return copy;
+    char path[FILE_PATH], what[200];
+    bool adapter = o->lora.r > 0, has_state;
+    snprintf(path, sizeof path, "%s/%s", o->out, adapter ? "model.safetensors" : "adapter_model.safetensors");
+    if (access(path, F_OK) == 0)
+        die(EXIT_USAGE, "--out %s holds %s; %s needs a directory of its own: choose another --out", o->out,
+            adapter ? "a whole model" : "an adapter", adapter ? "an adapter" : "a whole model");
+    if (!o->overwrite && state_describe(o->out, what, sizeof what, &has_state))
+        die(EXIT_USAGE, "--out %s holds %s; %schoose another --out, or replace it with --overwrite", o->out, what,
+            has_state ? "go on with it by --resume, " : "");
 }
 
-// A model and an adapter in one directory would be taken for each other, and one training state would replace the other's.
-static void check_directory(const char *dir, bool adapter)
+// What a base's configuration says of dropout, which model_load leaves to who trains.
+static double dropout_of(const char *dir)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", dir, adapter ? "model.safetensors" : "adapter_model.safetensors");
-    if (access(path, F_OK) == 0)
-        die(EXIT_USAGE, "--out %s holds %s; %s needs a directory of its own: choose another --out", dir,
-            adapter ? "a whole model" : "an adapter", adapter ? "an adapter" : "a whole model");
+    char error[1024], why[512];
+    double dropout = 0;
+    Json *json = json_read(dir, "config.json", 1 << 20, error, sizeof error);
+    if (json == NULL) die(EXIT_FAILED, "%s", error);
+    if (!json_optional_number(json, "resid_pdrop", 0, &dropout, why, sizeof why)) die(EXIT_FAILED, "%s/config.json: %s", dir, why);
+    if (!(dropout >= 0 && dropout <= MOST_DROPOUT))
+        die(EXIT_FAILED, "%s/config.json: \"resid_pdrop\" is %g; say another with --dropout", dir, dropout);
+    json_free(json);
+    return dropout;
 }
 
 // Makes or loads the model that a new run begins with.
-static TrainingState begin(const Options *o, Text *text)
+static TrainingState begin(TrainOptions *o, Text *text)
 {
     char error[1024];
-    TrainingState state = { .seed = o->seed };
-    check_directory(o->out, o->lora.r > 0);
+    TrainingState state = { 0 };
+    check_directory(o);
+    if (o->lora.r > 0 && !adapter_can_name(o->init, error, sizeof error)) die(EXIT_USAGE, "--init: %s", error);
     if (o->init != NULL) {
         state.model = model_load(o->init, &state.vocabulary, error, sizeof error);
         if (state.model == NULL) die(EXIT_FAILED, "%s", error);
         if (state.vocabulary.size == 0 &&
             !vocabulary_load(o->init, state.model->config.vocab_size, &state.vocabulary, error, sizeof error))
             die(EXIT_FAILED, "%s; without characters no text can be read for it", error);
-        state.model->config.dropout = o->config.dropout;
+        state.model->config.dropout = train_option_given(o, "dropout") ? o->config.dropout : dropout_of(o->init);
         if (!settings_load(o->init, &state.settings, error, sizeof error)) die(EXIT_FAILED, "%s", error);
     }
     int block_size = state.model ? state.model->config.block_size : o->config.block_size;
@@ -277,26 +140,15 @@ static TrainingState begin(const Options *o, Text *text)
         transformer_train_base(state.model, false);
         if (transformer_add_adapter(state.model, "default", o->lora, o->seed, error, sizeof error) == NULL)
             die(EXIT_USAGE, "%s", error);
-        state.base_dir = copy_path(o->init);
+        state.base_dir = strcpy(allocate(strlen(o->init) + 1, 1, "a path"), o->init);
     }
+    o->config = state.model->config;
     state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, o->adamw);
     state.text_hash = text_fingerprint(text);
     return state;
 }
 
-// What a save says about the run besides its numbers.
-static void describe(TrainingState *state, const Options *o)
-{
-    if (o->data != state->data) { // a new run, or the text has moved
-        free(state->data);
-        state->data = json_valid_utf8(o->data, strlen(o->data)) == strlen(o->data) ? copy_path(o->data) : NULL;
-    }
-    state->batch_size = o->batch_size;
-    state->schedule = o->schedule;
-    state->eval_interval = o->eval_interval;
-}
-
-static void save(const Options *o, const TrainingState *state)
+static void save(const TrainOptions *o, const TrainingState *state)
 {
     char error[1024];
     if (!state_save(o->out, state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
@@ -304,63 +156,63 @@ static void save(const Options *o, const TrainingState *state)
 
 // ------------------------------------------------------------------------------------------------------------------- the log
 
-// DIR/log.csv, a row for every tenth step and every evaluation. Until a new run's first save its rows are in memory, for the
-// log of an older run belongs to the model that is still there.
-typedef struct Log { FILE *file; char *early; size_t early_size; } Log;
-
-static FILE *open_log(const char *dir, const char *mode)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s/log.csv", dir);
-    FILE *file = fopen(path, mode);
-    if (file == NULL) die(EXIT_FAILED, "cannot write %s: %s; choose another --out", path, strerror(errno));
-    return file;
-}
+// DIR/log.csv, a row for every tenth step and every evaluation. Until a new run's first save its rows are in a file beside it,
+// for the log of an older run belongs to the model that is still there. Each later row is added by name: it goes where the next
+// save will go, even if somebody has deleted the directory. A log that cannot be written is no reason to lose the run.
+typedef struct Log { FileWriter *first; const char *dir; char path[FILE_PATH], error[512]; } Log;
 
 static const char log_heading[] = "step,train_loss,val_loss,learning_rate,gradient_norm,ms\n";
+static FileWriter *first_rows; // of a run that has saved nothing: they go with it, however it ends
+static void drop_first_rows(void) { file_write_abort(first_rows), first_rows = NULL; }
 
-static void begin_log(Log *log)
+static void begin_log(Log *log, const char *dir, bool resumed)
 {
-    log->file = open_memstream(&log->early, &log->early_size);
-    if (log->file == NULL) die(EXIT_FAILED, "out of memory: no room for the log");
-    fputs(log_heading, log->file);
+    log->dir = dir;
+    bool good = file_path(log->path, dir, "log.csv", log->error, sizeof log->error);
+    if (good && !resumed) {
+        good = (first_rows = file_write_begin(log->path, log->error, sizeof log->error)) != NULL;
+        if (good) file_printf(first_rows, "%s", log_heading);
+    }
+    if (!good) die(EXIT_FAILED, "%s", log->error);
+    atexit(drop_first_rows);
 }
 
-// After the first save.
-static void keep_log(Log *log, const char *dir)
+// After a save: what was measured of an older model is not of the one that is there now.
+static void keep_log(Log *log)
 {
-    if (log->early == NULL) return;
-    fclose(log->file);
-    log->file = open_log(dir, "w");
-    fwrite(log->early, 1, log->early_size, log->file);
-    fflush(log->file);
-    free(log->early);
-    log->early = NULL;
+    char path[FILE_PATH], error[512];
+    if (first_rows == NULL) return;
+    file_write_commit(first_rows, log->error, sizeof log->error);
+    first_rows = NULL;
+    if (file_path(path, log->dir, "metrics.json", error, sizeof error)) remove(path);
 }
 
 static void log_row(Log *log, int64_t step, const double *val, double rate, const StepResult *result) // val NULL: none
 {
-    fprintf(log->file, "%" PRId64 ",%.6f,", step, result->loss);
-    if (val != NULL) fprintf(log->file, "%.6f", *val);
-    fprintf(log->file, ",%.8g,%.6g,%.3f\n", rate, result->gradient_norm, 1e3 * result->seconds);
-    fflush(log->file);
+    char row[200], loss[32] = "";
+    if (val != NULL) snprintf(loss, sizeof loss, "%.6f", *val);
+    int n = snprintf(row, sizeof row, "%" PRId64 ",%.6f,%s,%.8g,%.6g,%.3f\n", step, result->loss, loss, rate,
+                     result->gradient_norm, 1e3 * result->seconds);
+    if (first_rows != NULL) file_write(first_rows, row, (size_t)n);
+    else if (access(log->path, F_OK) == 0
+             || (file_make_directories(log->dir, log->error, sizeof log->error)
+                 && file_append(log->path, log_heading, sizeof log_heading - 1, log->error, sizeof log->error)))
+        file_append(log->path, row, (size_t)n, log->error, sizeof log->error);
 }
 
 // A run that was killed may have got further than its last save: who resumes from `step` writes the rows after it anew.
-static void resume_log(Log *log, const char *dir, int64_t step)
+static void resume_log(Log *log, int64_t step)
 {
-    char path[4096], error[1024], *old = NULL;
+    char error[1024], *old = NULL;
     size_t n;
-    snprintf(path, sizeof path, "%s/log.csv", dir);
-    if (file_read(path, (size_t)1 << 30, &old, &n, error, sizeof error)) {
-        char *end = strchr(old, '\n'); // of the heading, then of each row that stays
-        while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && strtoll(end + 1, NULL, 10) <= step)
-            end = strchr(end + 1, '\n');
-        if (!file_write_all(path, old, end ? (size_t)(end + 1 - old) : 0, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-        free(old);
-    }
-    log->file = open_log(dir, "a");
-    if (ftell(log->file) == 0) fputs(log_heading, log->file);
+    if (!file_read(log->path, (size_t)1 << 30, &old, &n, error, sizeof error)) return;
+    char *end = strchr(old, '\n'); // of the heading, then of each row that stays
+    while (end != NULL && end[1] != '\0' && strchr(end + 1, '\n') != NULL && strtoll(end + 1, NULL, 10) <= step)
+        end = strchr(end + 1, '\n');
+    const char *stays = end ? old : log_heading;
+    size_t length = end ? (size_t)(end + 1 - old) : sizeof log_heading - 1;
+    if (!file_write_all(log->path, stays, length, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    free(old);
 }
 
 // ------------------------------------------------------------------------------------------------------------------- the run
@@ -370,7 +222,7 @@ enum { LAST_STEPS = 1000 };
 typedef struct Times { double seconds[LAST_STEPS]; int64_t count; } Times;
 
 typedef struct Run {
-    Options       o;
+    TrainOptions      o;
     TrainingState state;
     Text          text;
     Tape         *tape;
@@ -383,17 +235,28 @@ typedef struct Run {
     int64_t       trainable, all; // numbers
     uint64_t      hash;       // of the base, at the start
     bool          saved;      // what is in --out is of this run
+    bool          stopped;    // the last evaluation was not waited for
+    int64_t       evaluated;  // characters of it that are done
     double        start, evaluating; // when the steps began, and seconds since then that were not spent in them
+    double        character;  // seconds to evaluate one
 } Run;
 
+// The first signal asks to stop, after the step that runs; so does SIGPIPE, when nobody reads what is printed any more. Whoever
+// asks again is told what is waited for: the save must not be lost. SIGQUIT (Ctrl-\) and SIGKILL are there for those who mean it.
 static volatile sig_atomic_t stop_asked;
-static void ask_to_stop(int signal_number) { stop_asked = signal_number; }
-
-static void on_signals(void (*handler)(int))
+static void ask_to_stop(int signal_number)
 {
-    struct sigaction action = { .sa_handler = handler };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    static const char patience[] = "train: stopping: once the step is done and saved this ends\n";
+    if (!stop_asked) stop_asked = signal_number;
+    else if (signal_number != SIGPIPE && write(STDERR_FILENO, patience, sizeof patience - 1) < 0) return; // nobody is there
+}
+
+static void on_signals(void)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
+    struct sigaction action = { .sa_handler = ask_to_stop, .sa_flags = SA_RESTART }, old;
+    for (int i = 0; i < 4; i++) // one that is ignored (by nohup) stays so
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
 }
 
 static void clean_up(Run *run)
@@ -414,17 +277,30 @@ static void print_heading(Run *run)
     printf("%s: %s characters, vocabulary %d\n", run->o.data, thousands(run->text.count), c->vocab_size);
     if (!isnan(run->text.val_floor)) printf("  no model can beat %.3f nats a character\n", run->text.val_floor);
     else printf("  guessing gives %.3f nats a character\n", log(c->vocab_size));
-    printf("model: %d layers, %d heads, width %d, context %d\n", c->n_layer, c->n_head, c->n_embd, c->block_size);
+    if (run->state.options.data == NULL)
+        printf("  it cannot be read again: give it once more with --data to go on by --resume\n");
+    printf("model: %d layers, %d heads, width %d, context %d", c->n_layer, c->n_head, c->n_embd, c->block_size);
+    if (c->dropout > 0) printf(", dropout %g", c->dropout);
+    printf("\n");
     printf("  %s numbers, of which %s (%.2f %%) train\n", thousands(run->all), thousands(run->trainable),
            100.0 * (double)run->trainable / (double)run->all);
 }
 
-// All that the steps need. A directory that cannot be written to is found before the work. What a resumed run left is brought
-// to the state's step; a new run replaces an older model only when it has trained one.
+static FileWriter *begin_metrics(const Run *run)
+{
+    char path[FILE_PATH], error[1024];
+    FileWriter *file = NULL;
+    if (file_path(path, run->o.out, "metrics.json", error, sizeof error)) file = file_write_begin(path, error, sizeof error);
+    if (file == NULL) die(EXIT_FAILED, "%s", error);
+    return file;
+}
+
+// All that the steps need. What would be in the way of the first save is found before the work. What a resumed run left is
+// brought to the state's step; a new run replaces an older model only when it has trained one.
 static void prepare(Run *run)
 {
     char error[1024];
-    const Options *o = &run->o;
+    const TrainOptions *o = &run->o;
     int B = o->batch_size, T = run->state.model->config.block_size;
     if ((int64_t)B * T > 1 << 30) die(EXIT_USAGE, "--batch-size %d of %d characters each: more than 2^30 in a step", B, T);
     run->batch = allocate(2 * (size_t)B * (size_t)T, sizeof *run->batch, "a batch");
@@ -432,11 +308,12 @@ static void prepare(Run *run)
     if (run->first >= o->schedule.max_iters)
         printf("all %" PRId64 " steps are done already; --max-iters is the total\n", o->schedule.max_iters);
     if (o->resume) save(o, &run->state);
-    else if (!file_make_directories(o->out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    if (o->resume) resume_log(&run->log, o->out, run->first);
-    else begin_log(&run->log);
+    else if (!state_rehearse(o->out, &run->state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    file_write_abort(begin_metrics(run));
+    begin_log(&run->log, o->out, o->resume);
+    if (o->resume) resume_log(&run->log, run->first);
     run->saved = o->resume;
-    on_signals(ask_to_stop);
+    on_signals();
     run->hash = transformer_hash(run->state.model);
     run->tape = tape_new();
     meter_watch(&run->meter, run->tape);
@@ -468,28 +345,30 @@ _Noreturn static void stop_at_bad_number(Run *run, const StepResult *result)
 // save.
 static void after_step(Run *run, double rate, const StepResult *result)
 {
-    const Options *o = &run->o;
+    const TrainOptions *o = &run->o;
     TrainingState *state = &run->state;
     bool evaluate = state->step % o->eval_interval == 0 || state->step == o->schedule.max_iters;
     double val, start = seconds_now();
     if (evaluate) {
         val = estimate_validation(state->model, &run->text, o->batch_size);
         progress_validation(&run->progress, val);
+        run->character = (seconds_now() - start) / (QUICK_BATCHES * o->batch_size * (double)state->model->config.block_size);
     }
     // before the save: --resume takes away rows that are too many, and cannot add what lacks
     if (evaluate || state->step % 10 == 1) log_row(&run->log, state->step, evaluate ? &val : NULL, rate, result);
     if (evaluate) {
         save(o, state);
-        keep_log(&run->log, o->out);
+        keep_log(&run->log);
         run->saved = true;
     }
     run->evaluating += seconds_now() - start;
+    run->progress.later = 2 * run->character * (double)evaluation_targets(state->model, &run->text);
 }
 
 // The loop. Ends after the last step, or after the one in which a signal came.
 static void train_on(Run *run)
 {
-    const Options *o = &run->o;
+    const TrainOptions *o = &run->o;
     TrainingState *state = &run->state;
     Tape *tape = run->tape;
     int B = o->batch_size, T = state->model->config.block_size, *ids = run->batch, *targets = ids + B * T;
@@ -503,10 +382,11 @@ static void train_on(Run *run)
             memory_reset_peaks();
         }
         double rate = schedule_rate(&o->schedule, step);
-        text_batch(&run->text, B, T, state->seed, step, ids, targets);
-        StepResult result = training_step(state->model, tape, state->optimizer, ids, targets, B, T, state->seed, step, rate);
+        text_batch(&run->text, B, T, o->seed, step, ids, targets);
+        StepResult result = training_step(state->model, tape, state->optimizer, ids, targets, B, T, o->seed, step, rate);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) stop_at_bad_number(run, &result);
         run->times.seconds[run->times.count++ % LAST_STEPS] = result.seconds;
+        if (run->times.count == 1) run->character = result.seconds / (3.0 * B * T); // a guess: forward is a third of a step
         state->step++;
         if (state->step == 2 && run->first == 0 && untrained(state->model->active, &state->model->config))
             fprintf(stderr, "train: after two steps every B of the adapter is still 0: nothing is learned; is --learning-rate %g "
@@ -529,10 +409,8 @@ typedef struct Metrics {
 
 static void write_metrics(const Run *run, const Metrics *m)
 {
-    char path[FILE_PATH], error[1024];
-    FileWriter *file = NULL;
-    if (file_path(path, run->o.out, "metrics.json", error, sizeof error)) file = file_write_begin(path, error, sizeof error);
-    if (file == NULL) die(EXIT_FAILED, "%s", error);
+    char error[1024];
+    FileWriter *file = begin_metrics(run);
     file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", m->val_loss, m->train_loss);
     if (!isnan(run->text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", run->text.val_floor);
     file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", m->step_ms, m->tokens_per_second);
@@ -565,6 +443,9 @@ static void write_metrics(const Run *run, const Metrics *m)
 static void report(const Run *run, const Metrics *m)
 {
     double floor = run->text.val_floor;
+    int64_t targets = evaluation_targets(run->state.model, &run->text), all = run->text.count - run->text.train_count - 1;
+    if (targets < all)
+        printf("evaluated: windows of %s characters, evenly spaced over %s of each part\n", thousands(targets), thousands(all));
     if (!isnan(floor)) printf("floor: %.4f on the validation text; the model is %.4f above it\n", floor, m->val_loss - floor);
     if (validation_leaks(&run->text, m->val_loss))
         die(EXIT_FAILED, "the validation loss is below what any model can reach: it saw what it should predict; this is a bug");
@@ -580,47 +461,62 @@ static void report(const Run *run, const Metrics *m)
     printf("\n");
 }
 
-// From the last step to the last line: the log is closed, losses are evaluated, and what was measured is written and printed.
+static bool still_wanted(void *context, int64_t done)
+{
+    Run *run = context;
+    progress_step(&run->progress, run->evaluated + done, (double)NAN, 1);
+    int64_t targets = evaluation_targets(run->state.model, &run->text);
+    if (done == targets) run->evaluated += done;
+    return !(run->stopped = stop_asked);
+}
+
+// Both losses, with a progress line if it takes time. False: a signal ended it; the model is saved, its losses are not known.
+static bool evaluate(Run *run, Metrics *m)
+{
+    progress_begin(&run->progress, "evaluating", 0, 2 * evaluation_targets(run->state.model, &run->text), (double)NAN);
+    run->progress.patience = 2;
+    evaluate_both(run->state.model, &run->text, &m->train_loss, &m->val_loss, still_wanted, run);
+    progress_end(&run->progress);
+    return !run->stopped;
+}
+
+// From the last step to the last line: losses are evaluated, and what was measured is written and printed.
 static void finish(Run *run)
 {
-    const Options *o = &run->o;
-    const Transformer *model = run->state.model;
+    const TrainOptions *o = &run->o;
     int64_t done = run->state.step - run->first;
     Metrics m = { .steps = done > 1 ? done - 1 : 1, .peaks = ledger };
-    on_signals(SIG_DFL); // what is left can be stopped at any time: each file is replaced whole
     progress_end(&run->progress);
     progress_curve(&run->progress);
     if (done > 0)
-        m.tokens_per_second = (double)(done * o->batch_size * model->config.block_size)
+        m.tokens_per_second = (double)(done * o->batch_size * run->state.model->config.block_size)
                             / (seconds_now() - run->start - run->evaluating);
-    if (stop_asked) save(o, &run->state);
-    keep_log(&run->log, o->out);
-    bool logged = !ferror(run->log.file);
-    logged &= fclose(run->log.file) == 0;
-    if (stop_asked) {
+    bool stopped = stop_asked;
+    if (stopped) save(o, &run->state);
+    keep_log(&run->log);
+    if (stopped)
         printf("stopped after step %" PRId64 " and saved; go on with: ./train --resume --out %s\n", run->state.step, o->out);
-        return;
-    }
-    m.train_loss = evaluate_training(model, &run->text);
-    m.val_loss = evaluate_validation(model, &run->text);
-    if (done > 0) { // else what the run wrote at its end is there already
+    else if (!evaluate(run, &m))
+        printf("stopped in the last evaluation; the model of step %" PRId64 " is saved in %s, its losses are not known\n",
+               run->state.step, o->out);
+    else if (done > 0) { // else what the run wrote at its end is there already
         m.step_ms = 1e3 * median(run->times.seconds, done < LAST_STEPS ? done : LAST_STEPS);
         write_metrics(run, &m);
     }
-    if (!logged)
-        die(EXIT_FAILED, "%s/log.csv is not complete: is the disk full? The model itself is saved in %s", o->out, o->out);
-    report(run, &m);
+    if (run->log.error[0] != '\0')
+        die(EXIT_FAILED, "%s; log.csv is not complete, but the model itself is saved in %s", run->log.error, o->out);
+    if (!stopped && !run->stopped) report(run, &m);
 }
 
 int main(int argc, char **argv)
 {
-    program_name = "train";
-    Run run = { .o = read_options(argc, argv, &defaults) };
-    if (!run.o.resume) complete(&run.o);
+    program_begin("train");
+    Run run = { .o = read_options(argc, argv) };
     if (run.o.threads > 0) parallel_set_threads(run.o.threads);
-    run.state = run.o.resume ? resume(argc, argv, &run.o, &run.text) : begin(&run.o, &run.text);
+    run.state = run.o.resume ? resume(&run.o, &run.text) : begin(&run.o, &run.text);
+    run.state.options = run.o;
+    if (!can_be_read_again(run.o.data)) run.state.options.data = run.state.data; // what was known before, or NULL
     run.state.model->recompute = run.o.recompute;
-    describe(&run.state, &run.o);
     print_heading(&run);
     prepare(&run);
     train_on(&run);

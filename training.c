@@ -64,28 +64,48 @@ static double window_loss(const Transformer *model, const int *ids, const int *t
 
 double evaluate_all(const Transformer *model, const int *tokens, int64_t count)
 {
+    return evaluate_most(model, tokens, count, count, NULL, NULL);
+}
+
+double evaluate_most(const Transformer *model, const int *tokens, int64_t count, int64_t most, EvaluationWatch watch,
+                     void *context)
+{
     enum { WINDOWS = 16 }; // at a time
-    int T = model->config.block_size;
-    int64_t targets = count - 1, done = 0;
+    const int T = model->config.block_size;
+    int64_t targets = count - 1, whole = targets / T, done = 0;
+    check(targets <= most || most >= T, "evaluate_most: %" PRId64 " targets are less than a window of %d", most, T);
+    int64_t windows = targets > most ? most / T : whole, rest = targets > most ? 0 : targets % T;
+    int *ids = allocate(2 * WINDOWS * (size_t)T, sizeof *ids, "a batch"), *next = ids + WINDOWS * (int64_t)T;
     double sum = 0;
-    while (done < targets) {
-        int64_t windows = (targets - done) / T; // whole ones that are left
-        int B = windows > WINDOWS ? WINDOWS : windows > 0 ? (int)windows : 1;
-        int length = windows > 0 ? T : (int)(targets - done);
-        sum += window_loss(model, tokens + done, tokens + done + 1, B, length) * B * length;
-        done += (int64_t)B * length;
+    bool enough = false;
+    for (int64_t k = 0; k < windows && !enough; k += WINDOWS) {
+        int B = windows - k < WINDOWS ? (int)(windows - k) : WINDOWS;
+        for (int b = 0; b < B; b++) {
+            const int *window = tokens + (k + b) * whole / windows * T;
+            memcpy(ids + (int64_t)b * T, window, (size_t)T * sizeof *ids);
+            memcpy(next + (int64_t)b * T, window + 1, (size_t)T * sizeof *ids);
+        }
+        sum += window_loss(model, ids, next, B, T) * B * T;
+        done += (int64_t)B * T;
+        enough = watch != NULL && !watch(context, done);
     }
-    return sum / (double)targets;
+    free(ids);
+    if (enough) return (double)NAN;
+    if (rest > 0) {
+        sum += window_loss(model, tokens + done, tokens + done + 1, 1, (int)rest) * (double)rest;
+        done += rest;
+        if (watch != NULL) watch(context, done);
+    }
+    return sum / (double)done;
 }
 
 double evaluate_quickly(const Transformer *model, const int *tokens, int64_t count, int B)
 {
-    enum { BATCHES = 20 };
     int T = model->config.block_size;
     int64_t starts = count - T; // where a window and the target after it fit
     int *ids = allocate(2 * (size_t)(B * T), sizeof *ids, "a batch"), *targets = ids + B * T;
     double sum = 0;
-    for (int i = 0; i < BATCHES; i++) {
+    for (int i = 0; i < QUICK_BATCHES; i++) {
         for (int b = 0; b < B; b++) {
             int64_t start = (int64_t)(random_bits(1, (uint64_t)(i * B + b)) % (uint64_t)starts);
             memcpy(ids + b * T, tokens + start, (size_t)T * sizeof *ids);
@@ -94,5 +114,5 @@ double evaluate_quickly(const Transformer *model, const int *tokens, int64_t cou
         sum += window_loss(model, ids, targets, B, T);
     }
     free(ids);
-    return sum / BATCHES;
+    return sum / QUICK_BATCHES;
 }

@@ -40,7 +40,13 @@ bool find_bad_number(const Transformer *model, char *where, size_t size);
 // The mean loss in nats per target over tokens[0 .. count-1]: consecutive windows of block_size, the last one shorter; each
 // token but the first is a target once. No tape, so no dropout.
 double evaluate_all(const Transformer *model, const int *tokens, int64_t count);
-// An estimate: the mean over 20 fixed batches of B windows of them. count must be above block_size.
+// The same, but over at most `most` targets, a window or more: where there are more, evenly spaced windows of them. `watch`, if not NULL, is told
+// every few windows how many targets are done; it returns false if that is enough, and then the result is NAN.
+typedef bool (*EvaluationWatch)(void *context, int64_t done);
+double evaluate_most(const Transformer *model, const int *tokens, int64_t count, int64_t most, EvaluationWatch watch,
+                     void *context);
+// An estimate: the mean over QUICK_BATCHES fixed batches of B windows of them. count must be above block_size.
+enum { QUICK_BATCHES = 20 };
 double evaluate_quickly(const Transformer *model, const int *tokens, int64_t count, int B);
 
 #endif

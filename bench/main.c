@@ -3,25 +3,8 @@
 #include "bench/bench.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <unistd.h>
-
-static void help(void)
-{
-    printf("bench: measures this machine, then training on it, in turn with others where they are given\n\n"
-           "  --out DIR          bench.json goes there, and below DIR/bench what the others read (out)\n"
-           "  --python PROGRAM   an interpreter with torch, and for LoRA peft: runs bench/peer.py in turn\n"
-           "  --peer FILE        where that is (bench/peer.py)\n"
-           "  --jax PROGRAM      an interpreter with jax: runs bench/peer_jax.py in turn too\n"
-           "  --llmc PROGRAM     bench/llmc.c built with llm.c: and that\n"
-           "  --plain PROGRAM    this program built with PLAIN=1, for a step by the plain loops\n"
-           "  --data FILE        also trains on this text: 2000 iterations with train's defaults\n"
-           "  --threads N        one for each core\n"
-           "  --quick            tiny shapes and few rounds: a test of this program, not of the machine\n"
-           "  --step-only N      prints the median milliseconds of N steps of the small shape, and nothing else\n\n"
-           "Example: make bench PYTHON=build/venv/bin/python\n");
-}
 
 // What `PROGRAM --step-only` prints, or 0.
 static double step_of(const char *program)
@@ -45,34 +28,41 @@ static Path path_in(const char *dir, const char *name)
     return path;
 }
 
-typedef struct Options { const char *out, *python, *script, *jax, *llmc, *plain, *data; bool quick; int step_only; } Options;
+typedef struct Options {
+    const char *out, *python, *script, *jax, *llmc, *plain, *data;
+    bool quick;
+    int threads, step_only;
+} Options;
+
+static const Option bench_options[] = {
+    { "out", "DIR", "out", "bench.json goes there, and below DIR/bench what the others read", TEXT_OPTION(Options, out) },
+    { "python", "PROGRAM", NULL, "an interpreter with torch, and for LoRA peft: runs bench/peer.py in turn",
+      TEXT_OPTION(Options, python) },
+    { "peer", "FILE", "bench/peer.py", "where that is", TEXT_OPTION(Options, script) },
+    { "jax", "PROGRAM", NULL, "an interpreter with jax: runs bench/peer_jax.py in turn too", TEXT_OPTION(Options, jax) },
+    { "llmc", "PROGRAM", NULL, "bench/llmc.c built with llm.c: runs in turn too", TEXT_OPTION(Options, llmc) },
+    { "plain", "PROGRAM", NULL, "this program built with PLAIN=1, for a step by the plain loops",
+      TEXT_OPTION(Options, plain) },
+    { "data", "FILE", NULL, "also trains on this text: 2000 iterations with train's defaults", TEXT_OPTION(Options, data) },
+    { "threads", "N", NULL, "(one for each core)", INT_OPTION(Options, threads, 1, MAX_THREADS) },
+    { "quick", NULL, NULL, "tiny shapes and few rounds: a test of this program, not of the machine",
+      FLAG_OPTION(Options, quick) },
+    { "step-only", "N", NULL, "prints the median milliseconds of N steps of the small shape, and nothing else",
+      INT_OPTION(Options, step_only, 1, MOST_SAMPLES) },
+    { 0 }
+};
+
+static const OptionTable bench_table = {
+    .head = "bench: measures this machine, then training on it, in turn with others where\nthey are given",
+    .rows = bench_options,
+    .tail = "Example: make bench PYTHON=build/venv/bin/python"
+};
 
 static Options read_options(int argc, char **argv)
 {
-    enum { OUT = 1, PYTHON, PEER, JAX, LLMC, PLAIN_BUILD, DATA, THREADS, QUICK, STEP_ONLY, HELP };
-    static const struct option options[] = {
-        { "out", 1, NULL, OUT }, { "python", 1, NULL, PYTHON }, { "peer", 1, NULL, PEER }, { "jax", 1, NULL, JAX }, { "llmc", 1, NULL, LLMC },
-        { "plain", 1, NULL, PLAIN_BUILD }, { "data", 1, NULL, DATA }, { "threads", 1, NULL, THREADS },
-        { "quick", 0, NULL, QUICK }, { "step-only", 1, NULL, STEP_ONLY }, { "help", 0, NULL, HELP }, { 0 },
-    };
-    Options o = { .out = "out", .script = "bench/peer.py" };
-    opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, ":", options, NULL)) != -1;)
-        switch (option) {
-        case OUT: o.out = optarg; break;
-        case PYTHON: o.python = optarg; break;
-        case PEER: o.script = optarg; break;
-        case JAX: o.jax = optarg; break;
-        case LLMC: o.llmc = optarg; break;
-        case PLAIN_BUILD: o.plain = optarg; break;
-        case DATA: o.data = optarg; break;
-        case THREADS: parallel_set_threads((int)option_int("threads", optarg, 1, MAX_THREADS)); break;
-        case QUICK: o.quick = true; break;
-        case STEP_ONLY: o.step_only = (int)option_int("step-only", optarg, 1, MOST_SAMPLES); break;
-        case HELP: help(); exit(0);
-        default: option_unknown(argv, optind - 1);
-        }
-    if (optind < argc) die(EXIT_USAGE, "%s: bench takes options only; --help lists them", argv[optind]);
+    Options o = { 0 };
+    options_read(argc, argv, &bench_table, &o, NULL);
+    if (o.threads > 0) parallel_set_threads(o.threads);
     if (o.data != NULL && access(o.data, R_OK) != 0) // not minutes later
         die(EXIT_FAILED, "--data %s: %s", o.data, strerror(errno));
     return o;
@@ -139,7 +129,7 @@ static void begin_others(const Options *o, const char *files)
 
 int main(int argc, char **argv)
 {
-    program_name = "bench";
+    program_begin("bench");
     Options o = read_options(argc, argv);
     machine.threads = parallel_threads();
     signal(SIGPIPE, SIG_IGN); // a peer that has ended is noticed when its answer is missing

@@ -38,7 +38,7 @@ static void save_state(Transformer *model, const Text *text)
     adamw_step(optimizer, 0);
     zero_grads(model);
     must(adapter_save(model, model->active, "out/q20/base", "out/q20/adapter", error, sizeof error), error);
-    TrainingState state = { .model = model, .optimizer = optimizer, .vocabulary = text->vocabulary, .step = 1, .seed = 1,
+    TrainingState state = { .model = model, .optimizer = optimizer, .vocabulary = text->vocabulary, .step = 1, .options = train_options_default(),
                             .base_dir = (char[]){ "out/q20/base" } };
     must(state_save("out/q20/adapter", &state, error, sizeof error), error);
     adamw_free(optimizer);

@@ -8,9 +8,14 @@
 #include "text.h"
 #include "training.h"
 
-// Over the whole validation part of the text, and over the equally long end of its training part.
+// Over the whole validation part of the text, and over the equally long end of its training part; of a part that has more than
+// evaluation_most characters, over evenly spaced windows of about so many.
 double evaluate_validation(const Transformer *model, const Text *text);
 double evaluate_training(const Transformer *model, const Text *text);
+extern int64_t evaluation_most; // four million; a test takes less
+// Both, the training part first. `watch` (training.h) is told how many of each part's evaluation_targets are done.
+void   evaluate_both(const Transformer *model, const Text *text, double *train, double *val, EvaluationWatch watch, void *context);
+int64_t evaluation_targets(const Transformer *model, const Text *text);
 // An estimate of the first: evaluate_quickly, on the validation part.
 double estimate_validation(const Transformer *model, const Text *text, int B);
 // Whether `loss` on the validation part is more than 20 nats in all below the floor of a built-in text. A model that does not

@@ -132,18 +132,24 @@ FileWriter *file_write_begin(const char *path, char *error, size_t error_size)
     return w;
 }
 
-bool file_write(FileWriter *w, const void *bytes, size_t n)
+// 0, or why not all of it could be written.
+static int write_all(int fd, const char *from, size_t n)
 {
-    const char *from = bytes;
-    while (n > 0 && !w->failed) {
-        ssize_t done = write(w->fd, from, n);
+    while (n > 0) {
+        ssize_t done = write(fd, from, n);
         if (done > 0) {
             from += done;
             n -= (size_t)done;
         } else if (done == 0 || errno != EINTR) {
-            w->failed = done == 0 ? EIO : errno;
+            return done == 0 ? EIO : errno;
         }
     }
+    return 0;
+}
+
+bool file_write(FileWriter *w, const void *bytes, size_t n)
+{
+    if (!w->failed) w->failed = write_all(w->fd, bytes, n);
     return !w->failed;
 }
 
@@ -164,6 +170,13 @@ static int sync_to_disk(int fd)
     int result;
     do result = fsync(fd); while (result != 0 && errno == EINTR);
     return result;
+}
+
+bool file_written(FileWriter *w, char *error, size_t error_size)
+{
+    if (!w || w->fd < 0) return true;
+    if (!w->failed && sync_to_disk(w->fd) != 0) w->failed = errno;
+    return !w->failed || explain("write", w->path, w->failed, error, error_size);
 }
 
 // The rename lasts once the directory is on the disk, too.
@@ -188,9 +201,7 @@ bool file_commit(FileWriter *const *writers, int count, char *error, size_t erro
         FileWriter *w = writers[i];
         if (!w) continue;
         w->old = open(w->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // so that freeing its bytes, which takes long, waits
-        if (w->fd < 0) continue;
-        if (!w->failed && sync_to_disk(w->fd) != 0) w->failed = errno;
-        if (w->failed) good = explain("write", w->path, w->failed, error, error_size);
+        good = file_written(w, error, error_size);
     }
     for (; done < count && good; done++) {          // from here on nothing asks for room
         FileWriter *w = writers[done];
@@ -237,6 +248,14 @@ void file_sweep(const char *dir)
         if (process > 0 && kill((pid_t)process, 0) != 0 && errno == ESRCH) unlinkat(dirfd(d), e->d_name, 0);
     }
     if (d) closedir(d);
+}
+
+bool file_append(const char *path, const void *bytes, size_t n, char *error, size_t error_size)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    int failed = fd < 0 ? errno : write_all(fd, bytes, n);
+    if (fd >= 0 && close(fd) != 0 && !failed) failed = errno;
+    return !failed || explain("write", path, failed, error, error_size);
 }
 
 bool file_write_all(const char *path, const void *bytes, size_t n, char *error, size_t error_size)

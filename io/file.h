@@ -42,13 +42,16 @@ typedef struct FileWriter FileWriter;
 FileWriter *file_write_begin(const char *path, char *error, size_t error_size);
 
 // Append bytes, or formatted text of at most 4095 bytes (a longer one counts as a failure). Each call goes straight to
-// the system, there is no buffer. After the first failure they do nothing; their result may be ignored, because commit
-// reports it. Useful only to stop early.
+// the system, there is no buffer. After the first failure they do nothing, and write no message: that is commit's. Their
+// result is useful only to stop early.
 bool file_write(FileWriter *w, const void *bytes, size_t n);
 #if defined __GNUC__
 __attribute__((format(printf, 2, 3)))
 #endif
 bool file_printf(FileWriter *w, const char *format, ...);
+
+// Brings all to the disk; false, after one line, if that or any write before failed. NULL: true.
+bool file_written(FileWriter *w, char *error, size_t error_size);
 
 // A writer that removes `path` when it is committed, if there is such a file.
 FileWriter *file_remove_begin(const char *path, char *error, size_t error_size);
@@ -68,6 +71,9 @@ void file_write_abort(FileWriter *w);
 
 // Removes the temporary files in `dir` whose writers were killed: those of processes that are no more.
 void file_sweep(const char *dir);
+
+// Adds n bytes to the end of a file, which is made if there is none.
+bool file_append(const char *path, const void *bytes, size_t n, char *error, size_t error_size);
 
 // Begin, write n bytes and commit in one call.
 bool file_write_all(const char *path, const void *bytes, size_t n, char *error, size_t error_size);

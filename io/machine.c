@@ -11,7 +11,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#ifndef __wasi__ // which has no processes
+#ifndef NO_PROCESSES // WebAssembly, of the web page
 #include <sys/resource.h>
 #endif
 #include <unistd.h>
@@ -31,7 +31,7 @@ int64_t resident_peak(void)
         if (sscanf(line, "VmHWM: %" SCNd64, &kilobytes) == 1) break;
     if (status != NULL) fclose(status);
     if (kilobytes > 0) return 1024 * kilobytes;
-#ifdef __wasi__
+#ifdef NO_PROCESSES
     return 0;
 #else
     struct rusage usage;

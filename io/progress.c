@@ -70,11 +70,11 @@ static void show(Progress *p, int64_t done, int64_t tokens_per_step)
     Line line = { .gap = 2 };
     int digits = snprintf(NULL, 0, "%" PRId64, p->total);
     snprintf(line.field[STEP], sizeof line.field[STEP], "%s %*" PRId64 "/%" PRId64, p->what, digits, done, p->total);
-    snprintf(line.field[LOSS], sizeof line.field[LOSS], "loss %.3f", p->loss);
+    if (!isnan(p->loss)) snprintf(line.field[LOSS], sizeof line.field[LOSS], "loss %.3f", p->loss);
     if (!isnan(p->floor)) snprintf(line.field[FLOOR], sizeof line.field[FLOOR], "floor %.3f", p->floor);
     if (!isnan(p->val)) snprintf(line.field[VAL], sizeof line.field[VAL], "val %.3f", p->val);
     snprintf(line.field[SPEED], sizeof line.field[SPEED], "%.0fk chars/s", 1e-3 * (double)tokens_per_step / each);
-    write_time(line.field[LEFT], sizeof line.field[LEFT], each * (double)(p->total - done));
+    write_time(line.field[LEFT], sizeof line.field[LEFT], each * (double)(p->total - done) + p->later);
 
     int width = line_width();
     if (length_of(&line) > width) line.gap = 1;
@@ -110,10 +110,12 @@ void progress_step(Progress *p, int64_t done, double loss, int64_t tokens_per_st
         if (p->fresh_val) p->vals[column] = p->val;
         p->fresh_val = false;
     }
-    int64_t tenth = (p->total - p->first + 9) / 10;
-    bool due = p->terminal ? seconds_now() - p->shown > 0.2 : (done - p->first) % tenth == 0;
-    if (!due && done != p->total) return;
-    p->shown = seconds_now();
+    int64_t tenth = (done - p->first) / ((p->total - p->first + 9) / 10);
+    double now = seconds_now();
+    bool due = p->terminal ? now - p->shown > 0.2 : tenth != p->tenth;
+    p->tenth = tenth;
+    if (now - p->start < p->patience || (!due && done != p->total)) return;
+    p->shown = now;
     show(p, done, tokens_per_step);
 }
 
@@ -123,9 +125,9 @@ void progress_validation(Progress *p, double val)
     p->fresh_val = true;
 }
 
-void progress_end(Progress *p)
+void progress_end(const Progress *p)
 {
-    if (p->terminal) printf("\n");
+    if (p->terminal && p->length > 0) printf("\n");
 }
 
 // ----------------------------------------------------------------------------------------------------------- the curve

@@ -19,6 +19,9 @@ typedef struct Progress {
     int64_t first, total;  // steps done before this run, and in the end
     double floor;          // the text's floor, or NAN
     double start, shown;   // seconds
+    double later;          // set by you: the seconds that follow the last step, which are left as well
+    double patience;       // set by you: nothing is shown before so many seconds have passed
+    int64_t tenth;         // which was shown last
     double loss, val;      // smoothed training loss; the last validation loss, or NAN
     bool   fresh_val;      // no step has come since that
     bool   terminal;       // stdout is one that can go back to the start of a line
@@ -32,9 +35,9 @@ typedef struct Progress {
 // On a terminal: one line, rewritten a few times a second: step, loss, floor, validation, speed, time left; where that would be
 // wider than the terminal, less of it. Into a pipe, or where TERM is dumb: ten plain lines in all. Both on stdout.
 void progress_begin(Progress *p, const char *what, int64_t first, int64_t total, double floor);
-void progress_step(Progress *p, int64_t steps_done, double loss, int64_t tokens_per_step);
+void progress_step(Progress *p, int64_t steps_done, double loss, int64_t tokens_per_step); // loss NAN: there is none
 void progress_validation(Progress *p, double val); // shown from now on
-void progress_end(Progress *p);                    // leaves the last line standing
+void progress_end(const Progress *p);              // leaves the last line standing
 // On a terminal: the losses of the run as a small curve from 0 up, with the floor as a line. Else nothing.
 void progress_curve(const Progress *p);
 

@@ -32,8 +32,17 @@ bool save_add(Save *save, FileWriter *writer)
 bool save_end(Save *save, bool good)
 {
     if (good) return file_commit(save->files, save->count, save->error, save->size);
-    for (int i = 0; i < save->count; i++) file_write_abort(save->files[i]);
+    save_abort(save, false);
     return false;
+}
+
+bool save_abort(Save *save, bool good)
+{
+    for (int i = 0; i < save->count; i++) {
+        good = good && file_written(save->files[i], save->error, save->size);
+        file_write_abort(save->files[i]);
+    }
+    return good;
 }
 
 void document_open(Document *d)
@@ -66,7 +75,8 @@ bool save_document(Save *save, const char *name, Document *d)
     bool good = document_close(d, save->error, save->size) && file_path(path, save->dir, name, save->error, save->size);
     if (good && !file_is(path, d->text, d->length)) {
         FileWriter *writer = file_write_begin(path, save->error, save->size);
-        good = save_add(save, writer) && file_write(writer, d->text, d->length);
+        good = save_add(save, writer);
+        if (good) file_write(writer, d->text, d->length); // whether it could is said at the end
     }
     free(d->text);
     return good;

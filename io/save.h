@@ -36,6 +36,8 @@ bool save_add(Save *save, FileWriter *writer);
 
 // If all went well (good), the files take their places; else all is as it was. True: they have. Ends the save in any case.
 bool save_end(Save *save, bool good);
+// Ends it as if something had failed: nothing changes. True: nothing has, all of it is on the disk beside its targets.
+bool save_abort(Save *save, bool good);
 
 // A small text file, written with fprintf(d.out, ...) between document_open and what ends it: save_document, which adds it to
 // the save unless the file on the disk is already as it should be, and frees it; or document_close, after which d.text[length]

@@ -10,11 +10,13 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #define STATE      "meltwater_state"   // its key in metadata
 #define STATE_FILE "training_state.safetensors"
 
-enum { STATE_VERSION = 1 };
+enum { STATE_VERSION = 2 };
 
 static char *copy_text(const char *text) // NULL stays NULL
 {
@@ -26,22 +28,9 @@ static char *copy_text(const char *text) // NULL stays NULL
 static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *plan)
 {
     const Transformer *model = state->model;
-    const AdamW *o = state->optimizer;
-    const struct { const char *key; double value; } numbers[] = {
-        { "beta1", o->config.beta1 }, { "beta2", o->config.beta2 }, { "weight_decay", o->config.weight_decay },
-        { "grad_clip", o->config.grad_clip }, { "dropout", model->config.dropout },
-        { "learning_rate", state->schedule.learning_rate }, { "min_lr", state->schedule.min_lr },
-    };
-    fprintf(out, "{\"version\":%d,\"step\":%" PRId64 ",\"seed\":%" PRIu64 ",\"optimizer_step\":%" PRId64, STATE_VERSION,
-            state->step, state->seed, (int64_t)o->step);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        fprintf(out, ",\"%s\":", numbers[i].key);
-        json_put_number(out, numbers[i].value);
-    }
-    fprintf(out, ",\"warmup_iters\":%" PRId64 ",\"max_iters\":%" PRId64 ",\"eval_interval\":%" PRId64 ",\"batch_size\":%d",
-            state->schedule.warmup_iters, state->schedule.max_iters, state->eval_interval, state->batch_size);
-    fprintf(out, ",\"text_hash\":%" PRIu64 ",\"data\":", state->text_hash);
-    json_put_text(out, state->data);
+    fprintf(out, "{\"version\":%d,\"step\":%" PRId64 ",\"optimizer_step\":%" PRId64 ",\"text_hash\":%" PRIu64, STATE_VERSION,
+            state->step, state->optimizer->step, state->text_hash);
+    options_put(out, train_table.rows, &state->options);
     if (state->vocabulary.size > 0) {
         fputs(",\"tokenizer\":", out);
         vocabulary_put(out, &state->vocabulary);
@@ -53,11 +42,8 @@ static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *
     } else {
         fputs(",\"adapter_name\":", out);
         json_put_text(out, model->active->name);
-        const LoraConfig *l = &model->active->config;
-        fprintf(out, ",\"lora_r\":%d,\"lora_alpha\":", l->r);
-        json_put_number(out, l->alpha);
-        fprintf(out, ",\"lora_targets\":\"%s\",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":",
-                lora_targets_text(l->targets), l->freeze_A ? "true" : "false", fingerprint_of(model).text);
+        fprintf(out, ",\"freeze_A\":%s,\"" FINGERPRINT "\":\"%s\",\"base_dir\":",
+                model->active->config.freeze_A ? "true" : "false", fingerprint_of(model).text);
         json_put_text(out, state->base_dir);
         fputs(",\"adapter\":", out);
         peft_put_config(out, &model->config, plan, state->base_dir);
@@ -107,51 +93,45 @@ static bool save_state(Save *save, const TrainingState *state)
     return good;
 }
 
+static bool add_all(Save *save, const TrainingState *state)
+{
+    const Transformer *model = state->model;
+    return save_state(save, state) // first, for it is what --resume goes by
+        && (model->active == NULL ? model_add_files(save, model, &state->vocabulary, &state->settings)
+                                  : adapter_add_files(save, model, model->active, state->base_dir));
+}
+
 bool state_save(const char *dir, const TrainingState *state, char *error, size_t size)
 {
     Save save;
-    const Transformer *model = state->model;
-    return save_begin(&save, dir, error, size)
-        && save_end(&save, save_state(&save, state) // first, for it is what --resume goes by
-                           && (model->active == NULL ? model_add_files(&save, model, &state->vocabulary, &state->settings)
-                                                     : adapter_add_files(&save, model, model->active, state->base_dir)));
+    return save_begin(&save, dir, error, size) && save_end(&save, add_all(&save, state));
 }
 
-static bool get_uint64(const Json *json, const char *key, uint64_t *value, char *error, size_t size)
+bool state_rehearse(const char *dir, const TrainingState *state, char *error, size_t size)
 {
-    const Json *number = json_get(json, key);
-    if (number == NULL || !number->is_uint) return fail(error, size, "\"%s\" is missing or not a whole number", key);
-    *value = number->uint_value;
-    return true;
+    Save save;
+    return save_begin(&save, dir, error, size) && save_abort(&save, add_all(&save, state));
 }
 
-// What a state says besides its tensors, and besides what build_model and build_adapter read.
-static bool parse_state(const Json *json, TrainingState *state, AdamWConfig *adamw, int64_t *optimizer_step, double *dropout,
-                        char *error, size_t size)
+// What a state says besides its tensors, and besides what build_model and build_adapter read. Texts are the tree's.
+static bool parse_state(const Json *json, TrainingState *state, int64_t *optimizer_step, char *error, size_t size)
 {
-    Schedule *s = &state->schedule;
-    int64_t version, batch_size;
-    const char *data = NULL;
-    const struct { const char *key; int64_t least, most, *value; } whole[] = {
-        { "version", STATE_VERSION, STATE_VERSION, &version }, { "step", 0, INT64_MAX, &state->step },
-        { "optimizer_step", 0, INT64_MAX, optimizer_step }, { "warmup_iters", 0, INT64_MAX, &s->warmup_iters },
-        { "max_iters", 0, INT64_MAX, &s->max_iters }, { "eval_interval", 0, INT64_MAX, &state->eval_interval },
-        { "batch_size", 0, MODEL_LARGEST_TABLE, &batch_size },
-    };
-    const struct { const char *key; double *value; } numbers[] = {
-        { "beta1", &adamw->beta1 },         { "beta2", &adamw->beta2 }, { "weight_decay", &adamw->weight_decay },
-        { "grad_clip", &adamw->grad_clip }, { "dropout", dropout },     { "learning_rate", &s->learning_rate },
-        { "min_lr", &s->min_lr },
-    };
-    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
-        if (!json_get_int(json, whole[i].key, whole[i].least, whole[i].most, whole[i].value, error, size)) return false;
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (!json_get_number(json, numbers[i].key, numbers[i].value, error, size)) return false;
-    if (!get_uint64(json, "seed", &state->seed, error, size) || !get_uint64(json, "text_hash", &state->text_hash, error, size)
-        || (json_given(json, "data") && !json_get_string(json, "data", &data, error, size))) return false;
-    if (!(*dropout >= 0 && *dropout < 1)) return fail(error, size, "\"dropout\" is %g", *dropout);
-    state->batch_size = (int)batch_size;
-    state->data = copy_text(data);
+    const int64_t most = (int64_t)MOST_STEPS;
+    const Schedule *rate = &state->options.schedule;
+    const Json *hash = json_get(json, "text_hash");
+    int64_t version;
+    state->options = train_options_default();
+    state->options.data = NULL;
+    if (!json_get_int(json, "version", 0, most, &version, error, size)) return false;
+    if (version != STATE_VERSION)
+        return fail(error, size, "\"version\" is %d, and only %d is known here; start a new run with --init", (int)version,
+                    STATE_VERSION);
+    if (!json_get_int(json, "step", 0, most, &state->step, error, size)
+        || !json_get_int(json, "optimizer_step", 0, most, optimizer_step, error, size)
+        || !options_get(json, train_table.rows, &state->options, error, size)) return false;
+    if (rate->min_lr > rate->learning_rate) return fail(error, size, "\"min_lr\" is above \"learning_rate\"");
+    if (hash == NULL || !hash->is_uint) return fail(error, size, "\"text_hash\" is missing or not a whole number");
+    state->text_hash = hash->uint_value;
     return true;
 }
 
@@ -189,25 +169,16 @@ static bool build_model(const Safetensors *file, const Json *json, bool moments,
     return true;
 }
 
-// What a state says about its adapter besides PEFT's configuration: `lora` is how it was asked for. The strings are the tree's.
-typedef struct AdapterState { const char *name, *base_dir, *fingerprint; LoraConfig lora; } AdapterState;
+// What a state says about its adapter besides the options and PEFT's configuration. The strings are the tree's.
+typedef struct AdapterState { const char *name, *base_dir, *fingerprint; } AdapterState;
 
-static bool parse_adapter(const Json *json, AdapterState *adapter, char *error, size_t size)
+static bool parse_adapter(const Json *json, AdapterState *adapter, LoraConfig *lora, char *error, size_t size)
 {
-    const char *targets, *bad;
-    int64_t r;
-    *adapter = (AdapterState){ 0 };
-    LoraConfig *lora = &adapter->lora;
-    if (!json_get_string(json, "adapter_name", &adapter->name, error, size)
-        || !json_get_string(json, "base_dir", &adapter->base_dir, error, size)
-        || !json_get_string(json, FINGERPRINT, &adapter->fingerprint, error, size)
-        || !json_get_bool(json, "freeze_A", &lora->freeze_A, error, size)
-        || !json_get_int(json, "lora_r", 0, PEFT_LARGEST_RANK, &r, error, size)
-        || !json_get_number(json, "lora_alpha", &lora->alpha, error, size)
-        || !json_get_string(json, "lora_targets", &targets, error, size)) return false;
-    lora->r = (int)r;
-    lora->targets = lora_targets(targets, &bad);
-    return lora->targets != 0 || fail(error, size, "\"lora_targets\" names no layer");
+    return json_get_string(json, "adapter_name", &adapter->name, error, size)
+        && json_get_string(json, "base_dir", &adapter->base_dir, error, size)
+        && json_get_string(json, FINGERPRINT, &adapter->fingerprint, error, size)
+        && json_get_bool(json, "freeze_A", &lora->freeze_A, error, size)
+        && (lora->r > 0 || fail(error, size, "\"lora_r\" is 0, but there is an adapter"));
 }
 
 // The same where an adapter trains: its base is loaded, whole, from base_dir, or if that is NULL from where it was.
@@ -217,14 +188,15 @@ static bool build_adapter(const Safetensors *file, const Json *json, const char 
     char why[512];
     AdapterState adapter;
     AdapterPlan plan = { 0 };
-    if (!parse_adapter(json, &adapter, why, sizeof why)) return fail(error, size, "%s: %s", file->path, why);
+    if (!parse_adapter(json, &adapter, &state->options.lora, why, sizeof why))
+        return fail(error, size, "%s: %s", file->path, why);
     state->base_dir = copy_text(base_dir ? base_dir : adapter.base_dir);
     Transformer *model = state->model = model_load(state->base_dir, NULL, error, size);
     if (model == NULL
         || !fingerprint_fits(model, adapter.fingerprint, file->path, "the base must be the one it was", error, size))
         return false;
     bool good = (peft_parse_config(json_get(json, "adapter"), &model->config, &plan, why, sizeof why)
-                 && take_over(&model->config, &plan, &adapter.lora, why, sizeof why))
+                 && take_over(&model->config, &plan, &state->options.lora, why, sizeof why))
              || fail(error, size, "%s: %s", file->path, why);
     if (good) {
         slots_list_adapter(slots, &model->config, &plan);
@@ -247,9 +219,7 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
     const char *text = safetensors_metadata(file, STATE);
     Json *json = text == NULL ? NULL : json_parse(text, strlen(text), why, sizeof why);
     Slots slots = { 0 };
-    AdamWConfig adamw = { 0 };
     int64_t optimizer_step = 0;
-    double dropout = 0;
     bool good = json != NULL || fail(error, size, "%s is no training state: %s", file->path,
                                      text == NULL ? "its metadata lacks " STATE : why);
     for (size_t e = 0; e < file->count && good; e++)
@@ -258,8 +228,9 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
                         "%s holds %s, but this build computes in %s; go on with the build that wrote it (make REAL=%s)",
                         file->path, safetensors_dtype_name(file->entries[e].dtype), safetensors_dtype_name(REAL_DTYPE),
                         REAL_DTYPE == SAFETENSORS_F64 ? "float" : "double");
-    if (good && !parse_state(json, state, &adamw, &optimizer_step, &dropout, why, sizeof why))
+    if (good && !parse_state(json, state, &optimizer_step, why, sizeof why))
         good = fail(error, size, "%s: %s", file->path, why);
+    if (good) state->options.data = state->data = copy_text(state->options.data);
     if (good && json_get(json, "adapter") == NULL) {
         state->settings = settings_of(json_get(json, "config"), json_get(json, "generation_config"));
         good = build_model(file, json, optimizer_step > 0, state, &slots, error, size);
@@ -271,8 +242,10 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
         && !vocabulary_parse(tokenizer, state->model->config.vocab_size, &state->vocabulary, why, sizeof why))
         good = fail(error, size, "%s: the vocabulary: %s", file->path, why);
     if (good) {
-        state->model->config.dropout = dropout;
-        state->optimizer = adamw_new(state->model->parameters, state->model->parameter_count, adamw);
+        Config *config = &state->model->config;
+        config->dropout = state->options.config.dropout;
+        state->options.config = *config;
+        state->optimizer = adamw_new(state->model->parameters, state->model->parameter_count, state->options.adamw);
         state->optimizer->step = optimizer_step;
         slots_point_at_moments(&slots, state->optimizer, true);
         good = slots_read(file, &slots, error, size);
@@ -282,6 +255,51 @@ bool state_load(const char *dir, const char *base_dir, TrainingState *state, cha
     safetensors_close(file);
     if (!good) state_free(state);
     return good;
+}
+
+// The last validation loss in DIR/log.csv that is not after `step`; NAN: there is none.
+static double last_loss(const char *dir, int64_t step)
+{
+    char path[FILE_PATH], why[512], *log;
+    size_t n;
+    double loss = (double)NAN;
+    if (!file_path(path, dir, "log.csv", why, sizeof why) || !file_read(path, (size_t)1 << 30, &log, &n, why, sizeof why))
+        return loss;
+    for (const char *row = log; (row = strchr(row, '\n')) != NULL && *++row != '\0';) {
+        const char *val = strchr(row, ',');
+        val = val == NULL ? NULL : strchr(val + 1, ',');
+        if (val != NULL && val[1] != ',' && strtoll(row, NULL, 10) <= step) loss = strtod(val + 1, NULL);
+    }
+    free(log);
+    return loss;
+}
+
+bool state_describe(const char *dir, char *text, size_t size, bool *has_state)
+{
+    char path[FILE_PATH], why[512], when[40] = "";
+    struct stat status;
+    Safetensors *file;
+    int64_t step;
+    *has_state = false;
+    bool model = file_path(path, dir, "model.safetensors", why, sizeof why) && stat(path, &status) == 0;
+    bool adapter = !model && file_path(path, dir, "adapter_model.safetensors", why, sizeof why) && stat(path, &status) == 0;
+    if (!model && !adapter) return false;
+    struct tm time;
+    if (localtime_r(&status.st_mtime, &time) != NULL) strftime(when, sizeof when, "%Y-%m-%d %H:%M", &time);
+    snprintf(text, size, "%s of %s", model ? "a model" : "an adapter", when);
+    if (!slots_open(dir, STATE_FILE, &file, why, sizeof why)) return true;
+    const char *state = safetensors_metadata(file, STATE);
+    Json *json = state == NULL ? NULL : json_parse(state, strlen(state), why, sizeof why);
+    *has_state = json_get_int(json, "step", 0, (int64_t)MOST_STEPS, &step, why, sizeof why);
+    if (*has_state) {
+        double loss = last_loss(dir, step);
+        int length = snprintf(text, size, "%s of %" PRId64 " steps", model ? "a model" : "an adapter", step);
+        if (!isnan(loss)) length += snprintf(text + length, size - (size_t)length, ", validation loss %.4f", loss);
+        snprintf(text + length, size - (size_t)length, ", of %s", when);
+    }
+    json_free(json);
+    safetensors_close(file);
+    return true;
 }
 
 void state_free(TrainingState *state)

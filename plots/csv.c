@@ -154,11 +154,21 @@ static void write_grid(Transformer *model, const Text *pirate)
     close_file(grid, directory, "grid.csv");
 }
 
+typedef struct Asked { int threads; } Asked;
+static const Option csv_options[] = {
+    { "threads", "N", NULL, "(one for each core)", INT_OPTION(Asked, threads, 1, MAX_THREADS) }, { 0 }
+};
+static const OptionTable csv_table = {
+    .head = "csv: writes what the plots show", csv_options, "Example: build/cc-float/plots/csv --threads 2 out/plots",
+    .takes_words = true
+};
+
 int main(int argc, char **argv)
 {
-    program_name = "csv";
-    if (!(argc == 2 || (argc == 4 && strcmp(argv[1], "--threads") == 0))) die(EXIT_USAGE, "csv [--threads N] DIR");
-    int threads = argc == 4 ? (int)option_int("threads", argv[2], 1, MAX_THREADS) : parallel_threads();
+    program_begin("csv");
+    Asked asked = { 0 };
+    if (options_read(argc, argv, &csv_table, &asked, NULL) != argc - 1) die(EXIT_USAGE, "csv [--threads N] DIR");
+    int threads = asked.threads > 0 ? asked.threads : parallel_threads();
     directory = argv[argc - 1];
     Text tales = open_text("builtin:tales", 400000, CONTEXT), pirate = open_text("builtin:pirate", 100000, CONTEXT);
     Transformer *model = new_model(small_shape(tales.vocabulary.size), SEED);

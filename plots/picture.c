@@ -165,7 +165,7 @@ static void draw_panel(Transformer *model, const Text *text, double left, const 
 
 int main(void)
 {
-    program_name = "picture";
+    program_begin("picture");
     Text text = open_text("builtin:tales", 20000, CONTEXT);
     Transformer *model = new_model(small_shape(text.vocabulary.size), SEED);
     parallel_set_threads(2); // whose workspace the README's bytes contain

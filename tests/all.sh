@@ -54,7 +54,7 @@ valgrind_clean() {
     local dir=build/cc-float-portable t
     make -s PORTABLE=1 $dir/train || return 1
     [ -n "$quick" ] || make -s PORTABLE=1 $(in_dir $dir $engine test_peft) || return 1
-    valgrind -q --error-exitcode=9 --leak-check=full $dir/train --data README.md --out build/valgrind --threads 1 --max-iters 3 --n-layer 2 \
+    valgrind -q --error-exitcode=9 --leak-check=full $dir/train --data README.md --out build/valgrind --overwrite --threads 1 --max-iters 3 --n-layer 2 \
         --n-embd 32 --block-size 16 --batch-size 2 --eval-interval 2 > "$log.train" 2>&1 || { cat "$log.train"; return 1; }
     [ -z "$quick" ] || return 0
     for t in $engine test_peft; do printf '#!/bin/sh\nexec valgrind -q --error-exitcode=9 %s\n' $dir/$t > $dir/valgrind_$t; chmod +x $dir/valgrind_$t; done

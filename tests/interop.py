@@ -422,7 +422,7 @@ def programs(d):
 
     for name, options in {"c_attn": [], "q and v": ["--lora-targets", "q,v"], "k and everything else": ["--lora-targets", "k,c_proj,c_fc"]}.items():
         call(train, "--data", d / "text", "--init", d / "trained", "--out", d / "lora", "--lora-r", 3, "--max-iters", 30, "--batch-size", 8, "--learning-rate", 1e-2,
-             "--warmup-iters", 2, "--seed", 7, *options)
+             "--warmup-iters", 2, "--seed", 7, "--overwrite", *options)
         adapted, problems = load_adapter(d / "trained", d / "lora")
         check(f"a trained adapter, {name}: PEFT has no complaint", not problems, problems)
         same(f"a trained adapter, {name}: the same logits in PEFT", theirs(adapted), ours(d / "trained", d / "lora"))
@@ -434,7 +434,7 @@ def programs(d):
             delta = layer.get_delta_weight("default")  # [in, out], as the weight
             parts = [bool(delta[:, i * C:(i + 1) * C].abs().max() > 0) for i in range(3)]
             check(f"a trained adapter, {name}: PEFT changes these columns of c_attn and no others", parts == [part in options[1].split(",") for part in "qkv"], parts)
-        call(adapter, "merge", d / "lora", "--out", d / "lora-merged")
+        call(adapter, "merge", d / "lora", "--out", d / "lora-merged", "--overwrite")
         a, b = adapted.merge_and_unload().state_dict(), load_base(d / "lora-merged")[0].state_dict()
         check(f"a trained adapter, {name}: adapter merge gives the names of merge_and_unload", a.keys() == b.keys())
         check(f"a trained adapter, {name}: ... and its weights", all(distance(a[k], b[k]) < 1e-6 or a[k].equal(b[k]) for k in b), max(float((a[k] - b[k]).abs().max()) for k in b))

@@ -16,6 +16,16 @@ static bool same_moments(const AdamW *a, const AdamW *b)
     return same;
 }
 
+// Of a run with an adapter of rank 2 on all layers.
+static TrainOptions small_options(void)
+{
+    TrainOptions s = train_options_default();
+    s.data = NULL;
+    s.seed = 1;
+    s.lora = everywhere(2, 4);
+    return s;
+}
+
 TEST(states_go_on_as_if_nothing_had_happened)
 {
     AdamWConfig adamw = { 0.9, 0.99, 0.1, 1.0 / 3 };
@@ -27,15 +37,16 @@ TEST(states_go_on_as_if_nothing_had_happened)
          variant++) { // all; adapters: everywhere, B alone, ranks by block, q and v; and both before their first step
         bool lora = variant >= 1 && variant <= 5;
         int64_t steps = variant >= 5 ? 0 : 5;
-        TrainingState state = { .step = 123456789,
-                                .seed = 0xfedcba9876543210,
-                                .vocabulary = v,
-                                .data = "a\n\"\\ \xe2\x82\xac",
-                                .text_hash = UINT64_MAX - 1,
-                                .batch_size = 77,
-                                .schedule = { 1.0 / 3, 1.0 / 7, 11, 123456790 },
-                                .eval_interval = 1l << 40 },
-                      back;
+        TrainingState state = { .step = 123456789, .vocabulary = v, .text_hash = UINT64_MAX - 1,
+                                .options = train_options_default() }, back;
+        TrainOptions *s = &state.options;
+        s->seed = UINT64_C(0x3edcba9876543210);
+        s->data = "a\n\"\\ \xe2\x82\xac";
+        s->batch_size = 77;
+        s->schedule = (Schedule){ 1.0 / 3, 1.0 / 7, 11, 123456790 };
+        s->eval_interval = INT64_C(1) << 40;
+        s->adamw = adamw;
+        s->config.dropout = 0.1;
         state.model = lora ? model_load(in_root("base"), NULL, error, sizeof error) : new_model(20);
         state.model->config.dropout = 0.1;
         int by_block[L] = { 3, 0, 1 };
@@ -47,6 +58,7 @@ TEST(states_go_on_as_if_nothing_had_happened)
             transformer_train_base(state.model, false);
             new_adapter(state.model, "my adapter", config, 77);
             state.base_dir = in_root("base");
+            s->lora = config;
         }
         state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, adamw);
         train(state.model, state.optimizer, 0, steps);
@@ -65,11 +77,13 @@ TEST(states_go_on_as_if_nothing_had_happened)
         bool good = state_load(in_root("run/state"), NULL, &back, error, sizeof error);
         EXPECT(good, "variant %d: %s", variant, error);
         if (!good) continue;
-        EXPECT(back.step == state.step && back.seed == state.seed && strcmp(back.data, state.data) == 0, "%" PRId64 " %llx %s",
-               back.step, (unsigned long long)back.seed, back.data);
-        EXPECT(back.text_hash == state.text_hash && back.batch_size == 77 && back.eval_interval == state.eval_interval,
-               "%llx %d %" PRId64, (unsigned long long)back.text_hash, back.batch_size, back.eval_interval);
-        EXPECT(memcmp(&back.schedule, &state.schedule, sizeof back.schedule) == 0, "the schedule");
+        EXPECT(back.step == state.step && back.text_hash == state.text_hash, "%" PRId64 " %" PRIx64, back.step, back.text_hash);
+        for (const Option *o = train_table.rows; o->name || o->meaning; o++) {
+            if (o->on_resume != KEPT && o->on_resume != SETTLED) continue;
+            const char *was = option_text(o, s), *is = option_text(o, &back.options);
+            EXPECT(strcmp(was, is) == 0, "variant %d: %s was %s, and is %s", variant, o->name, was, is);
+        }
+        EXPECT(back.options.data == back.data && memcmp(&back.options.schedule, &s->schedule, sizeof s->schedule) == 0, "to the bit");
         EXPECT(vocabulary_equal(&back.vocabulary, &v), "variant %d: vocabulary", variant);
         EXPECT(memcmp(&back.optimizer->config, &adamw, sizeof adamw) == 0 && back.optimizer->step == steps,
                "variant %d: the optimizer's settings", variant);
@@ -80,11 +94,9 @@ TEST(states_go_on_as_if_nothing_had_happened)
                    || (same_adapter(back.model->active, state.model->active)
                        && strcmp(back.model->active->name, "my adapter") == 0),
                "variant %d: the adapter", variant);
-        const LoraConfig *was = lora ? &state.model->active->config : NULL, *is = lora ? &back.model->active->config : NULL;
-        EXPECT(
-            !lora
-                || (is->r == was->r && is->alpha == was->alpha && is->targets == was->targets && is->freeze_A == was->freeze_A),
-            "variant %d: what was asked for", variant);
+        const LoraConfig *was = lora ? &state.model->active->config : NULL, *now = lora ? &back.model->active->config : NULL;
+        EXPECT(!lora || (now->r == was->r && now->alpha == was->alpha && now->targets == was->targets
+                         && now->freeze_A == was->freeze_A), "variant %d: what was asked for", variant);
         EXPECT(back.model->parameter_count == state.model->parameter_count, "variant %d", variant);
         for (int i = 0; i < back.model->parameter_count; i++)
             EXPECT(back.model->parameters[i]->requires_grad == state.model->parameters[i]->requires_grad
@@ -107,9 +119,47 @@ TEST(states_go_on_as_if_nothing_had_happened)
     vocabulary_free(&v);
 }
 
+static void expect_refused(const Item *items, size_t n, const char *text, const char *what, const char *word)
+{
+    TrainingState back;
+    SafetensorsTensor tensors[100];
+    static real zeros[400];
+    for (size_t k = 0; k < n; k++)
+        tensors[k] = (SafetensorsTensor){ items[k].name, own, items[k].ndim, items[k].shape, zeros };
+    SafetensorsMetadata metadata[] = { { "format", "pt" }, { "meltwater_state", text } };
+    if (safetensors_write(in_root("refused/training_state.safetensors"), tensors, n, metadata, text ? 2 : 1, error, sizeof error))
+        give_up("state");
+    EXPECT(!state_load(in_root("refused"), NULL, &back, error, sizeof error) && one_line(word), "%s: %s", what, error);
+}
+
+// A setting that is out of the option's range, or no value of its kind, in the state's text; and one that is missing.
+static void expect_range(const Item *items, size_t n, const char *text, const Option *o, const TrainOptions *options)
+{
+    char key[60], old[240], new[240], bad[4][40] = { "[]", "true" };
+    bool words = o->type == OPTION_TEXT || o->type == OPTION_WORDS;
+    snprintf(key, sizeof key, "%s", o->name);
+    for (char *at = key; (at = strchr(at, '-')) != NULL;) *at = '_';
+    const char *value = option_text(o, options);
+    snprintf(old, sizeof old, words && value ? "\"%s\":\"%s\"" : "\"%s\":%s", key, value ? value : "null");
+    if (!words) {
+        bool whole = o->type != OPTION_DOUBLE;
+        snprintf(bad[2], sizeof *bad, whole ? "%.0f" : "%.17g", o->least - (whole ? 1 : 1e-9));
+        snprintf(bad[3], sizeof *bad, whole ? "%.0f" : "%.17g", whole ? o->most + fmax(1, o->most * 0x1p-52) : 1.001 * o->most);
+        if (whole) snprintf(bad[1], sizeof *bad, "%g", o->least + 1.5);
+    }
+    for (int i = 0; i < 5; i++) {
+        if (i < 4 && bad[i][0] == '\0') continue;
+        if (i < 4) snprintf(new, sizeof new, "\"%s\":%s", key, bad[i]);
+        else snprintf(new, sizeof new, "\"missing\":0");
+        char *changed = replaced(text, old, new);
+        expect_refused(items, n, changed, new, key);
+        free(changed);
+    }
+}
+
 TEST(states_that_are_refused)
 {
-    TrainingState state = { .seed = 1 }, back;
+    TrainingState state = { .options = small_options() }, back;
     Transformer *base = new_model(21), *stranger = new_model(22);
     if (!model_save(base, NULL, in_root("base"), error, sizeof error)
         || !model_save(stranger, NULL, in_root("strange"), error, sizeof error))
@@ -139,45 +189,36 @@ TEST(states_that_are_refused)
     EXPECT(n == 3 * 24, "%zu tensors", n);
     const char *text = safetensors_metadata(file, "meltwater_state");
     static const struct { const char *old, *new, *word; } cases[] = {
-        { "\"version\":1", "\"version\":2", "version" },
+        { "\"version\":2", "\"version\":3", "version" },
         { "\"step\":0", "\"step\":-1", "step" },
-        { "\"seed\":1", "\"seed\":-1", "seed" },
-        { "\"seed\":1", "\"seed\":\"1\"", "seed" },
+        { "\"step\":0", "\"step\":1099511627777", "step" },
         { "\"optimizer_step\":2", "\"optimizer_step\":2.5", "optimizer_step" },
         { "\"optimizer_step\":2", "\"optimizer_step\":0", "48 tensors unknown" },
         { "\"beta1\":0.9", "\"beta3\":0.9", "beta1" },
-        { "\"dropout\":0", "\"dropout\":1", "dropout" },
         { "\"freeze_A\":false", "\"freeze_A\":true", "24 tensors unknown" },
         { "\"freeze_A\":false", "\"freeze_B\":true", "freeze_A" },
         { "\"lora_dropout\": 0,", "\"lora_dropout\": 0.1,", "lora_dropout" },
-        { "\"lora_r\":2", "\"lora_r\":-1", "lora_r" },
+        { "\"lora_r\":2", "\"lora_r\":0", "lora_r" },
         { "\"lora_alpha\":4", "\"lora_alfa\":4", "lora_alpha" },
-        { "\"lora_targets\":\"c_attn", "\"lora_targets\":\"x", "lora_targets" },
         { "\"lora_targets\":\"c_attn,attn.c_proj,c_fc,mlp.c_proj", "\"lora_targets\":\"q,k,v", "shared" },
+        { "\"lora_targets\":\"c_attn,attn.c_proj,c_fc,mlp.c_proj\"", "\"lora_targets\":null", "lora_targets" },
         { "\"r\": 2", "\"r\": 3", "another shape" },
         { "\"r\": 2", "\"r\": 0", "\"r\"" },
         { "\"adapter\":", "\"adapters\":", "model_type" },
-        { "\"data\":null", "\"tokenizer\":{}", "vocabulary" },
+        { "\"data\":null", "\"tokenizer\":{},\"data\":null", "vocabulary" },
         { "\"data\":null", "\"data\":3", "data" },
-        { "\"learning_rate\":0", "\"learning_rate\":null", "learning_rate" },
+        { "\"learning_rate\":0.001", "\"learning_rate\":0.00001", "min_lr" },
         { "\"text_hash\":0", "\"text_hash\":0.5", "text_hash" },
-        { "\"batch_size\":0", "\"batch_size\":-1", "batch_size" },
         { "{", "[", "no training state" },
     };
-    for (size_t i = 0; i <= sizeof cases / sizeof *cases; i++) {
-        bool last = i == sizeof cases / sizeof *cases; // no such metadata at all
-        char *changed = last ? NULL : replaced(text, cases[i].old, cases[i].new);
-        SafetensorsTensor tensors[100];
-        real zeros[400] = { 0 };
-        for (size_t k = 0; k < n; k++)
-            tensors[k] = (SafetensorsTensor){ items[k].name, own, items[k].ndim, items[k].shape, zeros };
-        SafetensorsMetadata metadata[] = { { "format", "pt" }, { "meltwater_state", changed } };
-        if (safetensors_write(path, tensors, n, metadata, last ? 1 : 2, error, sizeof error)) give_up("state");
-        EXPECT(!state_load(in_root("refused"), NULL, &back, error, sizeof error)
-                   && one_line(last ? "meltwater_state" : cases[i].word),
-               "%s: %s", last ? "" : cases[i].new, error);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *changed = replaced(text, cases[i].old, cases[i].new);
+        expect_refused(items, n, changed, cases[i].new, cases[i].word);
         free(changed);
     }
+    expect_refused(items, n, NULL, "no such metadata at all", "meltwater_state");
+    for (const Option *o = train_table.rows; o->name || o->meaning; o++)
+        if (o->on_resume == KEPT || o->on_resume == SETTLED) expect_range(items, n, text, o, &state.options);
     write_items(path, items, n, other);
     EXPECT(!state_load(in_root("refused"), NULL, &back, error, sizeof error) && one_line("training_state.safetensors"), "%s",
            error);
@@ -246,7 +287,7 @@ TEST(truncated_files)
     victim = new_model(30);
     LoraConfig config = { .r = 2, .alpha = 4, .targets = 1, .last_block = -1 };
     Adapter *adapter = new_adapter(victim, "a", config, 1);
-    TrainingState state = { .seed = 1, .base_dir = in_root("cut"), .model = victim };
+    TrainingState state = { .options = small_options(), .base_dir = in_root("cut"), .model = victim };
     transformer_train_base(victim, false);
     state.optimizer = adamw_new(victim->parameters, victim->parameter_count, (AdamWConfig){ 0.9, 0.99, 0, 0 });
     train(victim, state.optimizer, 0, 1);
@@ -279,7 +320,7 @@ TEST(a_failed_save_harms_nothing)
     Transformer *model = new_model(40);
     LoraConfig config = { .r = 2, .alpha = 4, .targets = 15, .last_block = -1 };
     Adapter *adapter = new_adapter(model, "a", config, 1);
-    TrainingState state = { .seed = 1, .base_dir = ".", .model = model };
+    TrainingState state = { .options = small_options(), .base_dir = ".", .model = model };
     transformer_train_base(model, false);
     state.optimizer = adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0, 0 });
 
@@ -481,7 +522,7 @@ static void save_until_killed(const char *dir, TrainingState *states, int shapes
 
 static TrainingState state_to_kill(Config config)
 {
-    TrainingState state = { .seed = 1,
+    TrainingState state = { .options = small_options(),
                             .vocabulary = letters(config.vocab_size),
                             .model = transformer_new(config, 1, error, sizeof error) };
     state.optimizer = adamw_new(state.model->parameters, state.model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0, 0 });

@@ -4,36 +4,16 @@
 // The linker sends the engine's calls of malloc and its relatives, of pthread_create, fsync, backward and transformer_loss
 // through the functions named __wrap_ below (-Wl,--wrap, in the Makefile), so the engine itself has no hook. Each fault happens in a child of its own.
 
-// The programs themselves.
-#define main train_main
-#include "../train.c"
-#undef main
-#define main sample_main
-#define help sample_help
-#include "../sample.c"
-#undef main
-#undef help
-#define main adapter_main
-#define help adapter_help
-#include "../adapter.c"
-#undef main
-#undef help
-
-#include "child.h"
+#include "programs.h"
 #include "gradcheck.h"
-#include "directory.h"
-#include "test.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #ifdef __linux__
 #include <sys/mount.h>
 #endif
 #include <sys/stat.h>
-
-static char root[300], message[1024];
 
 // -------------------------------------------------------------------------------------------------- allocations that fail
 
@@ -42,7 +22,8 @@ typedef struct Piece { void *at; size_t size; int64_t number; } Piece;
 enum { PIECES = 1 << 14 };
 static Piece pieces[PIECES];
 static bool watching;
-static int64_t *requests; // so far, of the child: in memory that is shared with it
+static int64_t *requests; // [0]: so far, of the child, [1]: the most bytes that it held: in memory that is shared with it
+static int64_t held;      // bytes now
 static int64_t fail_at;   // 0: none
 
 void *__real_malloc(size_t size);
@@ -80,14 +61,19 @@ static size_t slot_of(const void *block)
 
 static void *note(void *block, size_t size)
 {
-    if (watching && block != NULL) pieces[slot_of(block)] = (Piece){ block, size, *requests };
+    if (!watching || block == NULL) return block;
+    pieces[slot_of(block)] = (Piece){ block, size, *requests };
+    if ((held += (int64_t)size) > requests[1]) requests[1] = held;
     return block;
 }
 
 // What was freed stays in its slot with size 0, so that later ones are still found.
 static void forget(void *block)
 {
-    if (watching && block != NULL) pieces[slot_of(block)].size = 0, pieces[slot_of(block)].number = 0;
+    if (!watching || block == NULL) return;
+    Piece *piece = &pieces[slot_of(block)];
+    held -= (int64_t)piece->size;
+    piece->size = 0, piece->number = 0;
 }
 
 void *__wrap_malloc(size_t size) { return refuse() ? NULL : note(__real_malloc(size), size); }
@@ -143,121 +129,6 @@ void __wrap_backward(Tape *tape, Tensor *loss)
         size_t length = strlen(t->name), end = strlen(poison_tensor);
         if (length >= end && strcmp(t->name + length - end, poison_tensor) == 0) t->grad[poison_index] = poison_value;
     }
-}
-
-// ----------------------------------------------------------------------------------------------------------------------------- helpers
-
-static const char *in_root(const char *name) // one of sixteen buffers, used in turn
-{
-    static char paths[16][600];
-    static int turn;
-    char *path = paths[turn = (turn + 1) % 16];
-    snprintf(path, sizeof paths[0], "%s/%s", root, name);
-    return path;
-}
-
-static void must(bool good)
-{
-    if (good) return;
-    printf("%s\n", message);
-    exit(1);
-}
-
-static void copy_file(const char *from, const char *to)
-{
-    char *bytes;
-    size_t size;
-    must(file_read(from, 1 << 24, &bytes, &size, message, sizeof message));
-    FILE *out = fopen(to, "wb");
-    if (out == NULL || fwrite(bytes, 1, size, out) != size || fclose(out) != 0) perror(to), exit(1);
-    free(bytes);
-}
-
-static void copy_directory(const char *from, const char *to) // of plain files
-{
-    remove_all(to);
-    must(file_make_directories(to, message, sizeof message));
-    DIR *d = opendir(from);
-    for (struct dirent *e; d && (e = readdir(d)); ) {
-        char a[900], b[900];
-        if (e->d_name[0] == '.') continue;
-        snprintf(a, sizeof a, "%s/%s", from, e->d_name);
-        snprintf(b, sizeof b, "%s/%s", to, e->d_name);
-        copy_file(a, b);
-    }
-    if (d) closedir(d);
-}
-
-// Whether the two hold the same files with the same bytes, apart from log.csv and metrics.json, which tell times. Names the first that differs in `message`.
-static bool same_directory(const char *from, const char *to)
-{
-    int64_t files = 0;
-    bool same = true;
-    DIR *d = opendir(from);
-    for (struct dirent *e; d && same && (e = readdir(d)); ) {
-        char a[900], b[900], *x = NULL, *y = NULL;
-        size_t n = 0, m = 0;
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        files++;
-        if (strcmp(e->d_name, "log.csv") == 0 || strcmp(e->d_name, "metrics.json") == 0) continue;
-        snprintf(a, sizeof a, "%s/%s", from, e->d_name);
-        snprintf(b, sizeof b, "%s/%s", to, e->d_name);
-        same = file_read(a, 1 << 24, &x, &n, message, sizeof message) && file_read(b, 1 << 24, &y, &m, message, sizeof message) && n == m && memcmp(x, y, n) == 0;
-        if (!same) snprintf(message, sizeof message, "%.200s differs", e->d_name);
-        free(x), free(y);
-    }
-    if (d) closedir(d);
-    d = opendir(to);
-    while (d && readdir(d)) files--;
-    if (d) closedir(d);
-    if (same && files != -2) snprintf(message, sizeof message, "%" PRId64 " files more", -2 - files);
-    return same && files == -2;
-}
-
-static bool one_line(const char *text) { return text[0] != '\0' && strchr(text, '\n') == text + strlen(text) - 1; }
-
-static char arguments[24][600];
-static char *vector[25];
-static void arguments_are(const char *line) // words; @ at a word's start stands for the directory of this test
-{
-    int count = 0;
-    vector[count] = strcpy(arguments[count], "train"), count++;
-    for (const char *word = line; *word; ) {
-        size_t length = strcspn(word, " ");
-        if (word[0] == '@') snprintf(arguments[count], sizeof arguments[0], "%s/%.*s", root, (int)length - 1, word + 1);
-        else snprintf(arguments[count], sizeof arguments[0], "%.*s", (int)length, word);
-        vector[count] = arguments[count], count++;
-        word += length + strspn(word + length, " ");
-    }
-    vector[count] = NULL;
-}
-
-static void quietly(void)
-{
-    int nothing = open("/dev/null", O_WRONLY);
-    dup2(nothing, STDOUT_FILENO);
-}
-
-static int count_arguments(void)
-{
-    int count = 0;
-    while (vector[count] != NULL) count++;
-    optind = 1;
-    return count;
-}
-
-static int (*program)(int argc, char **argv) = train_main;
-
-static void program_deed(void)
-{
-    quietly();
-    exit(program(count_arguments(), vector));
-}
-
-static int train(const char *line)
-{
-    arguments_are(line);
-    return in_child(program_deed);
 }
 
 // -------------------------------------------------------------------------------------------------------- every allocation in turn
@@ -400,7 +271,7 @@ static void counted_deed(void)
 // How many requests a child makes, and its status.
 static int counted(void (*what)(void))
 {
-    *requests = 0;
+    requests[0] = requests[1] = 0;
     return in_child(what);
 }
 
@@ -460,6 +331,11 @@ static void expect_a_model(const char *what)
     transformer_free(model);
 }
 
+static const char *program_of(int (*main_)(int argc, char **argv)) // as a message begins
+{
+    return main_ == train_main ? "train: " : main_ == sample_main ? "sample: " : "adapter: ";
+}
+
 // The programs, as a user calls them, on a directory @run that holds the save `start`. Whichever request fails, either there is one
 // line that says so and what was in the directory is whole, or the program found another way and left what it should.
 static void each_allocation_of_a_program_fails(const char *what, int (*main_)(int argc, char **argv), const char *start, const char *line)
@@ -477,7 +353,7 @@ static void each_allocation_of_a_program_fails(const char *what, int (*main_)(in
         status = counted(watched_program);
         refused += status == 1;
         if (status == 0) EXPECT(same_directory(in_root("right"), in_root("run")), "%s, request %" PRId64 " fails, nobody says so, and %s", what, fail_at, message);
-        else EXPECT(status == 1 && one_line(said) && strstr(said, "memory"), "%s, request %" PRId64 " fails: status %d, said: %s", what, fail_at, status, said);
+        else EXPECT(status == 1 && one_line(said) && strstr(said, "memory") && strncmp(said, program_of(main_), 6) == 0, "%s, request %" PRId64 " fails: status %d, said: %s", what, fail_at, status, said);
         if (main_ == train_main) expect_a_save(what);
         else expect_a_model(what);
     }
@@ -490,12 +366,12 @@ static const char *const resumed = "--data @text.txt --resume --out @run --max-i
 
 TEST(every_allocation_of_a_new_run_fails_in_turn)
 {
-    each_allocation_of_a_program_fails("train", train_main, "full", "--data @text.txt --out @run --n-layer 2 --n-head 2 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 3 "
+    each_allocation_of_a_program_fails("train", train_main, "full", "--data @text.txt --out @run --overwrite --n-layer 2 --n-head 2 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 3 "
                                        "--eval-interval 3 --threads 1");
 }
 TEST(every_allocation_of_a_new_run_of_lora_fails_in_turn)
 {
-    each_allocation_of_a_program_fails("train with LoRA", train_main, "lora", "--data @text.txt --init @full --lora-r 2 --out @run --batch-size 2 --max-iters 3 --eval-interval 3 --threads 1");
+    each_allocation_of_a_program_fails("train with LoRA", train_main, "lora", "--data @text.txt --init @full --lora-r 2 --out @run --overwrite --batch-size 2 --max-iters 3 --eval-interval 3 --threads 1");
 }
 TEST(every_allocation_of_a_resumed_run_fails_in_turn) { each_allocation_of_a_program_fails("train --resume", train_main, "full", resumed); }
 TEST(every_allocation_of_a_resumed_run_of_lora_fails_in_turn) { each_allocation_of_a_program_fails("train --resume with LoRA", train_main, "lora", resumed); }
@@ -505,9 +381,31 @@ TEST(every_allocation_of_sampling_fails_in_turn)
 }
 TEST(every_allocation_of_the_adapter_program_fails_in_turn)
 {
-    each_allocation_of_a_program_fails("adapter merge", adapter_main, "full", "merge @lora --out @run");
+    each_allocation_of_a_program_fails("adapter merge", adapter_main, "full", "merge @lora --out @run --overwrite");
     each_allocation_of_a_program_fails("adapter info", adapter_main, "full", "info @lora --model @run");
     each_allocation_of_a_program_fails("adapter diff", adapter_main, "full", "diff @lora @lora --model @run");
+}
+
+// What a run holds depends neither on how many steps it has made nor on how many are to come.
+TEST(memory_does_not_grow_with_the_steps)
+{
+    static const struct { const char *iters; int64_t stop; } cases[] = { { "100", 60 }, { "10000000000", 60 }, { "10000000000", 3000 } };
+    int64_t most[3];
+    fail_at = 0;
+    for (int i = 0; i < 3; i++) {
+        char line[300];
+        remove_all(in_root("run"));
+        snprintf(line, sizeof line, "--data @text.txt --out @run --n-layer 1 --n-head 1 --n-embd 4 --block-size 4 --batch-size 1 --threads 1 "
+                 "--max-iters %s --eval-interval %s", cases[i].iters, cases[i].iters);
+        arguments_are(line);
+        stop_step = cases[i].stop;
+        int status = counted(watched_program);
+        stop_step = -1;
+        most[i] = requests[1];
+        EXPECT(status == 128 + SIGTERM && most[i] > 10000, "status %d, at most %" PRId64 " bytes, said: %s", status, most[i], said);
+    }
+    EXPECT(most[1] < most[0] + 1000 && most[2] < most[1] + 1000, "at most %" PRId64 " bytes in a short run, %" PRId64 " in a long one, %" PRId64 " after more steps",
+           most[0], most[1], most[2]);
 }
 
 // Asked to stop between two saves: it saves, and goes on as if nothing had happened.
@@ -549,7 +447,7 @@ TEST(threads_that_cannot_be_started)
     EXPECT(threads == 1 || threads == 3, "%d threads", threads);
     if (threads == 1) return; // the plain build starts none
     copy_directory(in_root("wide"), in_root("run"));
-    arguments_are("--data @text.txt --out @run --max-iters 4 --eval-interval 2 --batch-size 64 --threads 3");
+    arguments_are("--data @text.txt --out @run --overwrite --max-iters 4 --eval-interval 2 --batch-size 64 --threads 3");
     int status = in_child(without_threads);
     EXPECT(status == 1 && one_line(said) && strstr(said, "cannot start thread 2 of 3; try fewer --threads"), "status %d, said: %s", status, said);
     EXPECT(same_directory(in_root("wide"), in_root("run")), "the older run: %s", message);
@@ -608,7 +506,7 @@ TEST(a_full_disk_while_merging_leaves_the_older_model)
     for (int r = 0; r < 6; r++) {
         copy_directory(in_root("whole-model"), in_root("run"));
         room = rooms[r];
-        arguments_are("merge @lora --out @run");
+        arguments_are("merge @lora --out @run --overwrite");
         int status = in_child(on_a_full_disk);
         EXPECT(status == 1 && one_line(said) && strstr(said, "File too large") && strstr(said, "free some space"), "room for %" PRId64 " bytes: status %d, said: %s", room, status, said);
         EXPECT(same_directory(in_root("whole-model"), in_root("run")), "room for %" PRId64 " bytes: %s", room, message);
@@ -724,8 +622,8 @@ TEST(a_weight_that_is_not_finite_stops_training)
         for (int adapter = 0; adapter < 2; adapter++) {
             save_with("bad", cases[i].tensor, cases[i].index, cases[i].value);
             copy_directory(in_root(adapter ? "lora" : "full"), in_root("run"));
-            int status = train(adapter ? "--data @text.txt --init @bad --lora-r 2 --out @run --max-iters 4 --eval-interval 2 --batch-size 2"
-                                       : "--data @text.txt --init @bad --out @run --max-iters 4 --eval-interval 2 --batch-size 2");
+            int status = train(adapter ? "--data @text.txt --init @bad --lora-r 2 --out @run --overwrite --max-iters 4 --eval-interval 2 --batch-size 2"
+                                       : "--data @text.txt --init @bad --out @run --overwrite --max-iters 4 --eval-interval 2 --batch-size 2");
             EXPECT(status == 1 && one_line(said) && strstr(said, "step 0") && strstr(said, cases[i].said), "status %d, said: %s", status, said);
             EXPECT(same_directory(in_root(adapter ? "lora" : "full"), in_root("run")), "the older checkpoint: %s", message);
         }
@@ -769,15 +667,10 @@ TEST(a_gradient_that_is_not_finite_stops_training)
 int main(void)
 {
     parallel_set_threads(1); // so that children may start threads of their own
-    const char *base = getenv("TMPDIR"); // else memory, where there is such a file system: disks take their time to replace a file
-    snprintf(root, sizeof root, "%s/meltwater-faults-XXXXXX", base ? base : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (mkdtemp(root) == NULL) { perror(root); return 1; }
+    if (!make_root("faults")) return 1;
     int counter = open(in_root("requests"), O_RDWR | O_CREAT, 0600);
-    if (counter < 0 || ftruncate(counter, sizeof *requests) != 0 ||
-        (requests = mmap(NULL, sizeof *requests, PROT_READ | PROT_WRITE, MAP_SHARED, counter, 0)) == MAP_FAILED) { perror(root); return 1; }
-    FILE *text = fopen(in_root("text.txt"), "w");
-    for (int i = 0; text && i < 40; i++) fprintf(text, "The %d cats sat on \xc3\xa4 mat.\n", i * i % 97);
-    if (text == NULL || fclose(text) != 0) { perror(root); return 1; }
+    if (counter < 0 || ftruncate(counter, 2 * sizeof *requests) != 0 ||
+        (requests = mmap(NULL, 2 * sizeof *requests, PROT_READ | PROT_WRITE, MAP_SHARED, counter, 0)) == MAP_FAILED) { perror(root); return 1; }
     int status = train("--data @text.txt --out @full --n-layer 2 --n-head 2 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 2 --eval-interval 2 --warmup-iters 1");
     if (status == 0) status = train("--data @text.txt --init @full --lora-r 2 --out @lora --batch-size 2 --max-iters 2 --eval-interval 2 --warmup-iters 1");
     if (status == 0) status = train("--data @text.txt --out @wide --batch-size 64 --n-layer 1 --n-head 1 --n-embd 8 --block-size 8 --max-iters 1 --eval-interval 1");
@@ -794,6 +687,7 @@ int main(void)
     RUN(every_allocation_of_a_resumed_run_of_lora_fails_in_turn);
     RUN(every_allocation_of_sampling_fails_in_turn);
     RUN(every_allocation_of_the_adapter_program_fails_in_turn);
+    RUN(memory_does_not_grow_with_the_steps);
     RUN(a_resumed_run_ends_as_one_that_was_not_stopped);
     RUN(threads_that_cannot_be_started);
     RUN(a_full_disk_while_saving_leaves_the_last_checkpoint);

@@ -462,7 +462,7 @@ TEST(settings_of_a_model_are_kept)
         if (way == 0) EXPECT(model_save_with(model, NULL, &settings, dir, error, sizeof error), "%s", error);
         else {
             AdamW *optimizer = adamw_new(model->parameters, model->parameter_count, (AdamWConfig){ 0.9, 0.99, 0, 1 });
-            TrainingState state = { .model = model, .optimizer = optimizer, .settings = settings, .batch_size = 2 }, again;
+            TrainingState state = { .model = model, .optimizer = optimizer, .settings = settings, .options = train_options_default() }, again;
             EXPECT(state_save(in_root("on-the-way"), &state, error, sizeof error), "%s", error);
             EXPECT(state_load(in_root("on-the-way"), NULL, &again, error, sizeof error), "%s", error);
             EXPECT(state_save(dir, &again, error, sizeof error), "%s", error);

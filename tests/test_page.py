@@ -162,9 +162,13 @@ def lanes(browser):
     expect(changes(browser, click(".lane-card h2 button"), "lanes") and browser.run("V.data[1].counts.wgrad") == 0, "undo does not freeze it again")
     for role in ("x", "A", "B"):
         expect(changes(browser, click(f"[data-lane='1'][data-s='2'][data-role={role}]"), "sheet"), f"a click on {role} shows nothing")
-    browser.run("closeSheet(); V.wishes[1] = Object.fromEntries(V.data[1].tensors.filter(t => t.leaf === 'adapters').map(t => [t.name, 2])); runLanes()")
-    until(browser, "document.querySelector('.refused')", "the engine refuses")
-    expect("nothing trainable feeds the loss" in browser.run("document.querySelector('.refused').textContent"), "it does not say why")
+    browser.run("closeSheet()")
+    for number, gradients in ((2, [0, 2]), (3, [0, 2]), (4, [0, 0]), (5, [1, 8]), (1, [0, 8])):
+        expect(changes(browser, click(f"#tries button:nth-of-type({number})"), "lanes"), f"try {number} does nothing")
+        counts = browser.run("[V.data[1].counts.wgrad, V.data[1].counts.adapter_gradients]")
+        expect(counts == gradients, f"try {number}: {counts}")
+        if number == 4:
+            expect("nothing trainable feeds the loss" in browser.run("document.querySelector('.refused').textContent"), "the engine does not refuse, or not say why")
     expect(not browser.complaints, f"lanes: {browser.complaints[:3]}")
     expect(browser.run("document.getElementById('play').hidden"), "Play shows where motion is not wanted")
     load(browser, motion=True)

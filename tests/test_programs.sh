@@ -110,13 +110,26 @@ prints 'moments'
 runs "a trace" $BIN/demo --trace
 prints 'frozen: skipped, saves'
 prints 'passed through 15 of 16 frozen linears and the head; 16 weight gradients'
-for program in train sample adapter demo; do runs "$program --help" $BIN/$program --help; prints 'Example'; done
+for program in train sample adapter demo; do
+    runs "$program --version" $BIN/$program --version
+    prints "^$program [0-9.]* of meltwater"
+    runs "$program -h" $BIN/$program -h
+    cp "$dir/log" "$dir/help"
+    runs "$program --help" $BIN/$program --help
+    prints 'Example'
+    if cmp -s "$dir/log" "$dir/help"; then ok; else fail "$program: -h and --help differ"; fi
+done
+for shape in $($BIN/demo --shape huge 2>&1 | sed 's/.*there are://'); do
+    if grep -q -e "$shape" "$dir/help"; then ok; else fail "demo --help lacks the shape $shape"; fi
+done
+runs "adapter alone" $BIN/adapter
+prints 'adapter merge DIR --out OUT'
 
 # What a terminal shows, and what a pipe gets. `script` lends a terminal.
 # on_terminal COLUMNS VARIABLE=VALUE...: a short training on one of that width, whose output goes to $dir/log as it came
 on_terminal() {
     columns=$1; shift
-    env -u NO_COLOR TERM=xterm LC_ALL=C.UTF-8 "$@" script -qec "stty cols $columns; $BIN/train --out '$dir/seen' --max-iters 40 $small" /dev/null \
+    env -u NO_COLOR TERM=xterm LC_ALL=C.UTF-8 "$@" script -qec "stty cols $columns; $BIN/train --out '$dir/seen' --overwrite --max-iters 40 $small" /dev/null \
         < /dev/null > "$dir/log" 2>&1
 }
 escape=$(printf '\033')
@@ -141,7 +154,7 @@ if script -qec true /dev/null < /dev/null > /dev/null 2>&1; then
 else
     echo "no \`script\` that lends a terminal: what one shows is not tested"
 fi
-env TERM=xterm $BIN/train --out "$dir/seen" --max-iters 40 $small > "$dir/log" 2>&1
+env TERM=xterm $BIN/train --out "$dir/seen" --overwrite --max-iters 40 $small > "$dir/log" 2>&1
 if grep -q -e "$escape" -e "$(printf '\r')" "$dir/log" || [ "$(grep -c '^training' "$dir/log")" -ne 10 ]; then fail "a pipe gets more than ten plain lines"; else ok; fi
 prints '^training 40/40  loss [0-9.]*  floor [0-9.]*  val [0-9.]*  [0-9]*k chars/s  [0-9]* s left$'
 narrow 79 '^[^s]' # but for where it was saved
@@ -152,14 +165,14 @@ done
 
 cp "$dir/one/model.safetensors" "$dir/before"
 cp "$dir/one/log.csv" "$dir/before.csv"
-$BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
+$BIN/train --data "$dir/text.txt" --out "$dir/one" --overwrite --max-iters 1000000 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
 sleep 1
 kill -KILL $child
 wait $child 2> /dev/null
 runs "a run that is killed early leaves an older model alone" cmp "$dir/one/model.safetensors" "$dir/before"
 runs "and its log" cmp "$dir/one/log.csv" "$dir/before.csv"
-runs "one that saves replaces both" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 4 $small
+runs "one that saves replaces both" $BIN/train --data "$dir/text.txt" --out "$dir/one" --overwrite --max-iters 4 $small
 if [ "$(tail -n 1 "$dir/one/log.csv" | cut -d, -f1)" = 4 ]; then ok; else fail "the log is not of the new run"; fi
 $BIN/train --data "$dir/text.txt" --out "$dir/stopped" --max-iters 1099511627776 $small --eval-interval 1000000 > "$dir/log" 2>&1 &
 child=$!
@@ -182,7 +195,12 @@ refuses 2 'needs --init' $BIN/train --lora-r 4
 refuses 2 'max-iters' $BIN/train --max-iters 10x
 refuses 2 'no layer' $BIN/train --lora-targets c_attn,q_proj
 refuses 2 'multiple of n_head' $BIN/train --n-embd 30 --n-head 4 --out "$dir/x"
-refuses 2 'no such option' $BIN/train --learning-rat
+refuses 2 'learning-rate: its value is missing: a number from 0 to 100$' $BIN/train --learning-rat
+refuses 2 'no such option; is --learning-rate meant' $BIN/train --lerning-rate 1
+refuses 2 'which of --lora-r, --lora-alpha, --lora-targets' $BIN/train --lora 1
+refuses 2 'resume takes no value' $BIN/train --resume=1
+refuses 2 'no such option; --help' $BIN/train --fast
+refuses 2 'choose one' $BIN/train --resume --overwrite
 refuses 2 'of memory' $BIN/train --n-layer 4096 --n-embd 65536 --out "$dir/x"
 refuses 2 'shape' $BIN/train --init "$dir/base" --n-layer 3
 refuses 1 'none.d' $BIN/sample --model "$dir/none.d"
@@ -193,6 +211,12 @@ refuses 2 'info, merge or diff' $BIN/adapter nothing
 refuses 2 'no such shape' $BIN/demo --shape huge
 runs "another base" $BIN/train --data "$dir/text.txt" --out "$dir/other" --max-iters 2 $small --seed 7
 refuses 1 'its fingerprint is' $BIN/sample --model "$dir/other" --adapter "$dir/adapter" --adapter "$dir/adapter"
+
+# What would replace somebody's work
+refuses 2 'holds a model of 60 steps, validation loss [0-9.]*, of 20[0-9: -]*; go on with it by --resume, choose another --out, or replace it with --overwrite$' \
+    $BIN/train --data "$dir/text.txt" --out "$dir/whole" --max-iters 20 $small
+refuses 2 'holds a model of .*; choose another directory, or replace it with --overwrite$' $BIN/adapter merge "$dir/adapter" --out "$dir/merged"
+runs "merging once more" $BIN/adapter merge "$dir/adapter" --out "$dir/merged" --overwrite
 
 # What would replace a base, or put a model and an adapter into one directory
 sum=$(cat "$dir/base/"* "$dir/adapter/"* | cksum)

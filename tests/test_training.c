@@ -94,6 +94,36 @@ TEST(each_target_once)
     transformer_free(model);
 }
 
+typedef struct Told { int64_t at[10]; int count, enough; } Told;
+static bool told(void *context, int64_t done)
+{
+    Told *t = context;
+    if (t->count < 10) t->at[t->count++] = done;
+    return t->count != t->enough;
+}
+
+// Of a long text windows are taken, as far apart as they can be; who watches is told how far it is, and may have enough.
+TEST(evenly_spaced_windows)
+{
+    enum { V = 7, T = 5, COUNT = 1 + 100 * T + 3 };
+    Transformer *model = model_of(V, T, 1, 8);
+    int tokens[COUNT];
+    for (int i = 0; i < COUNT; i++) tokens[i] = (int)(random_bits(3, (uint64_t)i) % V);
+    for (int windows = 1; windows <= 99; windows += 14) {
+        double sum = 0;
+        for (int k = 0; k < windows; k++) sum += evaluate_all(model, tokens + k * 100 / windows * T, T + 1);
+        double taken = evaluate_most(model, tokens, COUNT, windows * T + 2, NULL, NULL);
+        EXPECT(fabs(taken - sum / windows) < 1e-5, "%d windows: %.7f, not %.7f", windows, taken, sum / windows);
+    }
+    Told all = { .enough = -1 }, some = { .enough = -1 }, few = { .enough = 2 };
+    EXPECT(evaluate_most(model, tokens, COUNT, COUNT, told, &all) == evaluate_all(model, tokens, COUNT), "all of it");
+    EXPECT(all.count == 8 && all.at[0] == 80 && all.at[6] == 500 && all.at[7] == COUNT - 1, "%d times, %" PRId64 ", %" PRId64, all.count, all.at[0], all.at[7]);
+    evaluate_most(model, tokens, COUNT, 203, told, &some);
+    EXPECT(some.count == 3 && some.at[2] == 200, "%d times, %" PRId64, some.count, some.at[2]);
+    EXPECT(isnan(evaluate_most(model, tokens, COUNT, COUNT, told, &few)) && few.count == 2, "%d times", few.count);
+    transformer_free(model);
+}
+
 // Where there is one window, or two, the estimate is of these.
 TEST(an_estimate_is_of_windows_of_the_tokens)
 {
@@ -546,6 +576,7 @@ int main(void)
     RUN(the_schedule_at_its_edges);
     RUN(medians);
     RUN(each_target_once);
+    RUN(evenly_spaced_windows);
     RUN(an_estimate_is_of_windows_of_the_tokens);
     RUN(an_estimate_is_the_mean_of_its_windows);
     RUN(each_evaluation_has_its_part_of_the_text);

@@ -431,6 +431,18 @@ async function runLanes(p = null) {
     show(p === null ? V.p : p);
 }
 
+// What to try in the LoRA lane: which adapters stay free, by the number of their layer from the top, and which matrix is freed too.
+const tries = [["adapters as they are", () => true, null], ["the top adapter alone", top => top === 0, null], ["the lowest alone", (top, all) => top === all - 1, null],
+    ["nothing trains", () => false, null], ["free one W, too", () => true, 1]];
+
+function tryIt([, free, extra]) {
+    const m = V.data[LORA], adapted = m.stations.filter(s => s.A >= 0).reverse();
+    const frozen = adapted.filter((_, top) => !free(top, adapted.length)).flatMap(s => [m.ops[s.A].in[1], m.ops[s.add].in[2]]);
+    V.wishes[LORA] = Object.fromEntries(frozen.map(t => [m.tensors[t].name, 2]));
+    if (extra !== null) V.wishes[LORA][m.tensors[adapted[extra].W].name] = 1;
+    return runLanes();
+}
+
 function play() {
     clearInterval(V.timer);
     if (V.timer) { V.timer = null; $("play").textContent = "▶ Play"; return; }
@@ -464,6 +476,11 @@ function onKey(event) {
 async function startLanes() {
     picks("net", [[0, "Chain of four layers"], [1, "Transformer block"]], net => { V.net = Number(net); V.wishes = [{}, {}, {}]; V.selected = null; runLanes(1e9); });
     picks("when", [[6, "B is not 0"], [0, "The first step"]], steps => { V.steps = Number(steps); runLanes(); });
+    for (const one of tries) {
+        const button = make("button", { class: "small-button" }, one[0]);
+        button.onclick = () => tryIt(one);
+        $("tries").append(button);
+    }
     $("back").onclick = () => show(V.p - 1);
     $("next").onclick = () => show(V.p + 1);
     $("step").oninput = () => show(Number($("step").value));

@@ -62,11 +62,11 @@ static void training_state(const Json *json)
 {
     char error[600] = "";
     TrainingState state = { 0 };
-    AdamWConfig adamw;
+    const TrainOptions *s = &state.options;
     int64_t optimizer_step;
-    double dropout;
-    if (!parse_state(json, &state, &adamw, &optimizer_step, &dropout, error, sizeof error)) check_message(error);
-    else check(state.step >= 0 && optimizer_step >= 0 && dropout >= 0 && dropout < 1, "an impossible state");
+    if (!parse_state(json, &state, &optimizer_step, error, sizeof error)) check_message(error);
+    else check(state.step >= 0 && optimizer_step >= 0 && s->config.dropout >= 0 && s->config.dropout < 1 && s->batch_size > 0
+               && s->eval_interval > 0 && s->schedule.min_lr <= s->schedule.learning_rate, "an impossible state");
     state_free(&state);
 }
 
