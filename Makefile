@@ -11,7 +11,7 @@
 # make bench      how fast this machine is, and how much of it training uses (three minutes); beside PyTorch, where python3 or
 #                 PYTHON=... has it, JAX (JAX=PYTHON), llm.c (LLMC=DIR) and a training on a text (DATA=FILE)
 # make plots      pictures of a step, of bytes by context, of gradients and of learning, as SVG, PNG and CSV in out/plots/ (gnuplot)
-# make picture    the picture in README.md
+# make picture    the picture in README.md, and the tapes in TUTORIAL.md
 # make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
 # make handout    the course: a student's tree without the solutions; make grade marks one, make course-check proves that it is fair
 #                 (assignments/README.md; its other targets are in assignments/course.mk)
@@ -166,6 +166,9 @@ $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 
+# The whole idea in one file, beside the book.
+$(BUILD)/test_meltwater: $(BUILD)/tests/one_file.o
+
 # The linker sends these calls of the engine's through functions of the test, which let them fail (GNU ld and its like).
 $(BUILD)/test_faults: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=free
 $(BUILD)/test_formats: LIBS += -Wl,--wrap=fsync,--wrap=rename
@@ -174,6 +177,7 @@ $(BUILD)/test_faults: LIBS += -Wl,--wrap=pthread_create,--wrap=fsync,--wrap=back
 
 $(BUILD)/demo $(BUILD)/short_demo $(QUESTIONS): $(SHARED)
 $(BUILD)/plots/csv $(BUILD)/plots/picture: $(MEASURE) $(BUILD)/plots/flow.o
+$(BUILD)/plots/picture: $(BUILD)/plots/palette.o
 $(BUILD)/%: $(BUILD)/%.o $(OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) $^ -o $@ $(LIBS)
@@ -249,9 +253,11 @@ plots: $(BUILD)/plots/csv
 	@$< out/plots
 	@sh plots/draw.sh out/plots
 
-picture: $(BUILD)/plots/picture
+TAPES = chain guard freezing lora
+picture: $(BUILD)/plots/picture $(BUILD)/plots/tape
 	@$< > $(BUILD)/picture.svg
 	@mv $(BUILD)/picture.svg plots/first_step.svg
+	@for t in $(TAPES); do $(BUILD)/plots/tape $$t > $(BUILD)/tape.svg && mv $(BUILD)/tape.svg plots/tape_$$t.svg; done
 
 # q07 builds and runs the one program whose name begins with q07_.
 $(NUMBERS):

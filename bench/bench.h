@@ -3,8 +3,9 @@
 // Whatever is compared takes turns in the same process, or in a child that waits on a pipe while it is not asked, so that all
 // see the same machine: A B C, C B A, A B C, ... Each turn begins with one step that is not timed. A ratio is taken between two
 // turns of the same round, and the median over the rounds is shown: a round that something else disturbed does not count.
-// The peak is measured anew before every step of ours; rounds in which it was below nine tenths of the best are thrown out, and
-// counted. Only the products of PyTorch have no turn of ours: medians are divided.
+// The peak is measured anew before every step of ours. Rounds in which the host was slow are thrown out, and counted: the peak was
+// below nine tenths of the best, or a step of ours was kept from the cores for more than a tenth of its time. Only the
+// products of PyTorch have no turn of ours: medians are divided.
 //
 // FLOPs are those of the formulas: 2 m n k for each matrix product, attention over T (T + 1) / 2 pairs. Elementwise work,
 // padding and what is computed a second time take time and count for nothing.
@@ -95,8 +96,10 @@ Transformer *bench_model(const Shape *shape, const LoraConfig *lora);
 // adapter, go to `dir` (NULL: they do not).
 Trainer     *trainer_new(const Shape *shape, const LoraConfig *lora, const char *dir);
 void         trainer_free(Trainer *t);
-// `count` timed steps, with the peak measured before each: their times, that peak, and what share of it they reached.
-Samples      train_turn(Trainer *t, int which, int count, double *of_peak, double *peak);
+// `count` timed steps, with the peak measured before each: their times, what share of the peak they reached, that peak, and the
+// share of its cores' time that the process got (1: nobody else ran on them).
+typedef struct Turn { Samples seconds; double of_peak, peak, got; } Turn;
+Turn         train_turn(Trainer *t, int which, int count);
 void         print_step_only(const Shape *shape, int count);
 // train's defaults on a text: the loss over the whole validation part, and the seconds from reading the file to that.
 enum { TEXT_STEPS = 2000 };
@@ -151,7 +154,7 @@ typedef struct Contender {
     double tolerance;         // of them, where a peer computes in another format; 0: as float32 allows
     double bytes;             // a peer's
     Samples turns, of_peak;   // seconds of one step (or of all characters), one for each round
-    Samples peak;             // ours: the multiply-add peak in each round, in FLOPs a second
+    Samples peak, got;        // ours, in each round: the multiply-add peak, in FLOPs a second; the share of its cores' time that it got
     double shortest;
 } Contender;
 
@@ -164,7 +167,7 @@ extern const Contender *const others[OTHERS];
 void open_contenders(bool quick); // sets how long their turns are, and lets the peers build their models
 void run_contenders(bool quick);
 
-typedef struct Rounds { int all, slow; } Rounds; // how many there were, and how many of them were thrown out
+typedef struct Rounds { int all, slow; bool kept; } Rounds; // how many there were, how many were slow; kept all the same
 extern Rounds step_rounds, large_rounds;
 
 double all_step_flops(const Timing *timing);

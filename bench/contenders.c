@@ -44,7 +44,7 @@ static void sample_ours(const Transformer *model, int count)
 
 static void take_turn(Contender *c)
 {
-    double seconds[MOST_SAMPLES], of_peak = 0, peak = 0;
+    double seconds[MOST_SAMPLES];
     Samples turn = { 0 };
     if (c->peer != NULL) {
         size_t size = sizeof c->why;
@@ -59,9 +59,11 @@ static void take_turn(Contender *c)
         sample_ours(c->trainer->model, c->count);
         add(&turn, seconds_now() - start);
     } else {
-        turn = train_turn(c->trainer, c->which, c->count, &of_peak, &peak);
-        add(&c->of_peak, of_peak);
-        add(&c->peak, peak);
+        Turn ours = train_turn(c->trainer, c->which, c->count);
+        turn = ours.seconds;
+        add(&c->of_peak, ours.of_peak);
+        add(&c->peak, ours.peak);
+        add(&c->got, ours.got);
     }
     add(&c->turns, middle(&turn));
     if (c->turns.count == 1 || least(&turn) < c->shortest) c->shortest = least(&turn);
@@ -79,27 +81,26 @@ static void run_rounds(const char *what, Contender *contenders, int count, int r
         }
 }
 
-// Was the machine busy with something else in this round? Then the peak of one of ours is far below its best.
+// Was the machine busy with something else in this round?
 static bool slow_round(const Contender *contenders, int count, int round)
 {
     for (int i = 0; i < count; i++) {
-        const Samples *peak = &contenders[i].peak;
-        if (round < peak->count && peak->value[round] < 0.9 * most(peak)) return true;
+        const Samples *peak = &contenders[i].peak, *got = &contenders[i].got;
+        if (round < peak->count && (peak->value[round] < 0.9 * most(peak) || got->value[round] < 0.9)) return true;
     }
     return false;
 }
 
-// Throws out slow rounds, everybody's; but not so many that fewer than three would be left.
+// Throws out slow rounds, everybody's; but keeps all if fewer than three would be left.
 static Rounds throw_out_slow_rounds(Contender *contenders, int count)
 {
     bool slow[MOST_SAMPLES] = { false };
     Rounds rounds = { .all = contenders[0].turns.count };
     for (int r = 0; r < rounds.all; r++) rounds.slow += slow[r] = slow_round(contenders, count, r);
-    if (rounds.all - rounds.slow < 3) return (Rounds){ .all = rounds.all };
-    for (int i = 0; i < count; i++) {
+    rounds.kept = rounds.all - rounds.slow < 3;
+    for (int i = 0; i < count && !rounds.kept; i++) {
         keep_but(&contenders[i].turns, slow);
         keep_but(&contenders[i].of_peak, slow);
-        keep_but(&contenders[i].peak, slow);
     }
     return rounds;
 }

@@ -98,6 +98,12 @@ static void print_peers(const char *plural)
     if (jax.name[0] != '\0') printf("(%s)\n", jax.name);
 }
 
+static void print_rounds(const char *shape, Rounds r)
+{
+    printf("%s: in %d of %d rounds the host was slow; %s\n", shape, r.slow, r.all,
+           r.slow == 0 ? "all count" : r.kept ? "all count nevertheless, for too few would be left: trust no time here" : "they do not count");
+}
+
 void print_report(const Extras *extras)
 {
     const char *plural = machine.threads > 1 ? "s" : "";
@@ -110,8 +116,8 @@ void print_report(const Extras *extras)
     print_steps(larges, LARGE_OURS);
     printf("`ms` with all threads, median of %d and of %d rounds; `ratio`: one thread's time by that;\n"
            "`mallocs`: buffers asked of the system while steps were timed\n", steps[0].turns.count, larges[0].turns.count);
-    printf("thrown out because the host was slow (a peak below 90 %% of the best): %d of %d rounds, and %d of %d\n",
-           step_rounds.slow, step_rounds.all, large_rounds.slow, large_rounds.all);
+    print_rounds("small", step_rounds);
+    print_rounds("larger", large_rounds);
     print_targets();
     for (int i = 0; i < OURS; i += 2) print_phases(&steps[i]);
     print_phases(&larges[0]);

@@ -4,6 +4,8 @@
 #include "io/adapter_file.h"
 #include "io/model_file.h"
 
+#include <time.h>
+
 static const double learning_rate = 1e-3;
 
 // Text of random characters: its statistics do not matter for time, and nothing is learned that would change it.
@@ -96,25 +98,36 @@ static void keep_times(Timing *timing, const Measured *m)
     add(&timing->step, m->seconds);
 }
 
-Samples train_turn(Trainer *t, int which, int count, double *of_peak, double *peak)
+static double cpu_seconds(void) // of all threads
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+Turn train_turn(Trainer *t, int which, int count)
 {
     use_threads(which);
-    Samples seconds = { 0 }, peaks = { 0 };
+    Turn turn = { .got = 0 };
+    Samples peaks = { 0 }, got = { 0 };
     double loss;
     train_once(t, &loss);
     for (int i = 0; i < count; i++) {
         add(&peaks, measure_peak());
         add(&peaks, measure_peak());
         int64_t mallocs = ledger.mallocs;
+        double start = seconds_now(), cpu = cpu_seconds();
         Measured m = train_once(t, &loss);
+        add(&got, (cpu_seconds() - cpu) / (seconds_now() - start) / parallel_threads());
         t->mallocs += ledger.mallocs - mallocs;
         if (!isfinite(loss)) die(EXIT_FAILED, "a loss is not finite: nothing that follows would mean anything");
         keep_times(&t->timing[which], &m);
-        add(&seconds, m.seconds);
+        add(&turn.seconds, m.seconds);
     }
-    *peak = middle(&peaks);
-    *of_peak = all_step_flops(&t->timing[which]) / middle(&seconds) / *peak;
-    return seconds;
+    turn.got = middle(&got);
+    turn.peak = middle(&peaks);
+    turn.of_peak = all_step_flops(&t->timing[which]) / middle(&turn.seconds) / turn.peak;
+    return turn;
 }
 
 void print_step_only(const Shape *shape, int count)

@@ -16,12 +16,12 @@ static void heading_row(const Comparison *c, const char *first, const char *last
     printf("%13s\n", last);
 }
 
-// Whole numbers, and by what factor the second run's is smaller than the first's.
+// Whole numbers, and by what factor the second run's is smaller than the first's; not of what is next to nothing.
 static void row(const char *name, const int64_t value[RUNS], bool with_ratio)
 {
     printf("%-24s", name);
     for (int r = 0; r < RUNS; r++) printf("%14s", thousands(value[r]));
-    if (with_ratio && value[FULL] > 0 && value[C_ATTN_ONLY] > 0)
+    if (with_ratio && value[FULL] > 8 && value[C_ATTN_ONLY] > 8)
         printf("%11.1f x", (double)value[FULL] / (double)value[C_ATTN_ONLY]);
     printf("\n");
 }

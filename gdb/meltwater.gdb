@@ -11,6 +11,10 @@ set width 0
 set print thread-events off
 set debuginfod enabled off
 
+# `step` goes past what only says where numbers lie, how many, and for whom: what is left is the way from the guard to a product.
+skip -rfunction ^(values|gradient|matrix|transposed|scaled|empty|starting_from|rows_of|last_dim|share|elements|rows|element)$
+skip -rfunction ^(tell|is_small|need_grad|make_again|keeps_of|unkeep)$
+
 define find-norm
   set $norm = norm_of($arg0, $arg1)
 end
@@ -280,4 +284,45 @@ define stop-guard
 end
 document stop-guard
 stop-guard: stops wherever the guard in backward leaves a gradient out.
+end
+
+define guard
+  if $_isvoid($guard_line)
+    list run_backward,run_backward
+    forward-search the guard
+    set $guard_line = $_
+  end
+  tbreak autograd.c:$guard_line
+  commands
+    silent
+    find-shape n->in[i]
+    printf "at the guard, node %d (%s), input %d: %s %s ", number, n->op->name, i, n->in[i]->name, $shape
+    if n->in[i]->requires_grad
+      printf "requires grad: run_gradient comes next\n"
+    else
+      printf "does not require grad: nothing comes next\n"
+    end
+  end
+  continue
+end
+document guard
+guard: runs on to the line in run_backward that asks whether the next input requires a gradient. `product` leads back down.
+end
+
+define product
+  tbreak product
+  commands
+    silent
+    printf "a product: C [%d,%d] of A [%d,%d] and B [%d,%d]", (int)C.rows, (int)C.columns, (int)A.rows, (int)A.columns, (int)B.rows, (int)B.columns
+    if C.empty
+      printf ", stored: C is empty\n"
+    else
+      printf ", added to what C holds\n"
+    end
+    bt 2
+  end
+  continue
+end
+document product
+product: runs on to the next product of matrices; from there a few `step`s lead to its inner loop, and `guard` back up.
 end

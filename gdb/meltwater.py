@@ -77,7 +77,5 @@ class Find(gdb.Command):
 
 
 gdb.pretty_printers.append(words)
-for name in ("gradient", "values", "matrix", "transposed", "scaled", "empty", "rows_of", "last_dim", "share", "element"):
-    gdb.execute("skip function " + name, to_string=True)  # `step` goes past what only says where numbers lie
 Find("norm", lambda pointer, count: norm(pointer, int(count)))
 Find("shape", lambda tensor: shape(tensor.dereference()))

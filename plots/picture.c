@@ -3,14 +3,11 @@
 
 #include "io/progress.h"
 #include "plots/flow.h"
+#include "plots/palette.h"
 
 #include <errno.h>
 
-// From the bottom up: what stays, then what comes and goes. The colours are those of style.gp.
-static const MemoryKind layers[MEMORY_KINDS] = { MEMORY_WEIGHTS, MEMORY_ADAPTERS, MEMORY_MOMENTS, MEMORY_KEPT_ACTIVATIONS,
-    MEMORY_LIVE_ACTIVATIONS, MEMORY_ACTIVATION_GRADIENTS, MEMORY_WORKSPACE, MEMORY_PARAMETER_GRADIENTS };
-static const char *const colours[MEMORY_KINDS] = { "#a9cbe6", "#d55e00", "#b5478b", "#6a4c93", "#12806a", "#5aa9dc", "#e0a100",
-                                                   "#8a8f98" };
+static Palette palette; // kinds of bytes, from the bottom up
 enum { PANEL = 400, TOP = 96, BOTTOM = 316, MOST = 40000000, ROWS = 2000 };
 
 static double height(int64_t bytes) { return BOTTOM - (double)(BOTTOM - TOP) * (double)bytes / MOST; }
@@ -54,11 +51,11 @@ static void draw_grid(const Panel *p)
 static void draw_areas(const Panel *p)
 {
     for (int l = MEMORY_KINDS - 1; l >= 0; l--) { // each area down to the axis; the next ones cover what is not its own
-        printf("<path fill=\"%s\" d=\"M%.1f %d", colours[layers[l]], p->left, BOTTOM);
+        printf("<path class=\"k%d\" d=\"M%.1f %d", l, p->left, BOTTOM);
         double y = BOTTOM;
         for (int i = 0; i < p->t->rows; i++) {
             int64_t under = 0;
-            for (int j = 0; j <= l; j++) under += p->t->bytes[i][layers[j]];
+            for (int j = 0; j <= l; j++) under += p->t->bytes[i][j];
             if (fabs(height(under) - y) < 0.05) continue;
             y = height(under);
             printf("H%.1fV%.1f", p->left + i * p->each, y);
@@ -75,18 +72,16 @@ static void draw_labels(const Panel *p)
     double x = p->left + (t->peak + 0.5) * p->each, y = height(t->total[t->peak]), turn = t->backward * p->each;
     int64_t under = 0;
     for (int l = 0; l < MEMORY_KINDS; l++) {
-        MemoryKind k = layers[l];
-        int64_t bytes = t->bytes[t->backward][k];
+        int64_t bytes = t->bytes[t->backward][l];
         if (bytes > 2500000) {
-            const char *what = k == MEMORY_KEPT_ACTIVATIONS ? "activations kept" : memory_kind_names[k];
-            snprintf(text, sizeof text, "%s%s %s", k == MEMORY_WEIGHTS && !p->full ? "frozen " : "", what,
-                     bytes_text((double)p->m.ledger.at_peak[k]));
+            snprintf(text, sizeof text, "%s%s %s", l == MEMORY_WEIGHTS && !p->full ? "frozen " : "", palette.name[l],
+                     bytes_text((double)p->m.ledger.at_peak[l]));
             double middle = (height(under) + height(under + bytes)) / 2 + 5;
-            label(x, middle, k == MEMORY_WEIGHTS ? "class=\"mid\"" : "class=\"mid on\"", text);
+            label(x, middle, l == MEMORY_WEIGHTS ? "class=\"mid\"" : "class=\"mid on\"", text);
         }
         under += bytes;
     }
-    printf("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"#1b2430\"/>\n", x, y);
+    printf("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" class=\"dot\"/>\n", x, y);
     snprintf(text, sizeof text, "peak %s bytes", thousands(p->m.ledger.peak));
     label(x, y - 9, "class=\"mid b\"", text);
     printf("<path class=\"axis\" d=\"M%.1f %dh%d\"/>\n<path class=\"axis\" d=\"M%.1f %dv8\"/>\n", p->left, BOTTOM, PANEL,
@@ -95,24 +90,20 @@ static void draw_labels(const Panel *p)
     label(p->left + (t->backward + t->rows) * p->each / 2, BOTTOM + 17, "class=\"mid\"", "backward, optimizer");
 }
 
-// A key to what is too thin for a label of its own.
+// A key to what is too thin for a label of its own, with the most that it holds.
 static void draw_key(const Panel *p)
 {
-    static const struct { const char *name; MemoryKind kind; bool full; } keys[] = {
-        { "activations in passing", MEMORY_LIVE_ACTIVATIONS, true }, { "activation gradients", MEMORY_ACTIVATION_GRADIENTS, true },
-        { "weight gradients", MEMORY_PARAMETER_GRADIENTS, true },
-        { "moments", MEMORY_MOMENTS, false }, { "adapters A, B", MEMORY_ADAPTERS, false },
-    };
+    static const MemoryKind keys[2][5] = { { MEMORY_ADAPTERS, MEMORY_PARAMETER_GRADIENTS, MEMORY_MOMENTS, MEMORY_LIVE_ACTIVATIONS,
+                                             MEMORY_ACTIVATION_GRADIENTS },
+                                           { MEMORY_PARAMETER_GRADIENTS, MEMORY_LIVE_ACTIVATIONS, MEMORY_ACTIVATION_GRADIENTS } };
     char text[160];
-    double at = TOP + 22;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        if (keys[i].full != p->full) continue;
-        printf("<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n", p->left + 250, at - 10,
-               colours[keys[i].kind]);
-        if (p->full) snprintf(text, sizeof text, "%s", keys[i].name);
-        else snprintf(text, sizeof text, "%s %s", keys[i].name, bytes_text((double)p->m.ledger.at_peak[keys[i].kind]));
-        label(p->left + 266, at, "", text);
-        at += 18;
+    double at = TOP + 4;
+    for (int i = 0; i < 5 && (i == 0 || keys[p->full][i] != 0); i++) {
+        MemoryKind k = keys[p->full][i];
+        printf("<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" class=\"k%d\"/>\n", p->left + 206, at - 10, k);
+        snprintf(text, sizeof text, "%s %s", palette.name[k], bytes_text((double)p->m.ledger.own_peak[k]));
+        label(p->left + 222, at, "", text);
+        at += 15;
     }
 }
 
@@ -170,15 +161,19 @@ int main(void)
     Transformer *model = new_model(small_shape(text.vocabulary.size), SEED);
     parallel_set_threads(2); // whose workspace the README's bytes contain
     printf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 920 484\" "
-           "font-family=\"system-ui,Helvetica,Arial,sans-serif\" font-size=\"13\" fill=\"#1b2430\">\n"
+           "font-family=\"system-ui,Helvetica,Arial,sans-serif\" font-size=\"13\">\n"
            "<title>One training step, full and with LoRA: bytes, and where gradients flow</title>\n"
-           "<style>.h{font-size:16px;font-weight:700}.b{font-weight:700}.mid{text-anchor:middle}.end{text-anchor:end}"
-           ".on{fill:#fff}.small{font-size:10px}"
-           ".grid{stroke:#d6dbe1}.axis{stroke:#1b2430}.ice{fill:#e3eff8;stroke:#4f86b3}.warm{fill:#c2500f}</style>\n"
-           "<rect width=\"920\" height=\"484\" rx=\"10\" fill=\"#fcfcfa\" stroke=\"#d6dbe1\"/>\n");
+           "<style>svg{--ink:#172230;--page:#fcfcfa;--line:#d6dbe1;--ice:#dcecf8;--cold:#6fa3cc;--warm:#c2500f}"
+           "@media(prefers-color-scheme:dark){svg{--ink:#e7ecf2;--page:#10161d;--line:#2c3743;--ice:#1b3a56;--cold:#6ba3d4;--warm:#b4480c}}"
+           "text,.dot{fill:var(--ink)}.h{font-size:16px;font-weight:700}.b{font-weight:700}.mid{text-anchor:middle}.end{text-anchor:end}"
+           ".on{fill:#fff}.small{font-size:11px}.back{fill:var(--page);stroke:var(--line)}"
+           ".grid{stroke:var(--line)}.axis{stroke:var(--ink)}.ice{fill:var(--ice);stroke:var(--cold)}.warm{fill:var(--warm)}");
+    palette = palette_read();
+    palette_rules(&palette);
+    printf("</style>\n<rect x=\"0.5\" y=\"0.5\" width=\"919\" height=\"483\" rx=\"10\" class=\"back\"/>\n");
     label(52, 32, "class=\"h\"", "One training step, measured: bytes in memory, and where gradients flow");
     draw_panel(model, &text, 52, "full: all weights train", NULL);
-    draw_panel(model, &text, 52 + PANEL + 52, "LoRA: the base is frozen, adapters A, B train", &on_c_attn);
+    draw_panel(model, &text, 52 + PANEL + 52, "LoRA on all four layers: A and B train", &on_all);
     label(52, 470, "", "Each box is a weight matrix W, from the first layer (left) to the head: gradients flow through the "
                        "frozen ones to reach A and B.");
     printf("</svg>\n");

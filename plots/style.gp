@@ -12,6 +12,9 @@ set tics nomirror out textcolor rgb '#1b2430'
 set grid y lc rgb '#d6dbe1' lw 1 lt 1
 set title font ',15' textcolor rgb '#1b2430'
 unset key
-weights = 0xa9cbe6; adapters = 0xd55e00; gradients = 0xb5478b; moments = 0x6a4c93
-kept = 0x12806a; live = 0x5aa9dc; activation_gradients = 0xe0a100; workspace = 0x8a8f98
+# Kinds of bytes: name, colour and order are those of web/kinds.csv.
+kind_line(n, field) = system(sprintf("awk -F, 'NR == %d { print $%d }' web/kinds.csv", n + 1, field))
+kind_name(k) = system("awk -F, '$1 == \"".k."\" { sub(\" \", \"\\n\", $2); print $2 }' web/kinds.csv")
+kind_colour(k) = int(system("awk -F, '$1 == \"".k."\" { sub(\"#\", \"0x\", $3); print $3 }' web/kinds.csv"))
+weights = kind_colour('weights'); kept = kind_colour('kept_activations')
 ink = 0x1b2430; soft = 0x55606e; ice = 0x4f86b3; warm = 0xc2500f

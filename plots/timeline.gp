@@ -5,12 +5,10 @@ set multiplot layout 1,3 title 'Bytes over one training step' font ',17'
 set ytics 10
 set xtics 100
 set xlabel 'changes of the ledger' textcolor rgb soft
-# columns 3 to 10: weights, adapters, parameter_gradients, moments, kept, live, activation_gradients, workspace
-total(n) = (n > 0 ? column(3) : 0) + (n > 1 ? column(4) : 0) + (n > 2 ? column(6) : 0) + (n > 3 ? column(7) : 0) + \
-           (n > 4 ? column(8) : 0) + (n > 5 ? column(9) : 0) + (n > 6 ? column(10) : 0) + (n > 7 ? column(5) : 0)
-array color[8] = [weights, adapters, moments, kept, live, activation_gradients, workspace, gradients]
-array names[8] = ['weights', 'adapters', 'moments', 'activations kept for backward', 'activations in passing', 'activation gradients', \
-                  'workspace', 'gradients of what trains']
+# columns 3 to 10: the kinds, in the order of web/kinds.csv
+total(n) = sum [k=3:n+2] column(k)
+array color[8]; array names[8]
+do for [k=1:8] { color[k] = int('0x'.substr(kind_line(k, 3), 2, 7)); names[k] = kind_line(k, 2) }
 do for [way in 'full lora recompute'] {
     file = dir.'/timeline_'.way.'.csv'
     set xrange [*:*]; set yrange [*:*] # stats would leave out what is beyond
@@ -27,7 +25,7 @@ do for [way in 'full lora recompute'] {
     set arrow 1 from turn,0 to turn,most/1e6 nohead dt 2 lc rgb 'white' front
     set label 2 'forward' at turn/2,1.5 center textcolor rgb ink font ',11' front
     set label 3 'backward' at (turn+rows)/2,1.5 center textcolor rgb ink font ',11' front
-    if (way ne 'recompute') { set label 4 'activations kept' at turn+25,(way eq 'full' ? 17 : 9) center textcolor rgb 'white' font ',12' front }
+    if (way ne 'recompute') { set label 4 'kept activations' at turn+25,(way eq 'full' ? 17 : 9) center textcolor rgb 'white' font ',12' front }
     if (way eq 'full') { set label 5 'moments' at turn+25,6.5 center textcolor rgb 'white' font ',12' front }
     plot for [n=8:1:-1] file using 0:(total(n)/1e6) with filledcurves y1=0 fc rgb color[n] title names[n]
 }

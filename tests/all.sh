@@ -87,6 +87,7 @@ need valgrind && check "valgrind" valgrind_clean
 [ -z "$quick" ] && check "every single allocation of the programs fails in turn" every_request_fails
 need clang-tidy && check "clang-tidy" sh tests/lint.sh clang-tidy
 need cppcheck && check "cppcheck" sh tests/lint.sh cppcheck
+check "the tutorial's recipe for an op of one's own" sh tests/test_own_op.sh
 need clang && check "fuzzing" make fuzz SECONDS="${FUZZ_SECONDS:-30}"
 if need "$python"; then
     check "against transformers and PEFT" "$python" tests/interop.py

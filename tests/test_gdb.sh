@@ -7,10 +7,13 @@
 unset MAKEFLAGS MFLAGS MAKELEVEL REAL DEBUG PLAIN PORTABLE SANITIZE
 . tests/ok.sh
 
-breakpoints=$(sed -n 's/^ *t*break  *\([a-z_A-Z0-9]*\).*/\1/p' gdb/*.gdb)
+breakpoints=$(sed -n 's/^ *t*break  *\([a-z_A-Z0-9]*\)\( .*\)*$/\1/p' gdb/*.gdb)
 [ -n "$breakpoints" ] || fail "no breakpoint in gdb/*.gdb"
 for name in $breakpoints; do
     if grep -q "^[a-zA-Z].*[ *]$name(.*[^;]\$" ./*.c; then ok; else fail "gdb/*.gdb stops at $name, which nothing defines"; fi
+done
+for name in $(sed -n 's/^skip -rfunction ^(\(.*\))\$$/\1/p' gdb/meltwater.gdb | tr '|' ' '); do
+    if grep -q "^[a-zA-Z].*[ *]$name(.*[^;]\$" ./*.[ch]; then ok; else fail "gdb/meltwater.gdb skips $name, which nothing defines"; fi
 done
 
 if ! command -v gdb > /dev/null; then
@@ -34,6 +37,14 @@ printf "ledger.total is %ld\n", ledger.total
 echo == words\n
 p *n
 p *n->in[0]
+echo == there\n
+product
+echo == back\n
+guard
+echo == steps\n
+END
+for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18; do echo step; done >> "$dir/session.gdb"
+cat >> "$dir/session.gdb" <<'END'
 echo == deep\n
 tbreak linear_grad_x
 continue
@@ -107,6 +118,17 @@ for run in $runs; do
     holds "a gradient that is not there is not called zero" 1 'd/d transformer.wpe.weight .*grad: not computed$' start
     holds "ledger: the weights' bytes, 2024 floats" 1 '^weights  *8096  *8096  *8096$' start
     holds "ledger: the total" 1 "^total  *$(section start | sed -n 's/^ledger.total is //p') " start
+
+    holds "one command to the first product" 1 '^a product: C \[27,8\] of A \[27,12\] and B \[12,8\], stored' there
+    holds "and one back to the guard" 1 '^at the guard, node 22 (lm_head), input 0: layernorm#21 \[2,6,8\] requires grad' back
+    # From the guard to the inner loop by `step`s: each prints the line that it stops at; a function that it enters, too.
+    holds "18 steps, each at a line" 18 '^[0-9]' steps
+    met=$(section steps | sed -n 's/^\([a-z_]*\) (.*/\1/p' | tr '\n' ' ')
+    if [ "$met" = "run_gradient lm_head_grad_x product " ]; then ok; else fail "$run: steps meet $met"; fi
+    down=$(section steps | sed -n '/^[0-9]/p' | grep -n 'Share rows = ' | cut -d: -f1)
+    inner=$(section steps | sed -n '/^[0-9]/p' | grep -n 'sum += A.factor' | head -1 | cut -d: -f1)
+    if [ "${down:-99}" -eq 13 ] && [ "${inner:-99}" -eq 17 ]; then ok
+    else fail "$run: not 13 steps to the product and 17 to its inner loop, but ${down:-none} and ${inner:-none}"; fi
 
     for number in 0 1 2 3; do
         case $number in 0) name=product ;; 1) name=linear_grad_x ;; 2) name=run_gradient ;; 3) name=run_backward ;; esac

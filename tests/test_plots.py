@@ -14,7 +14,7 @@ import xml.etree.ElementTree as xml
 # Of each plot: how many curves with something drawn in them, and words that stand in it.
 PLOTS = {
     "timeline": (3 * 8, ["Bytes over one training step", "full: all weights train", "LoRA on c_attn", "LoRA, blocks recomputed",
-                         "MB", "changes of the ledger", "forward", "backward", "activations kept for backward"]),
+                         "MB", "changes of the ledger", "forward", "backward", "kept activations"]),
     "bytes": (6, ["measured (bars) and predicted by arithmetic", "MB", "full training", "LoRA on c_attn, r = 8", "weights",
                   "moments"]),
     "context": (5 * 2, ["What LoRA saves, and the activations that it keeps", "context, tokens", "MB", "GB", "TB",

@@ -179,6 +179,7 @@ check_blocks() {
                 else fail "$where: these lines are not in $file"; fi
                 continue
             fi
+            [ -n "$not_run" ] && continue
             cp "$block" "$dir/tree/lesson.c"; cp "$block" "$dir/lesson.c"
             if in_tree "$lesson"; then comparable=yes
             else comparable=; fail "$where: the program fails:"; tail -n 5 "$dir/out"; fi ;;
@@ -352,7 +353,7 @@ check_numbers() {
         /^$/ { exercise = 0 }
         /^\*\*Exercises/ { exercise = 1 }
         {
-            gsub(/\]\([^)]*\)/, "]"); gsub(/q[0-9][0-9]|\*\*[0-9]+\.[0-9]\*\*/, "")
+            gsub(/\]\([^)]*\)/, "]"); gsub(/q[0-9][0-9]|[LH][0-9](\.[0-9])?|\*\*[0-9]+\.[0-9]\*\*/, "")
             gsub(/[Cc]hapters? [0-9]+( and [0-9]+)?|exercise [0-9.]+|\[[a-z]* [0-9]+\]/, "")
             if (exercise) gsub(/(^| )[0-9]+\.[12]( |$)/, " ")
             split("", found); numbers_of($0, found)
@@ -384,5 +385,12 @@ if in_tree 'make -s build/cc-float/plots/picture && build/cc-float/plots/picture
         case $words in *" $number "*) ok ;; *) fail "README.md's words for the picture do not say $number" ;; esac
     done
 else fail "the picture cannot be drawn"; fi
+# So are the tutorial's tapes.
+for tape in plots/tape_*.svg; do
+    name=${tape#plots/tape_}
+    if in_tree "make -s build/cc-float/plots/tape && build/cc-float/plots/tape ${name%.svg}" && cmp -s "$dir/out" "$tape"; then ok
+    else fail "$tape is not what a run draws now; make picture"; fi
+    if grep -q "($tape)" TUTORIAL.md; then ok; else fail "TUTORIAL.md does not show $tape"; fi
+done
 
 finish
