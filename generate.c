@@ -110,11 +110,11 @@ int sample_token(real *logits, int V, double temperature, int top_k, uint64_t se
 void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k,
               uint64_t seed)
 {
-    generate_among(model, model->config.vocab_size, tokens, prompt_length, length, temperature, top_k, seed);
+    generate_among(model, model->config.vocab_size, tokens, prompt_length, length, temperature, top_k, seed, NULL, NULL);
 }
 
 void generate_among(const Transformer *model, int choices, int *tokens, int prompt_length, int length, double temperature,
-                    int top_k, uint64_t seed)
+                    int top_k, uint64_t seed, Drawn *drawn, void *context)
 {
     int longest = model->config.block_size;
     int start = prompt_length > longest ? prompt_length - longest : 0; // the context is tokens[start] to the last one
@@ -129,6 +129,7 @@ void generate_among(const Transformer *model, int choices, int *tokens, int prom
         Tensor *logits = transformer_next(model, &cache, tokens + seen, end - seen);
         tokens[end] = sample_token(logits->data, choices, temperature, top_k, seed, (uint64_t)i);
         tensor_drop(logits);
+        if (drawn != NULL) drawn(context, tokens[end]);
     }
     cache_free(&cache);
 }

@@ -13,8 +13,10 @@
 void generate(const Transformer *model, int *tokens, int prompt_length, int length, double temperature, int top_k,
               uint64_t seed);
 // The same from the first `choices` tokens of the vocabulary: the rows behind them, if a model has more, are of no token.
+// `drawn`, if not NULL, is told each token as soon as it is there.
+typedef void Drawn(void *context, int token);
 void generate_among(const Transformer *model, int choices, int *tokens, int prompt_length, int length, double temperature,
-                    int top_k, uint64_t seed);
+                    int top_k, uint64_t seed, Drawn *drawn, void *context);
 
 // What a model remembers of the tokens that it has read one after the other (the KV cache): k and v of each in every block.
 // With it, a token more costs one row of work instead of the whole context again. It is for one model with one adapter.

@@ -16,6 +16,7 @@
 #include "io/options.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { MOST_ADAPTERS = 64 };
 
@@ -28,7 +29,7 @@ typedef struct Sampling {
     int         length, top_k, threads;
     double      temperature;
     uint64_t    seed;
-    bool        any_base;
+    bool        any_base, interactive;
 } Sampling;
 
 static bool add_adapter(const char *directory, void *to, char *why, size_t size)
@@ -47,6 +48,7 @@ static const Option sample_options[] = {
     { "any-base", NULL, NULL, "use an adapter although it was trained on another base",
       FLAG_OPTION(Sampling, any_base) },
     { "prompt", "TEXT", NULL, "what to continue (a new line)", TEXT_OPTION(Sampling, prompt) },
+    { "interactive", NULL, NULL, "reads prompts, a line each, until the input ends", FLAG_OPTION(Sampling, interactive) },
     { "length", "N", "500", "characters to write", INT_OPTION(Sampling, length, 1, 100000000) },
     { "temperature", "X", "0.8", "0: always the most probable character",
       DOUBLE_OPTION(Sampling, temperature, 0, 1000) },
@@ -68,26 +70,51 @@ static Sampling read_sampling(int argc, char **argv)
     options_read(argc, argv, &sample_table, &s, NULL);
     if (s.prompt[0] == '\0')
         die(EXIT_USAGE, "--prompt is empty: there must be something to continue; leave it out for a new line");
+    if (s.interactive && s.adapters.count > 1) die(EXIT_USAGE, "--interactive takes one --adapter at most, not %d", s.adapters.count);
     return s;
 }
 
-static void write_sample(const Transformer *model, const Vocabulary *vocabulary, const int *prompt, int prompt_length,
-                         const Sampling *s)
+static void write_character(void *vocabulary, int token)
 {
-    int count = prompt_length + s->length, *tokens = allocate((size_t)count, sizeof *tokens, "the characters");
-    memcpy(tokens, prompt, (size_t)prompt_length * sizeof *tokens);
+    char character[5];
+    fwrite(character, 1, (size_t)vocabulary_decode(vocabulary, token, character), stdout);
+    fflush(stdout); // at once
+}
+
+// The prompt and what follows it, each character as it is drawn. False, after one line in `error`: the prompt has others.
+static bool write_sample(const Transformer *model, Vocabulary *vocabulary, const char *prompt, const Sampling *s, char *error,
+                         size_t size)
+{
+    size_t room = strlen(prompt) + (size_t)s->length;
+    int *tokens = allocate(room, sizeof *tokens, "the characters");
+    int n = (int)vocabulary_encode(vocabulary, prompt, strlen(prompt), tokens, error, size);
+    for (int i = 0; i < n; i++) write_character(vocabulary, tokens[i]);
     double start = seconds_now();
-    generate_among(model, vocabulary->size, tokens, prompt_length, s->length, s->temperature, s->top_k, s->seed);
+    if (n > 0)
+        generate_among(model, vocabulary->size, tokens, n, s->length, s->temperature, s->top_k, s->seed, write_character,
+                       vocabulary);
     double seconds = seconds_now() - start;
-    for (int i = 0; i < count; i++) {
-        char character[5];
-        int n = vocabulary_decode(vocabulary, tokens[i], character);
-        fwrite(character, 1, (size_t)n, stdout);
-    }
+    free(tokens);
+    if (n < 0) return false;
     printf("\n");
     fflush(stdout);
     fprintf(stderr, "%d characters, %.0f a second\n", s->length, s->length / seconds);
-    free(tokens);
+    return true;
+}
+
+// A line of input is a prompt; the end of input ends it. A line that cannot be read says why, and the next one may do.
+static void converse(const Transformer *model, Vocabulary *vocabulary, const Sampling *s)
+{
+    char *line = NULL, error[1024];
+    size_t room = 0;
+    bool terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+    for (;;) {
+        if (terminal) fputs("prompt> ", stderr);
+        if (getline(&line, &room, stdin) < 0) break;
+        line[strcspn(line, "\n")] = '\0';
+        if (line[0] != '\0' && !write_sample(model, vocabulary, line, s, error, sizeof error)) fprintf(stderr, "sample: %s\n", error);
+    }
+    free(line);
 }
 
 int main(int argc, char **argv)
@@ -104,19 +131,15 @@ int main(int argc, char **argv)
     if (s.adapters.count == 0 && directory_holds(s.model, "adapter_config.json"))
         fprintf(stderr, "sample: %s holds a model and an adapter; this is the model alone: --adapter %s adds the other\n", s.model,
                 s.model);
-    int *prompt = allocate(strlen(s.prompt), sizeof *prompt, "the prompt");
-    int n = (int)vocabulary_encode(&vocabulary, s.prompt, strlen(s.prompt), prompt, error, sizeof error);
-    if (n < 0) die(EXIT_FAILED, "--prompt: %s", error);
-
-    if (s.adapters.count == 0) write_sample(model, &vocabulary, prompt, n, &s);
-    for (int i = 0; i < s.adapters.count; i++) {
+    for (int i = 0; i == 0 || i < s.adapters.count; i++) {
         char name[32];
         snprintf(name, sizeof name, "adapter %d", i);
-        if (adapter_load(model, s.adapters.directory[i], name, s.any_base, error, sizeof error) == NULL) die(EXIT_FAILED, "%s", error);
+        if (i < s.adapters.count
+            && adapter_load(model, s.adapters.directory[i], name, s.any_base, error, sizeof error) == NULL) die(EXIT_FAILED, "%s", error);
         if (s.adapters.count > 1) printf("%s== %s\n", i ? "\n" : "", s.adapters.directory[i]);
-        write_sample(model, &vocabulary, prompt, n, &s);
+        if (s.interactive) converse(model, &vocabulary, &s);
+        else if (!write_sample(model, &vocabulary, s.prompt, &s, error, sizeof error)) die(EXIT_FAILED, "--prompt: %s", error);
     }
-    free(prompt);
     vocabulary_free(&vocabulary);
     transformer_free(model);
     memory_release_pool();

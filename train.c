@@ -23,6 +23,7 @@
 #include "io/progress.h"
 #include "io/train_options.h"
 #include "io/state_file.h"
+#include "generate.h"
 #include "meter.h"
 
 #include <inttypes.h>
@@ -341,6 +342,25 @@ _Noreturn static void stop_at_bad_number(Run *run, const StepResult *result)
         run->o.out);
 }
 
+// A line of what the model writes by now.
+static void show_sample(Run *run)
+{
+    enum { SAMPLE = 60 };
+    int tokens[1 + SAMPLE] = { 0 };
+    char ignored[512], character[5];
+    const Vocabulary *vocabulary = &run->state.vocabulary;
+    if (vocabulary_encode(vocabulary, "\n", 1, tokens, ignored, sizeof ignored) < 0) tokens[0] = 0;
+    generate_among(run->state.model, vocabulary->size, tokens, 1, SAMPLE, 0.8, 0, run->o.seed, NULL, NULL);
+    progress_end(&run->progress);
+    run->progress.length = 0;
+    printf("  it writes: ");
+    for (int i = 1; i <= SAMPLE; i++) {
+        int n = vocabulary_decode(vocabulary, tokens[i], character);
+        printf("%.*s", n, n == 1 && (unsigned char)character[0] < ' ' ? " " : character); // control characters stay out
+    }
+    printf("\n");
+}
+
 // After a step, which made the state's step number one larger: a row in the log, and if it is time for that an evaluation and a
 // save.
 static void after_step(Run *run, double rate, const StepResult *result)
@@ -360,6 +380,7 @@ static void after_step(Run *run, double rate, const StepResult *result)
         save(o, state);
         keep_log(&run->log);
         run->saved = true;
+        show_sample(run);
     }
     run->evaluating += seconds_now() - start;
     run->progress.later = 2 * run->character * (double)evaluation_targets(state->model, &run->text);
@@ -454,7 +475,11 @@ static void report(const Run *run, const Metrics *m)
         printf("base: hash %016" PRIx64 " before and %016" PRIx64 " after\n", run->hash, now);
         if (now != run->hash) die(EXIT_FAILED, "the frozen base has changed: this is a bug");
     }
-    printf("saved in %s\n", run->o.out);
+    printf("saved in %s; what next:\n", run->o.out);
+    if (run->state.model->active == NULL)
+        printf("  ./sample --model %s\n  ./train --init %s --lora-r 8 --data FILE --out DIR\n", run->o.out, run->o.out);
+    else printf("  ./sample --model %s --adapter %s\n", run->state.base_dir, run->o.out);
+    printf("  ./train --resume --out %s --max-iters %" PRId64 "\n", run->o.out, 2 * run->o.schedule.max_iters);
     printf("final: train loss %.4f, val loss %.4f", m->train_loss, m->val_loss);
     if (run->times.count > 0)
         printf(", %.0f tokens/s, peak %" PRId64 " bytes", m->tokens_per_second, (int64_t)m->peaks.peak);

@@ -365,7 +365,7 @@ static void expect_sample(const char *line, const char *model, const char *adapt
 
 TEST(each_option_of_sample_does_what_it_says)
 {
-    static const char *const tested = " model adapter any-base prompt length temperature top-k seed threads ";
+    static const char *const tested = " model adapter any-base prompt interactive length temperature top-k seed threads ";
     for (const Option *o = sample_options; o->name; o++) {
         char word[40];
         snprintf(word, sizeof word, " %s ", o->name);

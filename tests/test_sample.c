@@ -40,9 +40,9 @@ TEST(rows_without_a_character_are_never_drawn)
     for (int i = 0; i < 3; i++) {
         double temperature = i == 0 ? 0 : 1;
         int top_k = i == 2 ? 3 : 0;
-        generate_among(model, LETTERS, some, 1, LENGTH, temperature, top_k, 7);
+        generate_among(model, LETTERS, some, 1, LENGTH, temperature, top_k, 7, NULL, NULL);
         for (int k = 1; k <= LENGTH; k++) EXPECT(some[k] >= 0 && some[k] < LETTERS, "temperature %g, top-k %d: token %d", temperature, top_k, some[k]);
-        generate_among(model, V, all, 1, LENGTH, temperature, top_k, 7);
+        generate_among(model, V, all, 1, LENGTH, temperature, top_k, 7, NULL, NULL);
         generate(model, plain, 1, LENGTH, temperature, top_k, 7);
         EXPECT(memcmp(all, plain, sizeof all) == 0, "among all is another text");
         for (int k = 1; k <= LENGTH; k++) padded += all[k] >= LETTERS;
