@@ -1,11 +1,12 @@
-// answer.h - how a program that runs a student's code hands its numbers over: through a file descriptor, or as text to read.
+// answer.h - how a program that runs a student's code is told what to do, and hands its numbers over. Graded, it reads the number that its
+// exercise is drawn from, and writes to descriptor 3. Called by hand with a seed, it prints text to read.
 
 #ifndef ANSWER_H
 #define ANSWER_H
 
 #include "exercise.h"
 
-#include <sys/resource.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static int descriptor = -1; // -1: as text
@@ -43,19 +44,19 @@ static inline void answer_integers(const char *name, const int64_t *values, int 
     answer(name, numbers, count);
 }
 
-// TASK SEED [FD]: from here on no file can be opened, if it is graded.
+// TASK [SEED]
 static inline uint64_t answer_begin(int argc, char **argv)
 {
-    if (argc < 3) {
-        fprintf(stderr, "%s: TASK SEED [FD]\n", argv[0]);
+    char number[32] = "";
+    if (argc < 2) {
+        fprintf(stderr, "%s: TASK [SEED]\n", argv[0]);
         exit(2);
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc > 3) {
-        descriptor = atoi(argv[3]);
-        setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 0, 0 });
-    }
-    return strtoull(argv[2], NULL, 10);
+    if (argc > 2) return task_seed(strtoull(argv[2], NULL, 10), argv[1]);
+    descriptor = 3;
+    if (read(STDIN_FILENO, number, sizeof number - 1) <= 0) exit(2);
+    return strtoull(number, NULL, 10);
 }
 
 // Nothing that comes after this line can change an answer.

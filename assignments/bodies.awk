@@ -1,10 +1,9 @@
 # bodies.awk - finds the bodies of the functions that assignments/tasks.txt names, and puts something else in their place.
 #
+#   awk -v mode=table                                   -f bodies.awk tasks.txt   the table alone: TASK POINTS FILE FUNCTION TITLE
 #   awk -v mode=list                                    -f bodies.awk tasks.txt   one line each: TASK POINTS FILE LINE FUNCTION TITLE
 #   awk -v mode=lines                                   -f bodies.awk tasks.txt   TASK and a line of its body
 #   awk -v mode=stub -v into=FILE -v stubs=D -v tasks=T -f bodies.awk tasks.txt   FILE with D/TASK.c as the body of each task in T ("": all)
-#   awk -v mode=splice -v task=TASK -v from=F           -f bodies.awk tasks.txt   the task's file with F's body of its function;
-#                                                                                 -v into=FILE: FILE instead of the task's own
 #
 # A body is what stands between a function's braces, however the file is laid out: braces in strings and comments do not count. A table
 # that is not in order, a function that is missing, there twice or not closed, and a body from F that would not stay inside its function
@@ -100,22 +99,6 @@ function take_body(    i, n, text)
     return n
 }
 
-# The student's body of the task's function, in `solution`. What could reach beyond a function is refused.
-function read_solution(    i, n)
-{
-    solution = ""
-    if (!read_file(from)) wrong(from, 0, "cannot be read")
-    else if (find(from, name_of[task])) {
-        n = take_body()
-        for (i = 1; i <= n; i++) {
-            if (body[i] ~ /^[ \t]*(#|%:|\?\?=)/) wrong(from, body_line[i], "no preprocessor lines inside a task")
-            if (body[i] ~ /(\\|\?\?\/)$/) wrong(from, body_line[i], "no line of a task may end in a backslash")
-            if (body[i] ~ /<%|%>|\?\?[<>]/) wrong(from, body_line[i], "write braces as { and } in a task")
-            solution = solution body[i] "\n"
-        }
-    }
-}
-
 # The stub of a task, under a line that names it.
 function stub_of(id,    text, all)
 {
@@ -169,13 +152,9 @@ function replace(id, text)
 
 END {
     if (!rows) wrong(FILENAME, FNR, "there is no task")
-    if (mode == "splice" && !(task in name_of)) wrong(FILENAME, FNR, "there is no task " task)
     if (bad) exit 1
-    if (mode == "splice") {
-        read_solution()
-        if (into == "") into = file_of[task]
-        if (!read_file(into)) wrong(into, 0, "cannot be read")
-        else if (find(into, name_of[task])) { replace(task, solution); if (!bad) print_file() }
+    if (mode == "table") {
+        for (k = 1; k <= rows; k++) print order[k], points_of[order[k]], file_of[order[k]], name_of[order[k]], title_of[order[k]]
     } else if (mode == "stub") {
         if (!read_file(into)) wrong(into, 0, "cannot be read")
         for (k = 1; k <= rows; k++) {

@@ -4,13 +4,6 @@
 
 #include <math.h>
 
-double chain_loss(Chain c)
-{
-    double u = c.w * c.x + c.b;
-    double y = c.w * tanh(u);
-    return (y - c.t) * (y - c.t);
-}
-
 Chain chain_gradient(Chain c)
 {
     double tanh_u = tanh(c.w * c.x + c.b);

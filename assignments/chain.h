@@ -5,9 +5,8 @@
 
 typedef struct Chain { double x, w, b, t; } Chain;
 
-// u = w x + b;  y = w tanh(u);  loss = (y - t)^2.  Note that w is used twice.
-double chain_loss(Chain c);
-
+//     u = w x + b;  y = w tanh(u);  loss = (y - t)^2        w is used twice
+//
 // The derivatives of the loss by x, w, b and t, each in the field of its name.
 Chain chain_gradient(Chain c);
 

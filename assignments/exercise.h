@@ -16,6 +16,21 @@ static inline int size_of(uint64_t seed, int which)
     return primes[(start + which * stride) % 7];
 }
 
+// And sizes that are larger than any of these.
+static inline int large_of(uint64_t seed, int which)
+{
+    static const int primes[] = { 37, 41, 43, 47, 53, 59, 61 };
+    return primes[(random_bits(seed, 1002) + (uint64_t)which) % 7];
+}
+
+// What one task's exercise is drawn from: it does not tell the seed of another's.
+static inline uint64_t task_seed(uint64_t seed, const char *task)
+{
+    uint64_t hash = HASH_START ^ random_bits(seed, 77);
+    for (; *task; task++) hash = (hash ^ (unsigned char)*task) * 0x100000001b3u;
+    return random_bits(hash, seed >> 32) >> 1;
+}
+
 // Irregular numbers: the i-th of array number `array`.
 static inline double number_of(uint64_t seed, int array, int64_t i) { return irregular(random_bits(seed, 2000 + (uint64_t)array), i, 1.2); }
 
@@ -57,9 +72,18 @@ static inline int64_t count_of(const Problem *p, int which)
     return count;
 }
 
-static inline Problem problem_of(Formula formula, uint64_t seed)
+// A gradient kernel is called in three ways, each with a seed, so numbers and shapes, of its own. The one that works in place, on its
+// dy, is not called AGAIN: there it has nothing to add to.
+typedef enum Way { FIRST, AGAIN, IN_PARTS, WAYS } Way;
+enum { PARTS = 3 };
+static inline uint64_t seed_of(uint64_t seed, int way) { return random_bits(seed, 4000 + (uint64_t)way); }
+
+static inline Problem problem_of(Formula formula, uint64_t seed, Way way)
 {
     int N = size_of(seed, 0), I = size_of(seed, 1), O = size_of(seed, 2), H = pick(seed, 0, 2, 3), D = size_of(seed, 3);
+    if (way == FIRST) N = large_of(seed, 0);
+    else I = large_of(seed, 1);
+    if (way == IN_PARTS) N = pick(seed, 8, 5, 7), O = pick(seed, 9, 17, 19); // more columns than a grain: two parts have some
     Problem p = { .heads = H, .scalar = 1 + number_of(seed, 9, 0) / 2 };
     for (int i = 0; i < 64; i++) p.targets[i] = pick(seed, 100 + i, 0, I - 1);
     shape_is(&p, 0, 2, N, I, 0);
@@ -71,9 +95,9 @@ static inline Problem problem_of(Formula formula, uint64_t seed)
     case LM_HEAD: shape_is(&p, 1, 2, O, I, 0); break;
     case LAYERNORM: shape_is(&p, 1, 1, I, 0, 0), shape_is(&p, 2, 1, I, 0, 0), shape_is(&p, 3, 2, N, I, 0); break;
     case CROSS_ENTROPY: shape_is(&p, 3, 2, N, 1, 0); break;
-    case ATTENTION: { // sometimes more positions than attention takes at a time
-        bool many = pick(seed, 1, 0, 1);
-        int T = many ? 70 : size_of(seed, 1), B = many ? 1 : 2, C = H * (many ? 2 : D % 5 + 2);
+    case ATTENTION: { // once many positions
+        bool many = way == AGAIN;
+        int T = many ? I : size_of(seed, 1), B = many ? 1 : 2, C = H * (many ? 2 : D % 5 + 2);
         shape_is(&p, 0, 3, B, T, 3 * C), shape_is(&p, 3, 3, B, T, C);
         break;
     }
@@ -81,12 +105,6 @@ static inline Problem problem_of(Formula formula, uint64_t seed)
     }
     return p;
 }
-
-// A gradient kernel is called in three ways, each with a seed, so numbers and shapes, of its own. The one that works in place, on its
-// dy, is not called AGAIN: there it has nothing to add to.
-typedef enum Way { FIRST, AGAIN, IN_PARTS, WAYS } Way;
-enum { PARTS = 3 };
-static inline uint64_t seed_of(uint64_t seed, int way) { return random_bits(seed, 4000 + (uint64_t)way); }
 
 // The ways in which L1.5's product is called: A is array 0, B array 1, the row to start from array 2, what C holds before array 4.
 typedef enum ProductWay { AS_IT_IS, TRANSPOSED, WITH_FACTORS, ADDED, INTO_EMPTY, FROM_A_ROW, ONE_PART, PRODUCT_WAYS } ProductWay;
@@ -96,18 +114,24 @@ typedef struct ProductCase { int m, n, k; double factor_A, factor_B; } ProductCa
 static inline ProductCase product_case(uint64_t seed, ProductWay way)
 {
     bool factors = way == WITH_FACTORS;
-    return (ProductCase){ size_of(seed, 0), size_of(seed, 1), size_of(seed, 2), factors ? 1 + number_of(seed, 9, 0) / 2 : 1,
+    int size[3] = { size_of(seed, 0), size_of(seed, 1), size_of(seed, 2) };
+    size[way % 3] = large_of(seed, way);
+    return (ProductCase){ size[0], size[1], size[2], factors ? 1 + number_of(seed, 9, 0) / 2 : 1,
                           factors ? 3 + number_of(seed, 9, 1) / 2 : 1 };
 }
 
-// Lab 3's shapes.
-enum { SHAPES = 6 };
+// Lab 3's shapes: two that are worked out in the handout, and others. Those of L3.2 are run, those of L3.1 only thought of.
+enum { WORKED = 2, SHAPES = 8, MEASURED = 4 };
+static const Shape worked[WORKED] = { { 27, 5, 2, 2, 6, 3, 2, 8 }, { 12, 8, 3, 3, 12, 2, 3, 8 } };
 static inline Shape lab3_shape(uint64_t seed, int which)
 {
+    if (which < WORKED) return worked[which];
     uint64_t own = seed_of(seed, 10 + which);
-    int64_t H = pick(own, 0, 2, 3);
-    return (Shape){ .V = pick(own, 1, 5, 40), .T = pick(own, 2, 3, 9), .L = pick(own, 3, 2, 4), .H = H, .C = H * pick(own, 4, 2, 5),
-                    .r = pick(own, 5, 1, 5), .B = pick(own, 6, 2, 4), .bytes = 8 };
+    bool large = which >= MEASURED;
+    int64_t H = pick(own, 0, 2, large ? 17 : 5);
+    return (Shape){ .V = large ? pick(own, 1, 1000, 60000) : pick(own, 1, 41, 97), .T = large ? pick(own, 2, 33, 1100) : pick(own, 2, 10, 17),
+                    .L = large ? pick(own, 3, 5, 40) : pick(own, 3, 1, 5), .H = H, .C = H * pick(own, 4, 3, large ? 130 : 7),
+                    .r = pick(own, 5, 1, large ? 129 : 11), .B = large ? pick(own, 6, 1, 33) : pick(own, 6, 1, 4), .bytes = which % 2 ? 4 : 8 };
 }
 
 // The steps of the optimizer's exercise: which tensors train in which step.

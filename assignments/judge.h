@@ -7,13 +7,19 @@
 
 #include <stdarg.h>
 
+enum { MOST_TREES = 8 };
 typedef struct Task {
-    char id[16], function[64], place[128], title[128], program[512], buggy[512], reason[512];
+    char id[16], function[64], place[128], title[128], source[512], reason[1024];
+    char program[512];                      // "": there is none, for the reason above
+    char tree[MOST_TREES][512];             // L3.3's: in right engines, and at odd places in some with the bug
+    int  trees;
     double points, earned;
     char text[8192]; // what is said about it
 } Task;
 
-extern uint64_t seed;
+extern uint64_t seed;          // of the task that is judged
+extern const char *workshop;    // a directory that is the grader's alone: room, room.root, empty
+extern bool static_programs;
 
 // Room for `count` zeros, until the task is judged.
 double *room(int64_t count);
@@ -28,8 +34,10 @@ typedef struct Answers {
     int  status;
 } Answers;
 
-// Runs a program on one task in a process of its own; the caller frees the bytes.
-Answers run(const char *program, const char *task);
+// Runs a program on one task in a sandbox; `own` is what its exercise is drawn from. The caller frees the bytes.
+Answers run(const char *program, const char *task, uint64_t own);
+// Compiles room/t.c to room/out/t.o in a sandbox: whether that worked, and what the compiler said, of at most MOST_SAID bytes.
+bool compile(const char *compiler, char said[MOST_SAID + 1]);
 
 typedef struct Judge { Task *task; Answers *answers; double earned, total; int failures; bool broken; } Judge;
 typedef struct Array { const double *values; int64_t count; } Array; // values NULL: not computed

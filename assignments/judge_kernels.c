@@ -45,9 +45,10 @@ static void naive_attention(double *y, const double *x, const Problem *p)
                 for (int d = 0; d < D; d++) weights[s] += q[(int64_t)t * 3 * C + d] * k[(int64_t)s * 3 * C + d] / sqrt(D);
             }
             double sum = softmax_sum(weights, t + 1);
-            for (int d = 0; d < D; d++) {
-                row[d] = 0;
-                for (int s = 0; s <= t; s++) row[d] += exp(weights[s]) / sum * v[(int64_t)s * 3 * C + d];
+            for (int d = 0; d < D; d++) row[d] = 0;
+            for (int s = 0; s <= t; s++) {
+                double share_of_s = exp(weights[s]) / sum;
+                for (int d = 0; d < D; d++) row[d] += share_of_s * v[(int64_t)s * 3 * C + d];
             }
         }
     }
@@ -69,8 +70,10 @@ static void naive_forward(const Naive *n, double *y)
         for (int r = 0; r < N; r++) y[r] = log(softmax_sum(x + r * width, width)) - x[r * width + p->targets[r]];
         return;
     case SOFTMAX:
-        for (int r = 0; r < N; r++)
-            for (int k = 0; k < width; k++) y[r * width + k] = exp(x[r * width + k]) / softmax_sum(x + r * width, width);
+        for (int r = 0; r < N; r++) {
+            double sum = softmax_sum(x + r * width, width);
+            for (int k = 0; k < width; k++) y[r * width + k] = exp(x[r * width + k]) / sum;
+        }
         return;
     case ATTENTION: naive_attention(y, x, p); return;
     default: // GELU
@@ -89,7 +92,6 @@ static double naive_loss(void *context)
     return sum;
 }
 
-
 static const char overwritten[] = "did you overwrite (=) where two uses meet instead of adding (+=)?";
 static const char all_parts[] = "every part wrote all of it: take share(part, ...) only";
 
@@ -100,7 +102,7 @@ static void judge_way(Judge *j, const Gradient *g, Way way)
     static const char *const ways[WAYS] = { "", ", used twice", ", in three parts" };
     static const double weights[WAYS] = { 5, 3, 2 };
     uint64_t own = seed_of(seed, way);
-    Naive n = { .p = problem_of(g->formula, own), .formula = g->formula };
+    Naive n = { .p = problem_of(g->formula, own, way), .formula = g->formula };
     for (int i = 0; i < 3 && n.p.ndim[i] > 0; i++) n.in[i] = numbers(i, own, count_of(&n.p, i));
     n.dy = numbers(3, own, count_of(&n.p, 3));
     int64_t count = count_of(&n.p, g->input);
@@ -116,9 +118,12 @@ static void judge_way(Judge *j, const Gradient *g, Way way)
     char what[128];
     int last = n.p.shape[g->input][n.p.ndim[g->input] - 1];
     snprintf(what, sizeof what, "%s %c [%" PRId64 ",%d]%s", j->task->function, g->names[g->input], count / last, last, ways[way]);
-    Array ours = next(j, names[way]), margins = next(j, "margins");
+    Array ours = next(j, names[way]), wrote = next(j, "wrote"), margins = next(j, "margins");
     bool inside = margins.count == 1 && margins.values[0] == 1;
+    int busy = 0, whole = 0;
+    for (int part = 0; part < wrote.count; part++) busy += wrote.values[part] > 0, whole += wrote.values[part] == (double)count;
     if (!inside) award(j, weights[way], false, "%s: it wrote outside its array, or into dy", what);
+    else if (way == IN_PARTS && busy == 1 && whole == 1) award(j, weights[way], false, "%s: one part did all the work, and the others none: take share(part, ...)", what);
     else compare(j, weights[way], what, ours, expected, count, last, by_differences, way == AGAIN ? again : other);
 }
 

@@ -1,7 +1,8 @@
 // runner.c - runs one task's exercise with the code that is linked to it, and hands the raw numbers to whoever asked. It judges nothing
 // and knows no expected value: judge.c starts it in a process with limits, and the judge compares.
 //
-//     runner TASK SEED [FD]      writes its answers to the file descriptor FD; without one, as text
+//     runner TASK          reads what to draw its exercise from, and writes its answers to descriptor 3 (answer.h)
+//     runner TASK SEED     prints them
 
 #include "answer.h"
 
@@ -71,7 +72,7 @@ static void run_gradient_kernel(const Gradient *g, uint64_t seed, Way way)
 {
     static const char *const names[WAYS] = { "first", "again", "in parts" };
     const Op *op = op_of[g->formula];
-    Problem p = problem_of(g->formula, seed);
+    Problem p = problem_of(g->formula, seed, way);
     Node n = node_of(&p, op, seed);
     Tensor *in = n.in[g->input];
     bool in_place = op->input[g->input].in_place;
@@ -81,9 +82,17 @@ static void run_gradient_kernel(const Gradient *g, uint64_t seed, Way way)
         for (int64_t i = 0; i < in->size && way != AGAIN; i++) in->grad[i] = in->grad_empty ? (real)NAN : 0;
     }
     int parts = way == IN_PARTS ? PARTS : 1;
-    for (int part = 0; part < parts; part++) op->input[g->input].grad(&n, (Part){ part, parts });
     const real *dy = n.out->grad, *dx = in_place ? dy : in->grad;
+    double wrote[PARTS] = { 0 };
+    real *before = memory_take(MEMORY_WORKSPACE, in->size);
+    for (int i = 0; i < parts; i++) {
+        int part = (i + 2) % parts; // any order will do
+        memcpy(before, dx, (size_t)in->size * sizeof *dx);
+        op->input[g->input].grad(&n, (Part){ part, parts });
+        for (int64_t k = 0; k < in->size; k++) wrote[part] += memcmp(&before[k], &dx[k], sizeof *dx) != 0;
+    }
     answer(names[way], dx, in->size);
+    answer("wrote", wrote, parts);
     double whole = intact(dx, in->size) * intact(dy, n.out->size);
     for (int64_t i = 0; i < n.out->size && !in_place; i++) whole *= dy[i] == number_of(seed, 3, i);
     answer("margins", &whole, 1);
@@ -202,7 +211,7 @@ typedef struct Layer { Linear linear; Lora lora; } Layer;
 
 static Layer layer_of(uint64_t seed, bool masked)
 {
-    int I = size_of(seed, 1), O = size_of(seed, 2), R = size_of(seed, 3);
+    int I = size_of(seed, 1), O = large_of(seed, 2), R = size_of(seed, 3); // O above I + R: a full-size product is seen
     Layer l = { .linear = { leaf("W", seed, 1, false, SHAPE(I, O)), leaf("b", seed, 2, false, SHAPE(O)), NULL, NULL },
                 .lora = { leaf("A", seed, 3, true, SHAPE(I, R)), leaf("B", seed, 4, true, SHAPE(R, O)), 1 + number_of(seed, 9, 0) / 2, NULL } };
     if (masked) {
@@ -321,7 +330,7 @@ static void run_moments(uint64_t seed)
 
 static void run_claims(uint64_t seed)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < MEASURED; i++) {
         Claims c = measure(lab3_shape(seed, i));
         answer_integers("claims", (int64_t[]){ c.gradient_bytes[0], c.gradient_bytes[1], c.moment_bytes[0], c.moment_bytes[1], c.dgrad[0],
                                          c.dgrad[1], c.wgrad[0], c.wgrad[1], c.reached, c.reached_when_cut }, 10);

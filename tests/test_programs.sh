@@ -30,6 +30,10 @@ done
 runs "LoRA on it" $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --lora-targets c_attn,c_proj --out "$dir/adapter" --max-iters 10 --eval-interval 10 --batch-size 2
 prints 'train$'
 runs "sampling" $BIN/sample --model "$dir/base" --length 20 --prompt "The ä"
+# Each line is a prompt, one that cannot be read says so, and the next is taken.
+printf 'The \n\n@@\nThe ä\n' | $BIN/sample --model "$dir/base" --interactive --length 20 > "$dir/talk" 2> "$dir/said"
+if [ $? -eq 0 ] && [ "$(grep -c '^The ' "$dir/talk")" -eq 2 ] && [ "$(wc -l < "$dir/talk")" -ge 2 ] && grep -q 'sample: .*not among' "$dir/said"; then ok
+else fail "prompts one after the other: $(cat "$dir/talk" "$dir/said")"; fi
 runs "sampling with an adapter" $BIN/sample --model "$dir/base" --adapter "$dir/adapter" --length 20
 runs "adapter info" $BIN/adapter info "$dir/adapter"
 prints 'h.1.mlp.c_proj'

@@ -1,11 +1,11 @@
-    // Not done yet. The tape has tape->count nodes, tape->nodes[0] the first; each was appended after its inputs were made. Visit
-    // each once, in an order in which a node's result has its whole gradient before the node passes it on. For a node n:
-    //     - if n->out->grad is NULL, the result did not lead to the loss: nothing to pass on
-    //     - otherwise, if n->op->program is not NULL, n->op->program(tape, n): it takes the gradient with it
-    //     - otherwise for each input i that there is (n->in[i] is not NULL), from the last to the first:
-    //         - does it not require a gradient? Then tell(tape, n, i, SKIPPED), and nothing else
-    //         - run_gradient(tape, n, i): makes room for the input's gradient if it has none yet, adds to it, and lets go of what
-    //           only this gradient has read
-    //     - in any case release(n): its result's gradient and all that it still keeps go
-    // At the end no node is left: tape->count = 0. Who calls it: backward(), and recompute.c for the tape inside.
+    // Not done yet. tape->nodes[0] to [tape->count - 1] are the nodes; each was appended after its inputs were made. Pass the gradient on
+    // from node to node until it has reached every leaf that requires one. In which order, so that a result's gradient is whole before it
+    // is passed on? And what about an input that requires none?
+    //     run_gradient(tape, n, i)      adds to the gradient of n->in[i] what n gives it, and lets go of what only this reads; inputs from
+    //                                   the last to the first, for input 0 may take over the buffer of n->out->grad
+    //     tell(tape, n, i, SKIPPED)     an observer hears that input i gets nothing from n
+    //     n->op->program(tape, n)       if it is not NULL, stands for all of n's inputs, and takes n->out->grad with it
+    //     release(n)                    what n holds, and its result's gradient, go; every node comes to this
+    // Some results do not lead to the loss: they have no gradient (NULL), and nothing to pass on. n->in[i] may be NULL, too. At the end
+    // the tape has no nodes. Who calls it: backward(), and recompute.c for the tape inside.
     (void)tape, (void)run_gradient;
