@@ -5,6 +5,7 @@
 # make test-all   what goes beyond that: sanitizers, static checks, PyTorch, a tenth of the mutants, the
 #                 course (under twenty minutes; THOROUGH=1: more of it; skips tools that are not there)
 # make test-long  all mutants, 40,000 steps, coverage; writes tests/REPORT.md (under an hour)
+# make cross      other systems: built with zig, and run where an emulator can (PORTING.md; ziglang from PyPI, qemu-user)
 # make mutants    one fault at a time, and which test notices
 # make gdb        a small full-then-LoRA step, stopped at its first gradient kernel (gdb/README.md)
 # make walk       the functions of the book in the order in which a first step meets them
@@ -29,6 +30,7 @@ ifeq ($(shell command -v $(firstword $(CC)) 2> /dev/null),)
   $(error there is no C compiler "$(firstword $(CC))" here; install gcc or clang, or name one: make CC=gcc)
 endif
 endif
+MACROS := $(shell $(CC) -dM -E -x c /dev/null) # what the compiler defines: which one it is, and for what
 PYTHON ?= $(firstword $(wildcard build/venv/bin/python) python3)
 REAL = float
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wdouble-promotion
@@ -39,12 +41,13 @@ OPTIMISE = -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 
 # gcc, left to itself, gives the two clamps of the exponential branches of their own, with a division in each: 3 times as slow.
 # And it takes the loops that begin and end a tile of a product for copies of memory, and keeps the tile there: 3 % of a step.
-ifeq ($(shell $(CC) -dM -E -x c /dev/null | grep -c __clang__),0)
+ifeq ($(filter __clang__,$(MACROS)),)
   OPTIMISE += -fno-thread-jumps -fno-tree-loop-distribute-patterns
 endif
 
 ifndef PORTABLE
-  OPTIMISE += $(if $(filter aarch64 arm64,$(shell uname -m)),-mcpu=native,-march=native)
+  NATIVE := $(if $(filter aarch64 arm64,$(shell uname -m)),-mcpu=native,-march=native)
+  OPTIMISE += $(shell $(CC) $(NATIVE) -E -x c /dev/null > /dev/null 2>&1 && echo $(NATIVE)) # not every compiler has it
   # 512-bit registers, where there are any: the compilers prefer 256 by default
   ifneq ($(shell $(CC) -march=native -dM -E -x c /dev/null 2>/dev/null | grep -c __AVX512F__),0)
     OPTIMISE += -mprefer-vector-width=512
@@ -77,19 +80,34 @@ ifdef COVERAGE
   SUFFIX := $(SUFFIX)-coverage
 endif
 
+DEPENDENCIES = -MMD -MP
+ifeq ($(filter __GNUC__,$(MACROS)),) # any other C11 compiler (tcc): no options but those that all have, and PLAIN=1
+  OPTIMISE = $(if $(DEBUG),-DPOISON)
+  DEPENDENCIES =
+endif
+
+# macOS and FreeBSD hide the number of cores, the bytes of memory and more from who asks for POSIX alone. Windows and WASI lack
+# a part of it, and the programs that need processes.
+SYSTEM = -D_POSIX_C_SOURCE=200809L -D_DARWIN_C_SOURCE -D__BSD_VISIBLE=1 -D__XSI_VISIBLE=700 $(if $(filter __LP64__,$(MACROS)),,-D_FILE_OFFSET_BITS=64)
+WINDOWS = $(filter _WIN32,$(MACROS))
+ifneq ($(filter _WIN32 __wasi__,$(MACROS)),)
+  SYSTEM += -include io/posix.h $(if $(WINDOWS),,-D_WASI_EMULATED_SIGNAL -D_WASI_EMULATED_GETPID)
+  FORKS = demo.c
+endif
+
 CFLAGS ?= -g
-FLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
-LIBS = -lm -lpthread
+FLAGS = -std=c11 $(SYSTEM) -DREAL=$(REAL) $(DEFINES) -I. $(WARNINGS) $(OPTIMISE) $(CFLAGS)
+LIBS = -lm $(if $(filter __wasi__,$(MACROS)),-lwasi-emulated-signal -lwasi-emulated-getpid,-lpthread)
 empty =
 variant = $(subst $(empty) $(empty),-,$(notdir $(CC)))-$(1)$(SUFFIX)
 BUILD = build/$(call variant,$(REAL))
 
-PROGRAMS = $(basename $(wildcard train.c sample.c adapter.c demo.c))
+PROGRAMS = $(basename $(filter-out $(FORKS),$(wildcard train.c sample.c adapter.c demo.c)))
 BOOK = tensor memory autograd ops ops_gpt recompute lora transformer adapters adamw training generate meter predict
 # kernels.c says the verbs plainly; fast/, where it is there, says them for the machine.
 FAST = $(basename $(wildcard fast/*.c))
 KERNELS = $(if $(PLAIN),kernels,$(or $(FAST),kernels))
-IO = $(basename $(wildcard io/*.c))
+IO = $(basename $(filter-out $(FORKS),$(wildcard io/*.c)) $(if $(WINDOWS),io/windows/posix.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(filter-out $(if $(filter kernels,$(KERNELS)),tests/test_fast.c),$(wildcard tests/test_*.c)))
 QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))
@@ -103,7 +121,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
 RUNS = 10000000
 
-.PHONY: all bench clean demo help fuzz fuzz-long fuzzers gdb long-run mutants page picture plots programs questions test test-all test-long tests walk $(NUMBERS)
+.PHONY: all bench clean cross demo help fuzz fuzz-long fuzzers gdb long-run mutants page picture plots programs questions test test-all test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -119,7 +137,7 @@ all: programs
 programs: $(addprefix $(BUILD)/,$(PROGRAMS))
 
 ifdef COVERAGE # of the book alone
-$(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS)): OPTIMISE = -O0 --coverage -fprofile-update=atomic
+$(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS) $(BOOK:%=wrapped/%) $(KERNELS:%=wrapped/%)): OPTIMISE = -O0 --coverage -fprofile-update=atomic
 LIBS += --coverage
 endif
 
@@ -128,7 +146,7 @@ $(BUILD)/kernels.o: FLAGS += -ffp-contract=off
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(FLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(FLAGS) $(DEPENDENCIES) -c $< -o $@
 
 # The web page: the engine, compiled to WebAssembly, and web/*.html, *.css and *.js, all in one file. The bits are those of a
 # build without fused multiply-add, which WebAssembly does not have.
@@ -164,16 +182,30 @@ $(BUILD)/tests/%.o: FLAGS += $(if $(filter -O3,$(OPTIMISE)),-O1)
 
 $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(OBJECTS)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(FLAGS) $^ -o $@ $(LIBS)
+	$(Q)$(CC) $(FLAGS) $(filter-out $(INCLUDED),$^) -o $@ $(LIBS)
 
 # The whole idea in one file, beside the book.
 $(BUILD)/test_meltwater: $(BUILD)/tests/one_file.o
+$(BUILD)/tests/one_file.o: FLAGS += $(if $(filter -O3,$(OPTIMISE)),-O3)
 
-# The linker sends these calls of the engine's through functions of the test, which let them fail (GNU ld and its like).
-$(BUILD)/test_faults: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup,--wrap=free
-$(BUILD)/test_formats: LIBS += -Wl,--wrap=fsync,--wrap=rename
-$(BUILD)/test_peft: LIBS += -Wl,--wrap=product
-$(BUILD)/test_faults: LIBS += -Wl,--wrap=pthread_create,--wrap=fsync,--wrap=backward,--wrap=transformer_loss
+# Two tests stand in for malloc and its like, and what else wrap.h names: the files that call these are built a second time.
+CALLS = malloc|calloc|realloc|aligned_alloc|strdup|free|fsync|pthread_create
+CALLERS := $(basename $(shell grep -slwE '$(CALLS)' $(addsuffix .c,$(BOOK) $(KERNELS) $(IO))))
+WRAPPED = $(CALLERS:%=$(BUILD)/wrapped/%.o) $(filter-out $(CALLERS:%=$(BUILD)/%.o),$(OBJECTS))
+$(BUILD)/wrapped/%.o: FLAGS += -include tests/wrap.h
+$(BUILD)/wrapped/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(FLAGS) $(if $(filter -O3,$(OPTIMISE)),-O1) $(DEPENDENCIES) -c $< -o $@
+
+# Others include the one file whose calls they watch, as the fuzzers' targets do.
+$(BUILD)/test_faults: INCLUDED = $(BUILD)/wrapped/training.o
+$(BUILD)/test_formats: INCLUDED = $(BUILD)/io/file.o
+$(BUILD)/test_peft: INCLUDED = $(BUILD)/lora.o
+$(BUILD)/test_runs: INCLUDED = $(BUILD)/io/file.o $(BUILD)/io/progress.o $(BUILD)/training.o
+$(BUILD)/test_faults $(BUILD)/test_bytes: $(BUILD)/test_%: $(BUILD)/tests/test_%.o $(WRAPPED)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(FLAGS) $(filter-out $(INCLUDED),$^) -o $@ $(LIBS)
 
 $(BUILD)/demo $(BUILD)/short_demo $(QUESTIONS): $(SHARED)
 $(BUILD)/plots/csv $(BUILD)/plots/picture: $(MEASURE) $(BUILD)/plots/flow.o
@@ -187,10 +219,7 @@ $(BUILD)/bench/bench: $(BENCH) $(MEASURE) $(OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(FLAGS) $^ -o $@ $(LIBS)
 
-$(BUILD)/test_runs: LIBS += -Wl,--wrap=open,--wrap=write,--wrap=fsync,--wrap=rename,--wrap=backward,--wrap=transformer_loss,--wrap=seconds_now
-
-# One counts the calls of malloc, one runs the bench.
-$(BUILD)/test_bytes: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
+# One test runs the bench.
 $(BUILD)/test_bench: | $(BUILD)/bench/bench
 
 # A target that includes a file, to reach its static functions, takes the place of that file.
@@ -282,6 +311,9 @@ test-all:
 
 test-long:
 	@PYTHON='$(PYTHON)' bash tests/long.sh
+
+cross:
+	@PYTHON='$(PYTHON)' bash tests/cross.sh
 
 mutants:
 	@$(PYTHON) tests/mutants.py

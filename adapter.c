@@ -64,8 +64,8 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
     enum { SWITCHES = 1000 };
     double start = seconds_now();
     for (int i = 0; i < SWITCHES; i++) transformer_use_adapter(model, i % 2 ? adapter : NULL);
-    printf("\none more adapter like this on the same base takes %s; switching takes %.1f microseconds\n",
-           bytes_text(bytes), 1e6 * (seconds_now() - start) / SWITCHES);
+    printf("\none more adapter like this on the same base takes %s\nswitching takes %.0f nanoseconds\n",
+           bytes_text(bytes), 1e9 * (seconds_now() - start) / SWITCHES);
 }
 
 static void diff(Transformer *model, const Adapter *a, const Adapter *b)

@@ -218,8 +218,8 @@ static void claim_gold_copy(const Comparison *c)
     bool unchanged = transformer_hash(c->model) == c->hash;
     claim(9, "keep one gold copy, and small adapters for each task", "true", unchanged);
     printf("    Here: one base of %s, %s more for each adapter on all four layers\n"
-           "    (%.0f %%), %.1f microseconds to switch; the base's bytes now: %s.\n",
-           bytes_text(base_bytes(c)), bytes_text(adapter), 100 * adapter / base_bytes(c), 1e6 * seconds,
+           "    (%.0f %%), %.0f nanoseconds to switch; the base's bytes now: %s.\n",
+           bytes_text(base_bytes(c)), bytes_text(adapter), 100 * adapter / base_bytes(c), 1e9 * seconds,
            unchanged ? "unchanged" : "CHANGED");
 }
 

@@ -94,10 +94,13 @@ real *scratch(void)
 
 void parallel_set_threads(int count)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     scratch_release();
-    if (count <= 0) count = cores > 0 ? (int)cores : 1;
+    if (count <= 0) count = cores > 0 ? cores : 1;
     threads = count < MAX_THREADS ? count : MAX_THREADS;
+#ifdef __wasi__ // which has none
+    threads = 1;
+#endif
     looks = cores <= 0 || threads <= cores ? LOOKS : 0;
 }
 

@@ -1,9 +1,5 @@
 // machine.c - see machine.h.
 
-// macOS and FreeBSD hide sysconf's number of pages, which is no part of POSIX, from who asks for POSIX
-#define _DARWIN_C_SOURCE // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
-#define __BSD_VISIBLE 1  // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
-
 #include "machine.h"
 
 #include "progress.h"
@@ -11,16 +7,28 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#ifndef NO_PROCESSES // WebAssembly, of the web page
+#include <unistd.h>
+#ifdef _WIN32
+#include <windows.h>
+#elif !defined NO_PROCESSES // posix.h
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #endif
-#include <unistd.h>
 
 #ifdef __APPLE__
 enum { MAXRSS_UNIT = 1 };    // bytes in getrusage's unit
 #else
 enum { MAXRSS_UNIT = 1024 };
 #endif
+
+int terminal_columns(void)
+{
+#ifdef TIOCGWINSZ
+    struct winsize size;
+    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+#endif
+    return 80;
+}
 
 int64_t resident_peak(void)
 {
@@ -41,14 +49,16 @@ int64_t resident_peak(void)
 
 bool memory_holds(double bytes, char *error, size_t size)
 {
-#ifdef _SC_PHYS_PAGES
-    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double memory = 0;
+#ifdef _WIN32
+    MEMORYSTATUSEX status = { .dwLength = sizeof status };
+    if (GlobalMemoryStatusEx(&status)) memory = (double)status.ullTotalPhys;
+#elif defined _SC_PHYS_PAGES
+    memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#endif
     if (memory > 0 && bytes > memory)
         return fail(error, size, "%s are needed at least, and this machine has %s of memory; take a smaller model",
                     bytes_text(bytes), bytes_text(memory));
-#else
-    (void)bytes, (void)error, (void)size;
-#endif
     return true;
 }
 

@@ -3,11 +3,11 @@
 
 #include "io/progress.h"
 
+#include "io/machine.h"
 #include "memory.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 static bool can_rewrite(void)
@@ -26,12 +26,7 @@ const char *colour(Colour c)
 // What fits into a line without reaching the last column, where some terminals go on to the next.
 static int line_width(void)
 {
-    int width = 80;
-#ifdef TIOCGWINSZ
-    struct winsize size;
-    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) width = size.ws_col;
-#endif
-    return width - 1;
+    return terminal_columns() - 1;
 }
 
 void progress_begin(Progress *p, const char *what, int64_t first, int64_t total, double floor)

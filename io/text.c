@@ -215,7 +215,13 @@ void text_free(Text *text)
 
 uint64_t text_fingerprint(const Text *text)
 {
-    return hash_bytes(HASH_START, text->tokens, (size_t)text->count * sizeof *text->tokens);
+    uint64_t hash = HASH_START;
+    for (int64_t i = 0; i < text->count; i++) { // lowest byte first: a checkpoint may go on at a machine with another order
+        uint32_t token = (uint32_t)text->tokens[i];
+        unsigned char bytes[4] = { token & 255, token >> 8 & 255, token >> 16 & 255, token >> 24 };
+        hash = hash_bytes(hash, bytes, sizeof bytes);
+    }
+    return hash;
 }
 
 void text_batch(const Text *text, int B, int T, uint64_t seed, int64_t step, int *ids, int *targets)

@@ -4,6 +4,20 @@
 #define CHILD_H
 
 #include "../kernels.h"
+#include "test.h"
+
+#ifdef NO_PROCESSES // io/posix.h
+
+static char said[1];
+
+static inline int in_child(void (*deed)(void))
+{
+    (void)deed;
+    test_skipped = "this system has no fork";
+    return -3;
+}
+
+#else
 
 #include <signal.h>
 #include <stdbool.h>
@@ -42,10 +56,14 @@ static inline int in_child(void (*deed)(void))
     ssize_t got;
     while (length < sizeof said - 1 && (got = read(ends[0], said + length, sizeof said - 1 - length)) > 0) length += (size_t)got;
     said[length] = '\0';
+    char *emulator = strstr(said, "qemu: uncaught target signal"); // its word, not the program's
+    if (emulator != NULL) *emulator = '\0';
     close(ends[0]);
     int status = 0;
     waitpid(child, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT ? -1 : -2;
 }
+
+#endif
 
 #endif

@@ -18,13 +18,14 @@
 #include <unistd.h>
 
 static int tests_passed, tests_failed, test_reached, test_wrong;
+static const char *test_skipped; // why: what the test needs does not exist on this system (child.h)
 
 #define TEST(name) static void name(void)
 
 #define EXPECT(condition, ...)                                                                     \
     do {                                                                                           \
         test_reached++;                                                                            \
-        if (!(condition) && ++test_wrong <= 8) {                                                   \
+        if (!(condition) && test_skipped == NULL && ++test_wrong <= 8) {                                                   \
             printf("     %s:%d: %s\n       ", __FILE__, __LINE__, #condition);                     \
             printf(__VA_ARGS__);                                                                   \
             printf("\n");                                                                          \
@@ -82,10 +83,13 @@ static void test_run(const char *name, void (*test)(void))
     if (only != NULL && strcmp(only, name) != 0) return;
     if (test_process == 0) test_begin();
     test_reached = test_wrong = 0;
+    test_skipped = NULL;
     test_running = name;
     test();
     test_running = NULL;
-    if (test_wrong == 0 && test_reached > 0) {
+    if (test_wrong == 0 && test_skipped != NULL) {
+        printf("skip %s: %s\n", name, test_skipped);
+    } else if (test_wrong == 0 && test_reached > 0) {
         tests_passed++;
         printf("ok   %s (%d checks)\n", name, test_reached);
     } else {

@@ -561,7 +561,8 @@ TEST(fingerprints_are_of_the_numbers)
     static double numbers[4096];
     static SafetensorsTensor tensors[60];
     for (size_t i = 0; i < n; i++) tensors[i] = (SafetensorsTensor){ items[i].name, other, items[i].ndim, items[i].shape, numbers };
-    SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint_of(back).text } };
+    Fingerprint fingerprint = fingerprint_of(back);
+    SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint.text } };
     EXPECT(!safetensors_write(in_root("elsewhere/adapter_model.safetensors"), tensors, n, metadata, 2, error, sizeof error), "%s", error);
     safetensors_close(file);
     EXPECT(adapter_load(back, in_root("elsewhere"), "b", false, error, sizeof error) != NULL, "%s", error);

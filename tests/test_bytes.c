@@ -1,5 +1,7 @@
 // test_bytes.c - what the ledger says, held against what others see: the calls of malloc, and the process's resident size.
-// Linked with --wrap (see the Makefile), so that the functions below stand in for those of libc wherever the engine calls them.
+// The functions named wrap_ below stand in for those of libc wherever the engine calls them (wrap.h).
+
+#include "tests/wrap.h"
 
 #include "adamw.h"
 #include "adapters.h"
@@ -14,22 +16,20 @@
 
 static int64_t calls, small_calls; // of malloc and its like: for more than a tensor's header, and for that at most
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-
 // A tensor's header is made and freed with it, so that a handle used too late is found; all else should be asked for once.
 static void count(size_t bytes) { *(bytes > sizeof(Tensor) ? &calls : &small_calls) += 1; }
 
-void *__wrap_malloc(size_t size) { return count(size), __real_malloc(size); }
-void *__wrap_calloc(size_t number, size_t size) { return count(number * size), __real_calloc(number, size); }
-void *__wrap_realloc(void *old, size_t size) { return count(size), __real_realloc(old, size); }
-void *__wrap_aligned_alloc(size_t alignment, size_t size) { return count(INT32_MAX), __real_aligned_alloc(alignment, size); }
+void *wrap_malloc(size_t size) { return count(size), (malloc)(size); }
+void *wrap_calloc(size_t number, size_t size) { return count(number * size), (calloc)(number, size); }
+void *wrap_realloc(void *old, size_t size) { return count(size), (realloc)(old, size); }
+void *wrap_aligned_alloc(size_t alignment, size_t size) { return count(INT32_MAX), (aligned_alloc)(alignment, size); }
+char *wrap_strdup(const char *text) { return count(strlen(text) + 1), (strdup)(text); }
+void wrap_free(void *block) { (free)(block); }
+int wrap_fsync(int file) { return (fsync)(file); }
+int wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *context)
+{
+    return (pthread_create)(thread, attributes, start, context);
+}
 
 // The ways to train that differ in what they hold.
 static const struct { const char *name; unsigned targets; bool recompute; double dropout; } ways[] = {

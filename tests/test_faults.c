@@ -1,8 +1,19 @@
 // test_faults.c - what happens when the system says no, or a number goes bad: every allocation failing in turn, threads that cannot be
 // started, a full disk, directories that cannot be written, NaN and infinity in weights, gradients and loss.
 //
-// The linker sends the engine's calls of malloc and its relatives, of pthread_create, fsync, backward and transformer_loss
-// through the functions named __wrap_ below (-Wl,--wrap, in the Makefile), so the engine itself has no hook. Each fault happens in a child of its own.
+// The engine's calls of malloc and its relatives, of pthread_create and fsync come to the functions named wrap_ below (wrap.h), and those
+// of backward and transformer_loss in a training step to faulty_ ones. Each fault happens in a child of its own.
+
+#include "wrap.h"
+
+#include "../training.h"
+static void    faulty_backward(Tape *tape, Tensor *loss);
+static Tensor *faulty_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
+#define backward faulty_backward
+#define transformer_loss faulty_loss
+#include "../training.c"
+#undef backward
+#undef transformer_loss
 
 #include "programs.h"
 #include "gradcheck.h"
@@ -25,25 +36,6 @@ static bool watching;
 static int64_t *requests; // [0]: so far, of the child, [1]: the most bytes that it held: in memory that is shared with it
 static int64_t held;      // bytes now
 static int64_t fail_at;   // 0: none
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-char *__real_strdup(const char *text);
-void  __real_free(void *block);
-int   __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
-void  __real_backward(Tape *tape, Tensor *loss);
-Tensor *__real_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-char *__wrap_strdup(const char *text);
-void  __wrap_free(void *block);
-int   __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
-void  __wrap_backward(Tape *tape, Tensor *loss);
-Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
 
 static bool refuse(void)
 {
@@ -76,29 +68,28 @@ static void forget(void *block)
     piece->size = 0, piece->number = 0;
 }
 
-void *__wrap_malloc(size_t size) { return refuse() ? NULL : note(__real_malloc(size), size); }
-void *__wrap_calloc(size_t count, size_t size) { return refuse() ? NULL : note(__real_calloc(count, size), count * size); }
-void *__wrap_aligned_alloc(size_t alignment, size_t size) { return refuse() ? NULL : note(__real_aligned_alloc(alignment, size), size); }
-char *__wrap_strdup(const char *text) { return refuse() ? NULL : note(__real_strdup(text), strlen(text) + 1); }
-void *__wrap_realloc(void *old, size_t size)
+void *wrap_malloc(size_t size) { return refuse() ? NULL : note((malloc)(size), size); }
+void *wrap_calloc(size_t count, size_t size) { return refuse() ? NULL : note((calloc)(count, size), count * size); }
+void *wrap_aligned_alloc(size_t alignment, size_t size) { return refuse() ? NULL : note((aligned_alloc)(alignment, size), size); }
+char *wrap_strdup(const char *text) { return refuse() ? NULL : note((strdup)(text), strlen(text) + 1); }
+void *wrap_realloc(void *old, size_t size)
 {
     if (refuse()) return NULL;
     forget(old);
-    return note(__real_realloc(old, size), size);
+    return note((realloc)(old, size), size);
 }
-void __wrap_free(void *block)
+void wrap_free(void *block)
 {
     forget(block);
-    __real_free(block);
+    (free)(block);
 }
 
-int __wrap_fsync(int file);
-int __wrap_fsync(int file) { (void)file; return 0; } // nothing here outlives the test, and waiting for the disk takes minutes
+int wrap_fsync(int file) { (void)file; return 0; } // nothing here outlives the test, and waiting for the disk takes minutes
 
 static bool no_threads;
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
+int wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
 {
-    return no_threads ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
+    return no_threads ? EAGAIN : (pthread_create)(thread, attributes, start, argument);
 }
 
 // --------------------------------------------------------------------------------------------------------------- numbers that go bad
@@ -110,18 +101,18 @@ static int64_t poison_index;
 static real poison_value;
 static Transformer *poisoned_model;
 
-Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T)
+static Tensor *faulty_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T)
 {
-    Tensor *loss = __real_transformer_loss(model, tape, ids, targets, B, T);
+    Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
     if (tape == NULL) return loss; // an evaluation
     poisoned_model = (Transformer *)(uintptr_t)model;
     if (steps_seen == poison_step && poison_tensor == NULL) loss->data[0] = poison_value;
     return loss;
 }
 
-void __wrap_backward(Tape *tape, Tensor *loss)
+static void faulty_backward(Tape *tape, Tensor *loss)
 {
-    __real_backward(tape, loss);
+    backward(tape, loss);
     if (steps_seen == stop_step) raise(SIGTERM);
     if (steps_seen++ != poison_step || poison_tensor == NULL) return;
     for (int i = 0; i < poisoned_model->parameter_count; i++) {
@@ -629,7 +620,7 @@ TEST(a_weight_that_is_not_finite_stops_training)
         }
 }
 
-static bool finite(const char *directory)
+static bool all_finite(const char *directory)
 {
     TrainingState state;
     must(state_load(directory, NULL, &state, message, sizeof message));
@@ -660,7 +651,7 @@ TEST(a_gradient_that_is_not_finite_stops_training)
         const char *percent = strchr(cases[i].said, '%'); // two pieces, if the loss stands between them
         bool good = percent ? strncmp(said, "train: step 5: the loss is ", 27) == 0 && strstr(said, percent + 3) : strstr(said, cases[i].said) != NULL;
         EXPECT(status == 1 && one_line(said) && good && strstr(said, "step 5:"), "case %d: status %d, said: %s", (int)i, status, said);
-        EXPECT(finite(in_root("run")), "case %d: the last checkpoint is not that of step 4, all finite: %s", (int)i, message);
+        EXPECT(all_finite(in_root("run")), "case %d: the last checkpoint is not that of step 4, all finite: %s", (int)i, message);
     }
 }
 

@@ -1,7 +1,15 @@
 // test_formats.c - files, JSON and safetensors: what must be refused, with which reason, what must be accepted, and the exact
 // bytes that are written. Works in a directory of its own under TMPDIR and leaves nothing behind.
 
-#include "../io/file.h"
+#include <stdio.h>
+#include <unistd.h>
+static int watched_fsync(int fd);
+static int watched_rename(const char *from, const char *to);
+#define fsync watched_fsync
+#define rename watched_rename
+#include "../io/file.c"
+#undef fsync
+#undef rename
 #include "../io/json.h"
 #include "../io/safetensors.h"
 #include "test.h"
@@ -682,16 +690,11 @@ TEST(only_the_files_of_the_dead_are_swept)
     for (int i = 0; i < 4; i++) unlink(in_directory(names[i]));
 }
 
-// ------------------------------------------------- what a save asks of the disk (the linker sends the three calls through here)
+// ------------------------------------------------- what a save asks of the disk (file.c's calls come here)
 
 typedef struct Event { char what; bool directory; char name[100]; } Event; // s: fsync, r: rename, u: unlink
 static Event events[40];
 static int event_count;
-
-int __real_fsync(int fd);
-int __wrap_fsync(int fd);
-int __real_rename(const char *from, const char *to);
-int __wrap_rename(const char *from, const char *to);
 
 static Event *add_event(char what, const char *name)
 {
@@ -701,7 +704,7 @@ static Event *add_event(char what, const char *name)
     return e;
 }
 
-int __wrap_fsync(int fd)
+static int watched_fsync(int fd)
 {
     char link[64], name[500] = "";
     struct stat info;
@@ -710,14 +713,14 @@ int __wrap_fsync(int fd)
     if (n < 0 || fstat(fd, &info) != 0) return -1;
     const char *slash = strrchr(name, '/');
     add_event('s', slash ? slash + 1 : name)->directory = S_ISDIR(info.st_mode);
-    return __real_fsync(fd);
+    return fsync(fd);
 }
 
-int __wrap_rename(const char *from, const char *to)
+static int watched_rename(const char *from, const char *to)
 {
     const char *slash = strrchr(from, '/');
     add_event('r', slash ? slash + 1 : from);
-    return __real_rename(from, to);
+    return rename(from, to);
 }
 
 // Each file once, before any takes its place; their directory once, after the last has.
@@ -836,7 +839,7 @@ TEST(safetensors_round_trip)
     EXPECT(!safetensors_write(path, tensors, 2, metadata, 2, error, sizeof error), "%s", error);
 
     Safetensors *f;
-    const SafetensorsEntry *e, *d;
+    const SafetensorsEntry *e, *d = NULL;
     EXPECT(!safetensors_open(path, &f, error, sizeof error) && f->count == 2 && f->data_start % 8 == 0, "%s", error);
     EXPECT(strcmp(safetensors_metadata(f, "step"), "12") == 0 && !safetensors_metadata(f, "none"), "metadata");
     EXPECT(!safetensors_find(f, "f", &e, error, sizeof error) && !safetensors_find(f, "d", &d, error, sizeof error), "%s", error);

@@ -129,7 +129,7 @@ TEST(parameters_are_those_of_gpt_2)
                                             "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias" };
     Transformer *model = transformer_new((Config){ 65, 64, 3, 4, 64, 0 }, 5, error, sizeof error);
     EXPECT(model->base_count == 2 + 3 * 12 + 2 && model->parameter_count == model->base_count, "%d parameters", model->base_count);
-    int64_t size = 65l * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64;
+    int64_t size = (int64_t)65 * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64;
     EXPECT(transformer_base_size(model) == size && transformer_trainable_size(model) == size, "%" PRId64 " numbers, not %" PRId64,
             transformer_base_size(model), size);
     EXPECT(ledger.live[MEMORY_WEIGHTS] == bytes(size), "%" PRId64 " bytes of weights", ledger.live[MEMORY_WEIGHTS]);

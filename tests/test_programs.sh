@@ -37,7 +37,8 @@ else fail "prompts one after the other: $(cat "$dir/talk" "$dir/said")"; fi
 runs "sampling with an adapter" $BIN/sample --model "$dir/base" --adapter "$dir/adapter" --length 20
 runs "adapter info" $BIN/adapter info "$dir/adapter"
 prints 'h.1.mlp.c_proj'
-prints 'one more adapter like this on the same base takes [0-9.]* [kM]*B; switching takes [0-9.]* microseconds'
+prints 'one more adapter like this on the same base takes [0-9.]* [kM]*B$'
+prints '^switching takes [0-9]* nanoseconds$'
 runs "adapter merge" $BIN/adapter merge "$dir/adapter" --out "$dir/merged"
 runs "sampling from the merged model" $BIN/sample --model "$dir/merged" --length 20
 runs "LoRA on q and v" $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --lora-targets q,v --out "$dir/qv" --max-iters 10 --eval-interval 10 --batch-size 2

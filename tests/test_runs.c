@@ -1,10 +1,45 @@
 // test_runs.c - the word that a run gives: nothing that was trained is lost without need, what can be known before the first
 // step is said before it, and what is printed and written at the end is what it says it is.
 //
-// The linker sends open, write, fsync, rename, backward, transformer_loss and seconds_now through the functions named __wrap_
-// (-Wl,--wrap, in the Makefile): they fail, count, raise signals and tell a time of their own when a test says so.
+// What file.c calls of open, write, fsync and rename, and training and the programs of backward, transformer_loss and seconds_now,
+// comes to the functions named arranged_: they fail, count, raise signals and tell a time of their own when a test says so.
 
+#include "../io/progress.h"
+#include "../training.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static int     arranged_open(const char *path, int flags, ...);
+static ssize_t arranged_write(int file, const void *bytes, size_t n);
+static int     arranged_fsync(int file);
+static int     arranged_rename(const char *from, const char *to);
+static double  arranged_seconds_now(void);
+static void    arranged_backward(Tape *tape, Tensor *loss);
+static Tensor *arranged_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
+
+#define open   arranged_open
+#define write  arranged_write
+#define fsync  arranged_fsync
+#define rename arranged_rename
+#include "../io/file.c"
+#undef open
+#undef write
+#undef fsync
+#undef rename
+
+#define backward         arranged_backward
+#define transformer_loss arranged_transformer_loss
+#define seconds_now      arranged_seconds_now
+#include "../training.c"
+#define scaled progress_scaled // kernels.h has another
+#include "../io/progress.c"
+#undef scaled
 #include "programs.h"
+#undef backward
+#undef transformer_loss
+#undef seconds_now
 
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -30,20 +65,6 @@ static int64_t stop_evaluation = -1, evaluations; // asks to stop in the how man
 static bool own_time;
 static double time_now, step_seconds, character_seconds; // of an evaluated character
 
-int     __real_open(const char *path, int flags, ...);
-ssize_t __real_write(int file, const void *bytes, size_t n);
-int     __real_rename(const char *from, const char *to);
-double  __real_seconds_now(void);
-void    __real_backward(Tape *tape, Tensor *loss);
-Tensor *__real_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
-int     __wrap_open(const char *path, int flags, ...);
-ssize_t __wrap_write(int file, const void *bytes, size_t n);
-int     __wrap_fsync(int file);
-int     __wrap_rename(const char *from, const char *to);
-double  __wrap_seconds_now(void);
-void    __wrap_backward(Tape *tape, Tensor *loss);
-Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T);
-
 static bool fails(Call call)
 {
     if (call != fault) return false;
@@ -52,33 +73,33 @@ static bool fails(Call call)
     return for_good ? count >= fault_at : count == fault_at;
 }
 
-int __wrap_open(const char *path, int flags, ...)
+static int arranged_open(const char *path, int flags, ...)
 {
-    if (!(flags & O_CREAT)) return __real_open(path, flags);
+    if (!(flags & O_CREAT)) return open(path, flags);
     va_list rest;
     va_start(rest, flags);
     int mode = va_arg(rest, int);
     va_end(rest);
-    return strcmp(path, prints_to) != 0 && fails(OPEN) ? -1 : __real_open(path, flags, mode);
+    return strcmp(path, prints_to) != 0 && fails(OPEN) ? -1 : open(path, flags, mode);
 }
-ssize_t __wrap_write(int file, const void *bytes, size_t n)
-{ return file > STDERR_FILENO && fails(WRITE) ? -1 : __real_write(file, bytes, n); }
-int __wrap_fsync(int file) { (void)file; return fails(FSYNC) ? -1 : 0; } // nothing here outlives the test
-int __wrap_rename(const char *from, const char *to) { return fails(RENAME) ? -1 : __real_rename(from, to); }
-double __wrap_seconds_now(void) { return own_time ? time_now : __real_seconds_now(); }
+static ssize_t arranged_write(int file, const void *bytes, size_t n)
+{ return file > STDERR_FILENO && fails(WRITE) ? -1 : write(file, bytes, n); }
+static int arranged_fsync(int file) { (void)file; return fails(FSYNC) ? -1 : 0; } // nothing here outlives the test
+static int arranged_rename(const char *from, const char *to) { return fails(RENAME) ? -1 : rename(from, to); }
+static double arranged_seconds_now(void) { return own_time ? time_now : seconds_now(); }
 
 static const Transformer *trained;
-Tensor *__wrap_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T)
+static Tensor *arranged_transformer_loss(const Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T)
 {
     trained = model;
     if (tape != NULL && no_steps) _exit(97);
     time_now += tape != NULL ? step_seconds : character_seconds * B * T;
     if (tape == NULL && evaluations++ == stop_evaluation) raise(stop_signal);
-    return __real_transformer_loss(model, tape, ids, targets, B, T);
+    return transformer_loss(model, tape, ids, targets, B, T);
 }
-void __wrap_backward(Tape *tape, Tensor *loss)
+static void arranged_backward(Tape *tape, Tensor *loss)
 {
-    __real_backward(tape, loss);
+    backward(tape, loss);
     step_now++;
     if (step_now == stop_step) raise(stop_signal);
     if (step_now == delete_step) remove_all(in_root("run"));

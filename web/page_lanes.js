@@ -3,11 +3,11 @@
 // step, S after forward, 2 S after backward. Forward goes down the page, the gradient's stream rises from the loss to the input.
 const ways = [
     ["Everything trains", // of the chain, and of the block
-        "Each W gets a gradient dW of its own, and keeps two moments.",
-        "Each W gets a gradient dW of its own, and keeps two moments."],
+        "Each W gets a gradient dW of its own (the number: its length), and two moments.",
+        "Each W gets a gradient dW of its own (the number: its length), and two moments."],
     ["LoRA",
-        "W is ice: no dW. The gradient passes under it, times Wᵀ, and reaches every A and B.",
-        "No dW. The gradient passes under the ice, and beside it on the residual stream, to every A and B."],
+        "W is frozen, so no dW. The gradient passes through the ice, times Wᵀ, to every A and B.",
+        "No dW. The gradient passes through the ice, and beside it on the residual stream, to every A and B."],
     ["“Frozen means zero”",
         "The misreading, on purpose: here the engine lets nothing pass a frozen layer.",
         "The misreading, on purpose: it ends at the first ice, the head, and no adapter learns."],
