@@ -187,8 +187,8 @@ static int show_trace(void)
     printf("One backward pass through a frozen base with fresh adapters (B = 0) on c_attn,\nin the order in which it runs:\n\n");
     backward(tape, transformer_loss(model, tape, text.tokens, text.tokens + 1, BATCH, CONTEXT));
     Measured m = measure_end(NULL, 1);
-    printf("\ngradient passed through %" PRId64 " of 16 frozen linears and the head; %" PRId64 " weight gradients\n"
-           "skipped, %" PRId64 " never recorded; %" PRId64 " adapter gradients computed\n", m.dgrad - 1, m.wgrad_skipped,
+    printf("\ngradient passed through %" PRId64 " of 16 frozen linears and the head;\n%" PRId64
+           " weight gradients skipped, %" PRId64 " never recorded; %" PRId64 " adapter gradients computed\n", m.dgrad - 1, m.wgrad_skipped,
            m.wgrad_never_recorded, m.adapter_gradients);
     tape_free(tape);
     transformer_free(model);

@@ -256,7 +256,7 @@ static double train_step(int step, double rate) { // step: from 0; returns the l
     static int ids[B * T], next[B * T];
     for (int i = 0; i < B * T; i++) {
         const char *c = text + bits(bits(SEED, step), i / T) % (4000 - T) + i % T;
-        ids[i] = c[0], next[i] = c[1];
+        ids[i] = (unsigned char)c[0], next[i] = (unsigned char)c[1];
     }
     bytes[RESULTS] = bytes[THEIR_GRADIENTS] = 0, through = computed = skipped = 0;
     Tensor *loss = record((Node){ loss_op, { logits(ids, B * T) }, .ids = next }, 1, 1);

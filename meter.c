@@ -41,22 +41,28 @@ static Phase phase_of(const Tape *tape, const Node *n, int input)
     return is_leaf(n->in[input]) ? PHASE_WGRAD : PHASE_DGRAD;
 }
 
+// A line of at most 80 columns, for names as long as "transformer.h.3.attn.c_attn.weight", which loses its first word.
 static void trace(const Meter *meter, const Tape *tape, const Node *n, int input, const char *what)
 {
+    static const char base[] = "transformer.";
     if (meter->trace == NULL || input == FORWARD) return;
     char head[32];
+    const char *name = n->in[input]->name;
+    if (strncmp(name, base, sizeof base - 1) == 0) name += sizeof base - 1;
     snprintf(head, sizeof head, "#%d %s", (int)(n - tape->nodes), n->op->name);
-    fprintf(meter->trace, "  %-18s d/d %-44s %-13s %s\n", head, n->in[input]->name, shape_text(n->in[input]), what);
+    fprintf(meter->trace, "  %-14s d/d %-23s %s\n", head, name, what);
 }
 
 // What a frozen input costs: nothing. Says what it saves.
 static void skipped(Meter *meter, const Tape *tape, const Node *n, int input)
 {
-    char what[96];
+    char what[96], flops[32] = "";
     const Tensor *in = n->in[input];
+    double bytes = (double)in->size * sizeof(real), mflop = 1e-6 * (double)flops_of(n, input);
     if (input != 0 && input == n->op->weight) meter->wgrad_skipped++;
-    snprintf(what, sizeof what, "%s: skipped, saves %" PRId64 " bytes and %.1f MFLOP",
-             is_leaf(in) ? "frozen" : "nothing below trains", in->size * (int64_t)sizeof(real), 1e-6 * (double)flops_of(n, input));
+    if (mflop >= 0.001) snprintf(flops, sizeof flops, ", %.3g MFLOP", mflop);
+    snprintf(what, sizeof what, "%s: saves %.0f %s%s", is_leaf(in) ? "frozen" : "ends here", bytes < 1e4 ? bytes : 1e-3 * bytes,
+             bytes < 1e4 ? "B" : "kB", flops);
     trace(meter, tape, n, input, what);
 }
 
@@ -78,8 +84,9 @@ static void count(Meter *meter, const Tape *tape, const Node *n, int input)
     if (n->op->weight && input == n->op->weight) meter->wgrad++;
     if (n->in[input]->kind == MEMORY_ADAPTERS) meter->adapter_gradients++;
     if (meter->trace == NULL) return;
-    char what[32];
-    snprintf(what, sizeof what, "|g| = %.4g", norm_of(n->in[input]->grad, n->in[input]->size));
+    char what[96];
+    const Tensor *in = n->in[input];
+    snprintf(what, sizeof what, "%-12s |g| = %.4g", shape_text(in), norm_of(in->grad, in->size));
     trace(meter, tape, n, input, what);
 }
 

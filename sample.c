@@ -77,7 +77,8 @@ static Sampling read_sampling(int argc, char **argv)
 static void write_character(void *vocabulary, int token)
 {
     char character[5];
-    fwrite(character, 1, (size_t)vocabulary_decode(vocabulary, token, character), stdout);
+    int n = vocabulary_decode(vocabulary, token, character);
+    fwrite(character, 1, (size_t)n, stdout);
     fflush(stdout); // at once
 }
 

@@ -64,6 +64,7 @@ bool option_set(const Option *o, void *values, const char *text, char *why, size
     errno = 0;
     if (o->type == OPTION_FLAG) *(bool *)at = true;
     else if (o->type == OPTION_TEXT) *(const char **)at = text;
+    else if (text == NULL) return fail(why, size, "a value is needed");
     else if (o->type == OPTION_WORDS) return o->words.read(text, at, why, size);
     else if (is_whole(o)) {
         long long number = strtoll(text, &end, 10);
@@ -127,7 +128,7 @@ bool option_given(const Option *rows, uint64_t given, const char *name)
 {
     int i = row_of(rows, name);
     check(i >= 0, "option_given: there is no --%s", name);
-    return given >> i & 1;
+    return i >= 0 && given >> i & 1;
 }
 
 void options_resume(const Option *rows, void *values, uint64_t given, const void *saved, const char *dir)

@@ -6,7 +6,7 @@
 
 Palette palette_read(void)
 {
-    Palette p;
+    Palette p = { .name = { "" } };
     char line[160], kind[32];
     FILE *file = fopen("web/kinds.csv", "r");
     if (file == NULL || fgets(line, sizeof line, file) == NULL)

@@ -16,5 +16,6 @@ unset key
 kind_line(n, field) = system(sprintf("awk -F, 'NR == %d { print $%d }' web/kinds.csv", n + 1, field))
 kind_name(k) = system("awk -F, '$1 == \"".k."\" { sub(\" \", \"\\n\", $2); print $2 }' web/kinds.csv")
 kind_colour(k) = int(system("awk -F, '$1 == \"".k."\" { sub(\"#\", \"0x\", $3); print $3 }' web/kinds.csv"))
-weights = kind_colour('weights'); kept = kind_colour('kept_activations')
+weights = kind_colour('weights'); adapters = kind_colour('adapters'); gradients = kind_colour('parameter_gradients')
+kept = kind_colour('kept_activations')
 ink = 0x1b2430; soft = 0x55606e; ice = 0x4f86b3; warm = 0xc2500f

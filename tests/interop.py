@@ -376,7 +376,7 @@ def settings(d):
         warnings.simplefilter("ignore")
         merged = peft.PeftModel.from_pretrained(load_base(d / "b16")[0], d / "on16").merge_and_unload()
     for options, dtype in ([], torch.bfloat16), (["--dtype", "float32"], torch.float32):
-        result = subprocess.run([binaries / "adapter", "merge", d / "on16", "--model", d / "b16", "--out", d / "m16", *options], capture_output=True, text=True)
+        result = subprocess.run([binaries / "adapter", "merge", d / "on16", "--model", d / "b16", "--out", d / "m16", "--overwrite", *options], capture_output=True, text=True)
         check(f"a base of 16 bits, merged {options}", result.returncode == 0, result.stderr)
         a, b = {k: v.to(dtype) for k, v in merged.state_dict().items()}, safetensors.torch.load_file(d / "m16/model.safetensors")
         close = all(v.dtype == dtype and torch.allclose(a[k].double(), v.double(), rtol=2 ** -7 if dtype == torch.bfloat16 else 1e-5, atol=1e-6) for k, v in b.items())
