@@ -232,7 +232,7 @@ $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(OBJECTS)
 tests: $(TESTS)
 
 demo:
-	@$(MAKE) -q programs 2> /dev/null || echo 'Building the programs ...'
+	@$(MAKE) -q --no-print-directory programs 2> /dev/null || echo 'Building the programs ...'
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@./demo
 
