@@ -103,7 +103,7 @@ variant = $(subst $(empty) $(empty),-,$(notdir $(CC)))-$(1)$(SUFFIX)
 BUILD = build/$(call variant,$(REAL))
 
 PROGRAMS = $(basename $(filter-out $(FORKS),$(wildcard train.c sample.c adapter.c demo.c)))
-BOOK = tensor memory autograd ops ops_gpt recompute lora transformer adapters adamw training generate meter predict
+BOOK = tensor memory quantise autograd ops ops_gpt recompute lora transformer adapters adamw training generate meter predict
 # kernels.c says the verbs plainly; fast/, where it is there, says them for the machine.
 FAST = $(basename $(wildcard fast/*.c))
 KERNELS = $(if $(PLAIN),kernels,$(or $(FAST),kernels))

@@ -68,7 +68,11 @@ static void check_input(const Tape *tape, const Node *n, int i)
 {
     const Tensor *in = n->in[i];
     tensor_check(in, n->op->name);
-    check(in->data != NULL, "%s: input %d, %s %s, has no data: it was dropped", n->op->name, i, in->name, shape_text(in));
+    check(has_numbers(in), "%s: input %d, %s %s, has no data: it was dropped", n->op->name, i, in->name, shape_text(in));
+    check(in->codes == NULL || (i > 0 && i == n->op->weight), "%s: input %d, %s, is in codes, which only the weight of a "
+          "linear layer may be; tensor_unpack makes numbers of them", n->op->name, i, in->name);
+    check(in->codes == NULL || !in->requires_grad, "%s: %s is in codes, which cannot train: freeze it, or tensor_unpack it first",
+          n->op->name, in->name);
     check(tape == NULL || !in->requires_grad || !in->spent,
           "%s: input %d, %s, was made on a tape that backward has consumed", n->op->name, i, in->name);
     check(tape == NULL || in->tape == NULL || in->tape == tape || in->tape == tape->outer,
@@ -227,7 +231,7 @@ static void pass_on(Node *n, int i)
 void make_again(const Tape *tape, const Node *n, unsigned reads)
 {
     for (int i = 0; i < MAX_INPUTS; i++) {
-        if (!(reads & KEEP(i)) || n->in[i]->data != NULL) continue;
+        if (!(reads & KEEP(i)) || has_numbers(n->in[i])) continue;
         const Node *maker = n;
         for (; maker->out != n->in[i]; maker--) check(maker > tape->nodes, "%s: no node made %s", n->op->name, n->in[i]->name);
         make_again(tape, maker, maker->op->again);

@@ -124,7 +124,12 @@ void    tape_forget(Tape *tape);
 void    make_again(const Tape *tape, const Node *n, unsigned reads);
 
 // A tensor's numbers, and its gradient, as the matrix that kernels see: [N, last dimension].
-static inline Matrix values(const Tensor *t) { return matrix(t->data, rows_of(t), last_dim(t)); }
+static inline Matrix values(const Tensor *t)
+{
+    Matrix m = matrix(t->data, rows_of(t), last_dim(t));
+    m.codes = t->codes;
+    return m;
+}
 static inline Matrix gradient(const Tensor *t)
 {
     Matrix m = matrix(t->grad, rows_of(t), last_dim(t));

@@ -11,13 +11,21 @@
 
 static real *element(Matrix m, int64_t i, int64_t j) { return m.at + i * m.down + j * m.right; }
 
+static real value(Matrix m, int64_t i, int64_t j)
+{
+    real number;
+    if (m.codes == NULL) return *element(m, i, j);
+    unpack(m.codes, i * m.down + j * m.right, 1, &number, 1);
+    return number;
+}
+
 void product(Matrix C, Matrix A, Matrix B, Part part)
 {
     Share rows = share(part, C.rows, 1);
     for (int64_t i = rows.begin; i < rows.end; i++)
         for (int j = 0; j < C.columns; j++) {
             real sum = !C.empty ? *element(C, i, j) : C.start ? C.start[j] : 0;
-            for (int k = 0; k < A.columns; k++) sum += A.factor * B.factor * *element(B, k, j) * *element(A, i, k);
+            for (int k = 0; k < A.columns; k++) sum += A.factor * B.factor * value(B, k, j) * *element(A, i, k);
             *element(C, i, j) = sum;
         }
 }

@@ -11,7 +11,7 @@
 #ifndef KERNELS_H
 #define KERNELS_H
 
-#include "tensor.h"
+#include "quantise.h"
 
 // -------------------------------------------------------------------------------------------------------------------- parts
 
@@ -46,17 +46,21 @@ typedef struct Matrix {
     real    factor;
     bool    empty;           // holds nothing yet: a product that adds to it takes it as zeros, or as
     const real *start;       // this row, if not NULL, in each row
+    const Codes *codes;      // not NULL: at is, and the numbers are in there; only B of a product may be so
 } Matrix;
 
 static inline Matrix matrix(const real *at, int64_t rows, int columns)
 {
     return (Matrix){ .at = (real *)at, .rows = (int)rows, .columns = columns, .down = columns, .right = 1, .factor = 1 };
 }
-static inline Matrix transposed(Matrix m) { return (Matrix){ m.at, m.columns, m.rows, m.right, m.down, m.factor, m.empty, NULL }; }
+static inline Matrix transposed(Matrix m)
+{
+    return (Matrix){ m.at, m.columns, m.rows, m.right, m.down, m.factor, m.empty, NULL, m.codes };
+}
 static inline Matrix scaled(Matrix m, real factor) { m.factor *= factor; return m; }
 static inline Matrix empty(Matrix m) { m.empty = true; return m; }
 static inline Matrix starting_from(Matrix m, const real *row) { m.empty = true, m.start = row; return m; }
-// rows x columns of m from (i,j) on
+// rows x columns of m, which is not in codes, from (i,j) on
 static inline Matrix block_of(Matrix m, int64_t i, int64_t j, int rows, int columns)
 {
     m.at += i * m.down + j * m.right;

@@ -90,6 +90,8 @@ static void merge_part(void *context, Part part)
 void linear_merge(Linear *linear)
 {
     if (linear->lora == NULL || linear->original != NULL) return;
+    check(linear->weight->codes == NULL, "linear_merge: %s is in codes, to which nothing can be added; tensor_unpack it first",
+          linear->weight->name);
     linear->original = tensor_from("original", linear->weight->data, linear->weight->ndim, linear->weight->shape);
     parallel_run(merge_part, linear);
 }

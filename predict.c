@@ -222,14 +222,25 @@ static int64_t frozen_A_parameters(const Config *config, const LoraConfig *lora)
     return size;
 }
 
+// A weight [I,O] in codes, in numbers of the build: half a byte each and 4 for each 64; or a byte each and 4 for each column.
+static int64_t in_codes(BaseType type, int64_t I, int64_t O, int real_bytes)
+{
+    int64_t bytes = type == BASE_NF4 ? (I * O + 1) / 2 + 4 * ((I * O + 63) / 64) : I * O + 4 * O;
+    return (bytes + real_bytes - 1) / real_bytes;
+}
+
 // What is there all the time.
-static void states_there(Paper *p, int threads)
+static void states_there(Paper *p, int threads, int real_bytes)
 {
     const Config *c = p->config;
-    int64_t base = (int64_t)base_parameters(c->vocab_size, c->block_size, c->n_layer, c->n_embd);
+    int64_t base = (int64_t)base_parameters(c->vocab_size, c->block_size, c->n_layer, c->n_embd), weights = base;
+    for (int k = 0; !p->full && k < LINEARS && p->lora->base_type != BASE_FLOAT; k++) {
+        int64_t I = linear_inputs(c, (LinearKind)k), O = linear_outputs(c, (LinearKind)k);
+        weights += c->n_layer * (in_codes(p->lora->base_type, I, O, real_bytes) - I * O);
+    }
     int64_t adapter = p->full ? 0 : lora_parameters(c, p->lora);
     int64_t frozen_A = p->full || !p->lora->freeze_A ? 0 : frozen_A_parameters(c, p->lora);
-    take(p, MEMORY_WEIGHTS, base);
+    take(p, MEMORY_WEIGHTS, weights);
     take(p, MEMORY_ADAPTERS, adapter);
     take(p, MEMORY_MOMENTS, 2 * (p->full ? base : adapter - frozen_A));
     take(p, MEMORY_WORKSPACE, threads * scratch_size((int)p->T, c->n_embd / c->n_head));
@@ -319,7 +330,7 @@ static void backward_pass(Paper *p, bool recompute)
 Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads, int real_bytes)
 {
     Paper paper = { .config = config, .lora = lora, .T = T, .N = (int64_t)B * T, .C = config->n_embd, .full = lora == NULL };
-    states_there(&paper, threads);
+    states_there(&paper, threads, real_bytes);
     if (forward(&paper, recompute)) backward_pass(&paper, recompute);
     Prediction prediction = { .peak = paper.peak * real_bytes };
     for (int k = 0; k < MEMORY_KINDS; k++) {

@@ -9,6 +9,7 @@
 #include "tensor.h"
 
 #include "memory.h"
+#include "quantise.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -96,6 +97,7 @@ static void free_data(Tensor *t)
 {
     memory_give(t->kind, t->data, t->size);
     t->data = NULL;
+    tensor_free_codes(t);
 }
 
 // After one need fewer: frees what nobody needs any more.
@@ -132,7 +134,7 @@ static void change_kind(Tensor *t, MemoryKind from, MemoryKind to)
 
 void tensor_keep(Tensor *t)
 {
-    check(t->data != NULL, "%s: a gradient needs it, but its data is gone", t->name);
+    check(has_numbers(t), "%s: a gradient needs it, but its data is gone", t->name);
     t->kept++;
     if (!t->again) change_kind(t, MEMORY_LIVE_ACTIVATIONS, MEMORY_KEPT_ACTIVATIONS); // else it will not stay for that
 }
@@ -164,9 +166,8 @@ void tensor_drop_grad(Tensor *t)
 void tensor_free(Tensor *t)
 {
     tensor_drop_grad(t);
-    memory_give(t->kind, t->data, t->size);
+    free_data(t);
 #ifdef POISON // the header stays, so that whoever still has its handle is found and named
-    t->data = NULL;
     t->ndim = 0;
 #else
     free(t);
@@ -199,10 +200,9 @@ void tensor_print(const Tensor *t)
     printf("%s %s%s", t->name, shape_text(t), t->requires_grad ? " requires_grad" : "");
     if (t->grad == NULL) printf("  grad: not computed\n");
     else printf("  |grad| = %.6g\n", norm_of(t->grad, t->size));
-    if (t->data == NULL) {
-        printf("  (its data is gone: dropped, and kept by no node)\n");
-        return;
-    }
+    if (t->codes != NULL) printf("  (in %s codes)\n", base_type_names[t->codes->type]);
+    if (!has_numbers(t)) printf("  (its data is gone: dropped, and kept by no node)\n");
+    if (t->data == NULL) return;
     int columns = last_dim(t);
     for (int64_t r = 0; r < rows_of(t) && r < 8; r++) {
         for (int c = 0; c < columns && c < 8; c++) printf(" %10.5g", (double)t->data[r * columns + c]);

@@ -62,7 +62,8 @@ typedef enum MemoryKind {
 
 enum { MAX_DIMS = 4, MAX_NAME = 128 };
 
-typedef struct Tape Tape; // autograd.h
+typedef struct Tape Tape;   // autograd.h
+typedef struct Codes Codes; // quantise.h
 
 typedef struct Tensor {
     // what it is
@@ -74,6 +75,7 @@ typedef struct Tensor {
 
     // its numbers
     real *data;                 // NULL once nobody holds or keeps it
+    Codes *codes;               // a frozen weight's numbers in few bits; then data is NULL
     real *grad;                 // NULL until a gradient reaches it: "not computed" is not the same as zero
     bool  grad_empty;           // grad was made for a product, which takes it as zeros and need not read it
     bool  requires_grad;        // leaf: set by you; result: true if some input's is
@@ -120,6 +122,7 @@ void    tensor_check(const Tensor *t, const char *user);
 
 static inline int     last_dim(const Tensor *t) { return t->shape[t->ndim - 1]; }
 static inline int64_t rows_of(const Tensor *t) { return t->size / last_dim(t); }
+static inline bool    has_numbers(const Tensor *t) { return t->data != NULL || t->codes != NULL; }
 static inline bool    is_leaf(const Tensor *t) { return t->tape == NULL; }
 bool        same_shape(const Tensor *a, const Tensor *b);
 // "[64,128]": a string in one of eight buffers used in turn, for messages.

@@ -217,11 +217,31 @@ void zero_grads(Transformer *model)
     for (int i = 0; i < model->parameter_count; i++) tensor_drop_grad(model->parameters[i]);
 }
 
+void transformer_hold_base(Transformer *model, BaseType type)
+{
+    if (type == model->base_type) return;
+    uint64_t fingerprint = model->base_type == BASE_FLOAT ? transformer_fingerprint(model) : 0;
+    for (int i = 0; i < model->config.n_layer * LINEARS; i++) {
+        Linear *linear = &model->blocks[i / LINEARS].linear[i % LINEARS];
+        check(linear->original == NULL, "transformer_hold_base: an adapter is merged into %s", linear->weight->name);
+        tensor_unpack(linear->weight);
+        if (type == BASE_FLOAT) continue;
+        set_requires_grad(linear->weight, false);
+        tensor_quantise(linear->weight, type);
+    }
+    model->base_type = type;
+    model->fingerprint = fingerprint;
+}
+
 uint64_t transformer_hash(const Transformer *model)
 {
     uint64_t hash = HASH_START;
-    for (int i = 0; i < model->base_count; i++)
-        hash = hash_bytes(hash, model->parameters[i]->data, (size_t)model->parameters[i]->size * sizeof(real));
+    for (int i = 0; i < model->base_count; i++) {
+        const Tensor *t = model->parameters[i];
+        const Codes *c = t->codes;
+        if (c == NULL) hash = hash_bytes(hash, t->data, (size_t)t->size * sizeof(real));
+        else hash = hash_bytes(hash, c->scales, (size_t)(c->codes + codes_bytes(c->type, c->count) - (uint8_t *)c->scales));
+    }
     return hash;
 }
 
@@ -229,9 +249,13 @@ uint64_t transformer_hash(const Transformer *model)
 uint64_t transformer_fingerprint(const Transformer *model)
 {
     uint64_t hash = HASH_START;
+    if (model->fingerprint != 0) return model->fingerprint;
     for (int i = 0; i < model->base_count; i++)
         for (int64_t j = 0; j < model->parameters[i]->size; j++) {
-            float value = (float)model->parameters[i]->data[j];
+            real number;
+            if (model->parameters[i]->codes) unpack(model->parameters[i]->codes, j, 1, &number, 1);
+            else number = model->parameters[i]->data[j];
+            float value = (float)number;
             uint32_t bits;
             memcpy(&bits, &value, sizeof bits);
             unsigned char bytes[4] = { bits & 255, bits >> 8 & 255, bits >> 16 & 255, bits >> 24 };

@@ -46,6 +46,7 @@ typedef struct LoraConfig {
     const int *r_by_block;            // NULL, or a rank for each block that replaces r (0: none there)
     bool     rank_stabilized;         // scale = alpha / sqrt(r) instead
     bool     freeze_A;                // train B alone
+    BaseType base_type;               // what the base below is to be held in: transformer_hold_base, predict_step
     double   dropout;                 // of an adapter made elsewhere: what it was trained with, and cannot be here
 } LoraConfig;
 
@@ -67,6 +68,8 @@ typedef struct Transformer {
     int      parameter_count, base_count;
     Adapter *adapters, *active;         // all that are attached (newest first), and the one in use or NULL
     bool     recompute;                 // keep only each block's input, and run the block again in backward
+    BaseType base_type;                 // how the linear layers' weights are held: as floats or, frozen, in codes
+    uint64_t fingerprint;               // of the base before its weights became codes; 0: they are as they came
 } Transformer;
 
 // NULL if the configuration is impossible, after one line that says why in `error` (size bytes).
@@ -86,9 +89,14 @@ static inline Tensor *replace(Tensor *old, Tensor *new) { return tensor_drop(old
 // Freezing: sets requires_grad of every base parameter. A gradient that a newly frozen one still has is freed.
 void transformer_train_base(Transformer *model, bool requires_grad);
 
+// Holds the weights of the linear layers, not embeddings, norms and biases, as codes of that type from now on, frozen; or makes
+// floats of the codes' values. Codes of one type become another's only by way of floats. Nothing may be merged (check()).
+void transformer_hold_base(Transformer *model, BaseType type);
+
 // Over the base's bytes, in the order of the list: two models with equal hashes have equal weights.
 uint64_t transformer_hash(const Transformer *model);
-// Over the base's values as files hold them, little-endian 32-bit: the same for every build and machine.
+// Over the base's values as files hold them, little-endian 32-bit: the same for every build and machine. Of a base in codes:
+// over those of which the codes were made, so that an adapter trained on it fits the one in floats, too.
 uint64_t transformer_fingerprint(const Transformer *model);
 // Numbers in the base, and in all that requires grad.
 int64_t transformer_base_size(const Transformer *model);

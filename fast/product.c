@@ -101,6 +101,20 @@ static inline void pack(int width, real *restrict panels, Matrix b, int k, int c
     }
 }
 
+// The same of a weight in codes, whose part from (p0,j0) on becomes numbers here: no more of it ever does at once.
+static void pack_codes(int width, real *restrict panels, Matrix b, int64_t p0, int64_t j0, int k, int columns, real scale)
+{
+    for (int j = 0; j < columns; j += width, panels += (int64_t)k * width) {
+        int wide = (int)smaller(width, columns - j);
+        if (wide < width) memset(panels, 0, (size_t)k * (size_t)width * sizeof *panels);
+        if (b.right == 1) // its rows are the codes' rows, or its columns are
+            for (int p = 0; p < k; p++) unpack(b.codes, (p0 + p) * b.down + j0 + j, wide, panels + (int64_t)p * width, 1);
+        else
+            for (int i = 0; i < wide; i++) unpack(b.codes, (j0 + j + i) * b.right + p0, k, panels + i, width);
+        for (int64_t i = 0; scale != 1 && i < (int64_t)k * width; i++) panels[i] *= scale;
+    }
+}
+
 // strip[p][i] = A(i,p) for i < rows. What else is in the strip makes rows of the tile that edge_tile throws away.
 static inline void copy_strip(int height, real *restrict strip, Matrix a, int k, int rows)
 {
@@ -190,7 +204,8 @@ static inline void tiled(int height, int width, Tile *tile, Matrix C, Matrix A, 
         for (int p0 = 0; p0 < A.columns; p0 += DEPTH) {
             int k = (int)smaller(DEPTH, A.columns - p0);
             int64_t j1 = smaller(j0 + WIDTH, area.columns.end);
-            pack(width, panels, block_of(B, p0, j0, k, WIDTH), k, (int)(j1 - j0), A.factor * B.factor);
+            if (B.codes) pack_codes(width, panels, B, p0, j0, k, (int)(j1 - j0), A.factor * B.factor);
+            else pack(width, panels, block_of(B, p0, j0, k, WIDTH), k, (int)(j1 - j0), A.factor * B.factor);
             for (int64_t i = area.rows.begin; i < area.rows.end; i += height)
                 row_of_tiles(height, width, tile, C, A, panels, i, (int)smaller(height, area.rows.end - i), j0, j1, p0, k, ask, strip);
         }
@@ -203,12 +218,13 @@ static void single_row(Matrix C, Matrix A, Matrix B, Share columns)
     real factor = A.factor * B.factor;
     for (int64_t j0 = columns.begin; j0 < columns.end; j0 += SUMS) {
         int count = (int)smaller(SUMS, columns.end - j0);
-        real sum[SUMS] = { 0 };
+        real sum[SUMS] = { 0 }, row[SUMS];
         if (!C.empty) memcpy(sum, C.at + j0, (size_t)count * sizeof *sum);
         else if (C.start != NULL) memcpy(sum, C.start + j0, (size_t)count * sizeof *sum);
         for (int p = 0; p < A.columns; p++) {
             real a = A.at[p * A.right];
-            const real *b = B.at + p * B.down + j0;
+            const real *b = B.codes ? row : B.at + p * B.down + j0;
+            if (B.codes) unpack(B.codes, p * B.down + j0, count, row, 1);
             if (count == SUMS) VECTOR_LOOP for (int j = 0; j < SUMS; j++) sum[j] += a * (factor * b[j]);
             else for (int j = 0; j < count; j++) sum[j] += a * (factor * b[j]);
         }

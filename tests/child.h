@@ -66,4 +66,11 @@ static inline int in_child(void (*deed)(void))
 
 #endif
 
+#define EXPECT_ABORT(mistake, text)                                                                                   \
+    do {                                                                                                              \
+        int status_ = in_child(mistake);                                                                              \
+        EXPECT(status_ == -1 && strstr(said, text), #mistake ": status %d, and it said: %s", status_, said);          \
+        EXPECT(strstr(said, ".c:") && strchr(said, '\n') == said + strlen(said) - 1, "not one line with its place: %s", said); \
+    } while (0)
+
 #endif

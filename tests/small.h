@@ -43,13 +43,6 @@ static inline Tensor *vector(const char *name, int size, uint64_t seed, bool tra
     return t;
 }
 
-#define EXPECT_ABORT(mistake, text)                                                                                   \
-    do {                                                                                                              \
-        int status_ = in_child(mistake);                                                                              \
-        EXPECT(status_ == -1 && strstr(said, text), #mistake ": status %d, and it said: %s", status_, said);          \
-        EXPECT(strstr(said, ".c:") && strchr(said, '\n') == said + strlen(said) - 1, "not one line with its place: %s", said); \
-    } while (0)
-
 // ------------------------------------------------------------------------------------------------ a model, for longer graphs
 
 enum { SMALL_V = 11, SMALL_T = 7, SMALL_B = 2, BLOCKS = 3 };

@@ -14,6 +14,7 @@ static void compare(const char *what, Config config, const LoraConfig *lora, int
     if (lora != NULL) {
         transformer_train_base(model, false);
         transformer_add_adapter(model, "adapter", *lora, 4, error, sizeof error);
+        transformer_hold_base(model, lora->base_type);
     }
     model->recompute = recompute;
     int ids[512];
@@ -71,6 +72,16 @@ TEST(every_set_of_targets_and_ranks)
             }
 }
 
+TEST(a_base_in_codes)
+{
+    for (int s = 0; s < SHAPES; s++)
+        for (BaseType type = BASE_NF4; type < BASE_TYPES; type++)
+            for (int recompute = 0; recompute < 2; recompute++) {
+                LoraConfig lora = { .r = 3, .alpha = 4, .targets = 15, .last_block = -1, .base_type = type };
+                compare(base_type_names[type], shapes[s].config, &lora, shapes[s].B, shapes[s].T, recompute);
+            }
+}
+
 TEST(parameters)
 {
     EXPECT(base_parameters(50257, 1024, 12, 768) == 124439808, "GPT-2's 124M: %.0f", base_parameters(50257, 1024, 12, 768));
@@ -83,6 +94,7 @@ int main(void)
 {
     RUN(full);
     RUN(every_set_of_targets_and_ranks);
+    RUN(a_base_in_codes);
     RUN(parameters);
     return test_summary();
 }
