@@ -52,9 +52,9 @@ int64_t lora_size(const Lora *lora);
 // x [..,I] -> [..,O], a new result (autograd.h). Uses the adapter if there is one that is not merged.
 Tensor *linear_apply(Tape *tape, const Linear *linear, Tensor *x);
 
-// W += scale A B, in place, for inference without the extra products; W in codes is a programmer's mistake (check()). A layer without adapter is left alone, one that is merged
-// already too. unmerge puts the original bytes back (nothing is subtracted, so nothing is rounded). forget_original frees them:
-// the merged weight is then the only one, and the adapter is no longer attached.
+// W += scale A B, in place, for inference without the extra products. A layer without adapter is left alone, one that is merged
+// already too; W in codes is a programmer's mistake (check()). unmerge puts the original bytes back (nothing is subtracted, so
+// nothing is rounded). forget_original frees them: the merged weight is then the only one, and the adapter is no longer attached.
 void linear_merge(Linear *linear);
 void linear_unmerge(Linear *linear);
 void linear_forget_original(Linear *linear);

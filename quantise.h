@@ -1,13 +1,13 @@
-// quantise.h - a frozen weight in four or eight bits for each number: codes and scales in the place of floats.
+// quantise.h - a frozen weight in four or eight bits a number: codes and scales in the place of floats.
 //
-//     nf4    one of 16 values between -1 and 1, times its block's scale, the largest |w| of 64 numbers that follow each other
+//     nf4    one of 16 values from -1 to 1, times its block's scale, the largest |w| of 64 numbers in a row
 //     int8   a whole number from -127 to 127, times its column's scale, 1/127 of the largest |w| there
 //
-// What flows through a frozen W needs its values and nothing else: y = x W, and dx = dy W^T. So a product makes the values of
-// a few rows and columns at a time out of the codes, in the scratch that it has anyway, and no array of all of them is there.
-// dW would need W in full precision, to change it by less than a code's distance: such a tensor cannot require a gradient.
+// Of a frozen W the gradient needs the values, and nothing else: y = x W, dx = dy W^T. So a product makes them of the codes
+// for a few rows and columns at a time, in scratch that it has anyway, and floats of all of W exist at no time. Training W is
+// another matter: a step moves a number by less than the distance of two codes. Such a tensor cannot require a gradient.
 //
-// (nf4: Dettmers et al. 2023, arXiv:2305.14314, with 4-byte scales; int8: the weights of Dettmers et al. 2022, arXiv:2208.07339.)
+// (nf4: Dettmers et al. 2023, arXiv:2305.14314, without its second step for scales; int8: as weights in arXiv:2208.07339.)
 //
 // Read next: kernels.h.
 
@@ -23,30 +23,26 @@ enum { NF4_BLOCK = 64, NF4_VALUES = 16 };
 
 struct Codes {
     BaseType type;
-    int64_t  count;          // numbers, row-major as in a tensor
     int      columns;
-    float   *scales;         // nf4: [count / NF4_BLOCK, rounded up]; int8: [columns]; 4 bytes each in every build
-    uint8_t *codes;          // nf4: two in a byte, the first in the high half; int8: one, in two's complement. Behind the scales
+    float   *scales;          // [scale_count]: one for each block, the last of which may be shorter, or for each column
+    uint8_t *codes;           // [code_count] bytes behind them: two numbers in each, the first one high; or one, from -127 to 127
+    int64_t  scale_count, code_count;
 };
 
-// How many scales, and bytes of codes.
-int64_t codes_scales(BaseType type, int64_t count, int columns);
-int64_t codes_bytes(BaseType type, int64_t count);
-
-// A leaf's numbers become the nearest codes, or the codes' values become its numbers again; t->data and t->codes are never both
-// there afterwards. A number that is not finite makes its whole block or column NaN. `type` is not BASE_FLOAT, t does not
-// require a gradient and has two dimensions (check()).
+// The numbers of a leaf become the nearest codes; and back, the codes' values become its numbers. Where one is not finite, its
+// whole block or column turns into NaN. A type that is no code, or a leaf that requires a gradient, has other than two dimensions or
+// is in codes already: check().
 void tensor_quantise(Tensor *t, BaseType type);
 void tensor_unpack(Tensor *t);
 
-// Codes for t whose contents are undefined, in the place of its numbers: for who reads them from a file.
+// For who reads codes from a file: gives t codes whose contents are undefined in the place of its numbers. For tensor.c: frees them.
 void tensor_take_codes(Tensor *t, BaseType type);
 void tensor_free_codes(Tensor *t);
 
-// to[i * stride] = number first + i of the tensor, for i < count. The one place where codes become numbers.
+// to[i * stride] = number first + i of the tensor, row-major, for i < count. The one place where codes become numbers.
 void unpack(const Codes *codes, int64_t first, int64_t count, real *to, int64_t stride);
 
-// The 16 values of nf4, ascending.
+// The values of nf4, [NF4_VALUES], ascending.
 const float *nf4_values(void);
 
 #endif

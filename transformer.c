@@ -240,7 +240,7 @@ uint64_t transformer_hash(const Transformer *model)
         const Tensor *t = model->parameters[i];
         const Codes *c = t->codes;
         if (c == NULL) hash = hash_bytes(hash, t->data, (size_t)t->size * sizeof(real));
-        else hash = hash_bytes(hash, c->scales, (size_t)(c->codes + codes_bytes(c->type, c->count) - (uint8_t *)c->scales));
+        else hash = hash_bytes(hash, c->scales, (size_t)c->scale_count * sizeof *c->scales + (size_t)c->code_count);
     }
     return hash;
 }
