@@ -44,6 +44,23 @@ static inline void fill_irregular(Tensor *t, uint64_t seed, double bound)
     for (int64_t i = 0; i < t->size; i++) t->data[i] = (real)irregular(seed, i, bound);
 }
 
+static inline double at(const Tensor *t, int64_t i) { return (double)t->data[i]; }
+
+// The formula of gelu, in double.
+static inline double gelu_of(double x)
+{
+    return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
+
+// Token ids in no order, all below V; until the next call.
+static inline const int *ids_below(int V, int64_t count)
+{
+    static int below[4096];
+    check(count <= (int64_t)(sizeof below / sizeof *below), "ids_below: %" PRId64 " ids", count);
+    for (int64_t i = 0; i < count; i++) below[i] = (int)((i * 7 + i * i * 3 + 2) % V);
+    return below;
+}
+
 // df/dx by the five-point rule, whose error is of order h^4.
 static inline double central_difference(real *x, double (*loss)(void *context), void *context)
 {

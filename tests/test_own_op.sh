@@ -34,8 +34,8 @@ put ops.h '^#endif' ops.h
 sed 's/&mul_op,/& \&square_op,/' "$tree/ops_gpt.c" > "$dir/changed" && cp "$dir/changed" "$tree/ops_gpt.c"
 if ops_tests; then fail "an op without a test passes"; else says 'square: its gradients are checked nowhere' "the message is another"; fi
 
-put tests/test_ops.c '^static const Case cases\[\]' tests/test_ops.c
-put tests/test_ops.c '^    { &scale_op' cases
+put tests/op_cases.h '^static const Case cases\[\]' tests/op_cases.h
+put tests/op_cases.h '^    { &scale_op' cases
 if ops_tests; then ok; else fail "the recipe does not work as written"; tail -n 20 "$dir/log"; fi
 
 sed 's/dy\[i\] \* 2 \* x\[i\]/dy[i] * x[i]/' "$tree/ops.c" > "$dir/changed" && cp "$dir/changed" "$tree/ops.c"
