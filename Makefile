@@ -296,7 +296,7 @@ $(NUMBERS):
 questions: $(QUESTIONS)
 	@sh tests/run.sh $(sort $^)
 
-fuzzers: $(FUZZERS) $(BUILD)/train
+fuzzers: $(FUZZERS) $(BUILD)/train $(BUILD)/adapter
 
 fuzz:
 	@$(MAKE) -s CC=clang FUZZ=1 fuzzers

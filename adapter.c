@@ -9,6 +9,9 @@
 // came out NaN or infinite; it keeps what else the base's files say, and rounds once to the type of the base's numbers. Without
 // --model the base is the one that the adapter's file names, and another one is refused (but for --any-base).
 //
+// With --base-type the base is held in codes (quantise.h): info says what a W of those is, and merge adds to numbers, as always,
+// and makes codes of the sums. A base that is stored in codes becomes numbers first, and without --base-type the sums stay so.
+//
 // Read next: lora.c (linear_merge), and demo.c, which puts it all together.
 
 #include "io/adapter_file.h"
@@ -32,14 +35,28 @@ static Tensor *change(const Adapter *adapter, int block, int kind)
     return scaled;
 }
 
+static double norm_of_weight(const Tensor *W)
+{
+    if (W->codes == NULL) return norm_of(W->data, W->size);
+    real *numbers = allocate((size_t)W->size, sizeof *numbers, W->name);
+    unpack(W->codes, 0, W->size, numbers, 1);
+    double norm = norm_of(numbers, W->size);
+    free(numbers);
+    return norm;
+}
+
 static void info(Transformer *model, Adapter *adapter, const char *directory)
 {
     const Config *c = &model->config;
     int64_t base = transformer_base_size(model), size = adapter_size(adapter);
-    double bytes = (double)size * sizeof(real);
-    printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n\n", directory, thousands(size),
-           bytes_text(bytes), thousands(base), bytes_text((double)base * sizeof(real)),
-           100.0 * (double)size / (double)base);
+    double bytes = (double)size * sizeof(real), held = (double)base * sizeof(real);
+    BaseType trained = adapter->config.base_type, type = model->base_type;
+    held -= (double)(transformer_linear_bytes(model, BASE_FLOAT) - transformer_linear_bytes(model, type));
+    printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n", directory, thousands(size),
+           bytes_text(bytes), thousands(base), bytes_text(held), 100.0 * (double)size / (double)base);
+    if (trained != BASE_FLOAT || type != BASE_FLOAT)
+        printf("it was trained on a base of %s; here the base's linear layers are %s\n", base_type_names[trained], base_type_names[type]);
+    printf("\n");
     printf("%-20s%6s%11s%11s%11s%11s%10s\n", "layer", "r", "scale", "|A|", "|B|", "|s A B|", "/ |W|");
     bool untrained = true;
     for (int i = 0; i < c->n_layer; i++)
@@ -49,7 +66,7 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
             if (delta == NULL) continue;
             const Tensor *W = model->blocks[i].linear[k].weight;
             double b = norm_of(lora->B->data, lora->B->size), d = norm_of(delta->data, delta->size),
-                   w = norm_of(W->data, W->size);
+                   w = norm_of_weight(W);
             untrained &= b == 0;
             char name[32];
             snprintf(name, sizeof name, "h.%d.%s", i, linear_names[k]);
@@ -98,7 +115,9 @@ static int bytes_of(SafetensorsDtype dtype) { return dtype == SAFETENSORS_F64 ? 
 typedef struct Task {
     const char *command, *first, *second, *base, *out, *dtype_name;
     SafetensorsDtype dtype;
+    BaseType base_type;
     bool any_base, overwrite;
+    uint64_t given; // the rows that were on the command line
     char named[4096];
 } Task;
 
@@ -106,9 +125,24 @@ typedef struct Task {
 static bool fits_float16(const Transformer *model)
 {
     for (int i = 0; i < model->base_count; i++)
-        for (int64_t j = 0; j < model->parameters[i]->size; j++)
+        for (int64_t j = 0; model->parameters[i]->data != NULL && j < model->parameters[i]->size; j++)
             if (fabs((double)model->parameters[i]->data[j]) >= 65520) return false;
     return true;
+}
+
+// What was saved: all of it as `type`, but for linear layers in codes; the base was in codes of `stored`, or in `dtype`.
+static void print_merged(const Transformer *model, const Task *task, BaseType stored, SafetensorsDtype type, SafetensorsDtype dtype)
+{
+    BaseType codes = model->base_type;
+    int64_t linear = transformer_linear_bytes(model, BASE_FLOAT) / (int64_t)sizeof(real), numbers = transformer_base_size(model);
+    double bytes = (double)(numbers - linear) * bytes_of(type);
+    bytes += codes == BASE_FLOAT ? (double)linear * bytes_of(type) : (double)transformer_linear_bytes(model, codes);
+    printf("%s with %s folded in: saved in %s, %s of %s", task->base, task->first, task->out, bytes_text(bytes),
+           model_dtype_name(type));
+    if (codes != BASE_FLOAT) printf(", the sums in its linear layers rounded to %s", base_type_names[codes]);
+    printf("; the base is in %s", model_dtype_name(dtype));
+    if (stored != BASE_FLOAT) printf(", and its linear layers, rounded before, in %s", base_type_names[stored]);
+    printf("\n");
 }
 
 static void merge(Transformer *model, Vocabulary *vocabulary, const Task *task)
@@ -117,7 +151,11 @@ static void merge(Transformer *model, Vocabulary *vocabulary, const Task *task)
     const char *base = task->base, *out = task->out;
     Settings settings;
     SafetensorsDtype dtype;
+    BaseType stored = model->base_type;
+    transformer_hold_base(model, BASE_FLOAT);
     transformer_merge(model);
+    transformer_forget_original(model);
+    transformer_hold_base(model, task->base_type); // float, if nothing was said
     if (find_bad_number(model, where, sizeof where))
         die(EXIT_FAILED, "merging %s into %s: %s; nothing was saved: the adapter, or the base, is broken", task->first, base,
             where);
@@ -130,9 +168,7 @@ static void merge(Transformer *model, Vocabulary *vocabulary, const Task *task)
         die(EXIT_FAILED, "merging %s into %s: a number is too large for float16; nothing was saved; take --dtype bfloat16 or "
             "float32", task->first, base);
     if (!model_save_with(model, vocabulary, &settings, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    printf("%s with %s folded in: saved in %s, %s of %s; the base is in %s\n", base, task->first, out,
-           bytes_text((double)transformer_base_size(model) * bytes_of(settings.dtype)), model_dtype_name(settings.dtype),
-           model_dtype_name(dtype));
+    print_merged(model, task, stored, settings.dtype, dtype);
     settings_free(&settings);
 }
 
@@ -156,6 +192,8 @@ static const Option adapter_options[] = {
     { "out", "OUT", NULL, "where the merged model goes", TEXT_OPTION(Task, out) },
     { "dtype", "TYPE", NULL, "of a merged model's numbers: float32, float16, bfloat16 or float64; without it, the base's",
       TEXT_OPTION(Task, dtype_name) },
+    { "base-type", "float|nf4|int8", NULL, "info: hold the weights of the base's linear layers so (as its files do); merge: save "
+      "those of the merged model so (float)", WORDS_OPTION(Task, base_type, base_type_read, base_type_write) },
     { "overwrite", NULL, NULL, "replace the model that is there", FLAG_OPTION(Task, overwrite) },
     { 0 }
 };
@@ -164,7 +202,7 @@ static const OptionTable adapter_table = {
     .head = "adapter: looks into LoRA adapters, merges and compares them\n\n"
     "  ./adapter info  DIR [--model BASE]\n"
     "      ranks, sizes, |A|, |B| and the change they make to each weight\n"
-    "  ./adapter merge DIR --out OUT [--model BASE] [--dtype TYPE]\n"
+    "  ./adapter merge DIR --out OUT [--model BASE] [--dtype T] [--base-type TYPE]\n"
     "      writes BASE with the adapter folded in: W + s A B\n"
     "  ./adapter diff  DIR OTHER [--model BASE]\n"
     "      how far the two adapters' changes are apart, layer by layer",
@@ -179,7 +217,7 @@ static void read_task(int argc, char **argv, Task *task)
     char error[1024], what[200];
     bool has_state;
     *task = (Task){ 0 };
-    int word = options_read(argc, argv, &adapter_table, task, NULL), words = argc - word - 1;
+    int word = options_read(argc, argv, &adapter_table, task, &task->given), words = argc - word - 1;
     if (argc == 1) options_help(&adapter_table), exit(output_status());
     const char *command = task->command = word < argc ? argv[word] : "";
     int wanted = is(command, "diff") ? 2 : 1;
@@ -222,7 +260,8 @@ int main(int argc, char **argv)
     Task task;
     read_task(argc, argv, &task);
     Transformer *model = model_load(task.base, &vocabulary, error, sizeof error);
-    if (model == NULL) die(EXIT_FAILED, "%s", error);
+    if (model == NULL || (option_given(adapter_options, task.given, "base-type") && !is(task.command, "merge")
+                          && !model_hold(model, task.base_type, task.base, error, sizeof error))) die(EXIT_FAILED, "%s", error);
     Adapter *first = load(model, task.first, "first", task.any_base);
     if (task.second != NULL) diff(model, first, load(model, task.second, "second", task.any_base));
     else if (is(task.command, "info")) info(model, first, task.first);

@@ -29,7 +29,9 @@ typedef struct Sampling {
     int         length, top_k, threads;
     double      temperature;
     uint64_t    seed;
+    BaseType    base_type;
     bool        any_base, interactive;
+    uint64_t    given;       // the rows that were on the command line
 } Sampling;
 
 static bool add_adapter(const char *directory, void *to, char *why, size_t size)
@@ -45,6 +47,8 @@ static const Option sample_options[] = {
       TEXT_OPTION(Sampling, model) },
     { "adapter", "DIR", NULL, "an adapter on it; given several times, one continuation each, on one base",
       WORDS_OPTION(Sampling, adapters, add_adapter, NULL) },
+    { "base-type", "float|nf4|int8", NULL, "hold the weights of the model's linear layers in 4 or 8 bits each (as its files do)",
+      WORDS_OPTION(Sampling, base_type, base_type_read, base_type_write) },
     { "any-base", NULL, NULL, "use an adapter although it was trained on another base",
       FLAG_OPTION(Sampling, any_base) },
     { "prompt", "TEXT", NULL, "what to continue (a new line)", TEXT_OPTION(Sampling, prompt) },
@@ -67,7 +71,7 @@ static const OptionTable sample_table = {
 static Sampling read_sampling(int argc, char **argv)
 {
     Sampling s = { .prompt = "\n" };
-    options_read(argc, argv, &sample_table, &s, NULL);
+    options_read(argc, argv, &sample_table, &s, &s.given);
     if (s.prompt[0] == '\0')
         die(EXIT_USAGE, "--prompt is empty: there must be something to continue; leave it out for a new line");
     if (s.interactive && s.adapters.count > 1) die(EXIT_USAGE, "--interactive takes one --adapter at most, not %d", s.adapters.count);
@@ -126,7 +130,8 @@ int main(int argc, char **argv)
     char error[1024];
     Vocabulary vocabulary = { 0 };
     Transformer *model = model_load(s.model, &vocabulary, error, sizeof error);
-    if (model == NULL) die(EXIT_FAILED, "%s", error);
+    if (model == NULL || (option_given(sample_options, s.given, "base-type")
+                          && !model_hold(model, s.base_type, s.model, error, sizeof error))) die(EXIT_FAILED, "%s", error);
     if (vocabulary.size == 0 && !vocabulary_load(s.model, model->config.vocab_size, &vocabulary, error, sizeof error))
         die(EXIT_FAILED, "%s", error);
     if (s.adapters.count == 0 && directory_holds(s.model, "adapter_config.json"))

@@ -108,6 +108,17 @@ static double dropout_of(const char *dir)
     return dropout;
 }
 
+// Holds the base as asked, or as it is stored.
+static void hold_base(Transformer *model, TrainOptions *o)
+{
+    char error[1024];
+    if (!train_option_given(o, "base-type")) o->lora.base_type = model->base_type;
+    if (!model_hold(model, o->lora.base_type, o->init, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    if (o->lora.r == 0 && model->base_type != BASE_FLOAT)
+        die(EXIT_USAGE, "--init %s: it is stored in %s, and codes cannot train; --base-type float makes numbers of them, or train an "
+            "adapter with --lora-r N", o->init, base_type_names[model->base_type]);
+}
+
 // Makes or loads the model that a new run begins with.
 static TrainingState begin(TrainOptions *o, Text *text)
 {
@@ -123,6 +134,7 @@ static TrainingState begin(TrainOptions *o, Text *text)
             die(EXIT_FAILED, "%s; without characters no text can be read for it", error);
         state.model->config.dropout = train_option_given(o, "dropout") ? o->config.dropout : dropout_of(o->init);
         if (!settings_load(o->init, &state.settings, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+        hold_base(state.model, o);
     }
     int block_size = state.model ? state.model->config.block_size : o->config.block_size;
     if (!text_read(o->data, BUILTIN_CHARACTERS, state.model ? &state.vocabulary : NULL, block_size, text, error, sizeof error))
@@ -285,6 +297,10 @@ static void print_heading(Run *run)
     printf("\n");
     printf("  %s numbers, of which %s (%.2f %%) train\n", thousands(run->all), thousands(run->trainable),
            100.0 * (double)run->trainable / (double)run->all);
+    if (model->base_type != BASE_FLOAT)
+        printf("base: %s, %s instead of %s in the weights of its linear layers\n", base_type_names[model->base_type],
+               bytes_text((double)transformer_linear_bytes(model, model->base_type)),
+               bytes_text((double)transformer_linear_bytes(model, BASE_FLOAT)));
 }
 
 static FileWriter *begin_metrics(const Run *run)
@@ -434,6 +450,7 @@ static void write_metrics(const Run *run, const Metrics *m)
     FileWriter *file = begin_metrics(run);
     file_printf(file, "{\n  \"val_loss\": %.6f,\n  \"train_loss\": %.6f,\n", m->val_loss, m->train_loss);
     if (!isnan(run->text.val_floor)) file_printf(file, "  \"floor\": %.6f,\n", run->text.val_floor);
+    file_printf(file, "  \"base_type\": \"%s\",\n", base_type_names[run->state.model->base_type]);
     file_printf(file, "  \"step_ms_median\": %.3f,\n  \"tokens_per_second\": %.0f,\n", m->step_ms, m->tokens_per_second);
     const Meter *meter = &run->meter;
     const Ledger *peaks = &m->peaks;

@@ -38,12 +38,24 @@ StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const
     return result;
 }
 
+// Codes themselves are finite; the scales that they are multiplied by need not be.
+static bool find_bad_scale(const Tensor *t, char *where, size_t size)
+{
+    for (int64_t j = 0; t->codes != NULL && j < t->codes->scale_count; j++)
+        if (!isfinite((double)t->codes->scales[j])) {
+            snprintf(where, size, "scale %lld of the codes of %s is %g", (long long)j, t->name, (double)t->codes->scales[j]);
+            return true;
+        }
+    return false;
+}
+
 bool find_bad_number(const Transformer *model, char *where, size_t size)
 {
     for (int gradient = 0; gradient < 2; gradient++)
         for (int i = 0; i < model->parameter_count; i++) {
             const Tensor *t = model->parameters[i];
             const real *values = gradient ? t->grad : t->data;
+            if (!gradient && find_bad_scale(t, where, size)) return true;
             for (int64_t j = 0; values != NULL && j < t->size; j++)
                 if (!isfinite((double)values[j])) {
                     snprintf(where, size, "the %s %s[%lld] is %g", gradient ? "gradient of" : "weight", t->name, (long long)j,

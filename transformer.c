@@ -233,6 +233,17 @@ void transformer_hold_base(Transformer *model, BaseType type)
     model->fingerprint = fingerprint;
 }
 
+int64_t transformer_linear_bytes(const Transformer *model, BaseType type)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < model->config.n_layer * LINEARS; i++) {
+        const Tensor *W = model->blocks[i / LINEARS].linear[i % LINEARS].weight;
+        bytes += type == BASE_NF4  ? (W->size + 1) / 2 + 4 * ((W->size + NF4_BLOCK - 1) / NF4_BLOCK)
+               : type == BASE_INT8 ? W->size + 4 * last_dim(W) : W->size * (int64_t)sizeof(real);
+    }
+    return bytes;
+}
+
 uint64_t transformer_hash(const Transformer *model)
 {
     uint64_t hash = HASH_START;
@@ -252,7 +263,7 @@ uint64_t transformer_fingerprint(const Transformer *model)
     if (model->fingerprint != 0) return model->fingerprint;
     for (int i = 0; i < model->base_count; i++)
         for (int64_t j = 0; j < model->parameters[i]->size; j++) {
-            real number;
+            real number = 0;
             if (model->parameters[i]->codes) unpack(model->parameters[i]->codes, j, 1, &number, 1);
             else number = model->parameters[i]->data[j];
             float value = (float)number;

@@ -46,7 +46,7 @@ typedef struct LoraConfig {
     const int *r_by_block;            // NULL, or a rank for each block that replaces r (0: none there)
     bool     rank_stabilized;         // scale = alpha / sqrt(r) instead
     bool     freeze_A;                // train B alone
-    BaseType base_type;               // what the base below is to be held in: transformer_hold_base, predict_step
+    BaseType base_type;               // what the base below is held in while it trains: transformer_hold_base, predict_step
     double   dropout;                 // of an adapter made elsewhere: what it was trained with, and cannot be here
 } LoraConfig;
 
@@ -92,6 +92,9 @@ void transformer_train_base(Transformer *model, bool requires_grad);
 // Holds the weights of the linear layers, not embeddings, norms and biases, as codes of that type from now on, frozen; or makes
 // floats of the codes' values. Codes of one type become another's only by way of floats. Nothing may be merged (check()).
 void transformer_hold_base(Transformer *model, BaseType type);
+
+// The bytes of the weights of the linear layers, if they are held as that type.
+int64_t      transformer_linear_bytes(const Transformer *model, BaseType type);
 
 // Over the base's bytes, in the order of the list: two models with equal hashes have equal weights.
 uint64_t transformer_hash(const Transformer *model);

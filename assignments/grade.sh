@@ -18,7 +18,7 @@ umask 022
 STUDENT=${STUDENT:-.} TASK=${TASK:-} SEED=${SEED:-} NAME=${NAME:-} SECRET=${SECRET:-} BUG=${BUG:-1} JSON=${JSON:-build/grade.json} CACHE=${CACHE:-} REGIONS=${REGIONS:-}
 CC=${CC:-cc}
 FLAGS="-std=c11 -D_POSIX_C_SOURCE=200809L -DREAL=double -DPOISON -I. -Iassignments -w" # as in judge.c
-BOOK="tensor memory kernels autograd ops ops_gpt recompute lora transformer adapters adamw meter" # the plain house: nothing of fast/
+BOOK="tensor memory quantise kernels autograd ops ops_gpt recompute lora transformer adapters adamw meter" # the plain house: nothing of fast/
 JUDGE="grade judge judge_kernels judge_labs sandbox lab3"
 root=$(pwd)/build/grade
 dir=$(mktemp -d) || exit 1

@@ -12,7 +12,7 @@ set print thread-events off
 set debuginfod enabled off
 
 # `step` goes past what only says where numbers lie, how many, and for whom: what is left is the way from the guard to a product.
-skip -rfunction ^(values|gradient|matrix|transposed|scaled|empty|starting_from|rows_of|last_dim|share|elements|rows|element)$
+skip -rfunction ^(values|gradient|matrix|transposed|scaled|empty|starting_from|rows_of|last_dim|share|elements|rows|element|value)$
 skip -rfunction ^(tell|is_small|need_grad|make_again|keeps_of|unkeep)$
 
 define find-norm
@@ -67,9 +67,13 @@ define tensor
     printf " frozen, "
   end
   say-grad $t
-  if $t->data == 0
+  if $t->codes != 0
+    printf ", in %s codes: p *T->codes\n", base_type_names[$t->codes->type]
+  end
+  if $t->data == 0 && $t->codes == 0
     printf ", its data is gone\n"
-  else
+  end
+  if $t->data != 0
     find-norm $t->data $t->size
     printf ", |data| = %.4g\n ", $norm
     set $e = 0

@@ -30,7 +30,10 @@ def label(t):
 
 def tensor_text(t):
     text = label(t) + (" requires_grad" if t["requires_grad"] else " frozen")
-    text += ", |data| = %.4g" % norm(t["data"], int(t["size"])) if t["data"] else ", its data is gone"
+    if t["codes"]:
+        text += ", in %s codes" % str(t["codes"]["type"]).removeprefix("BASE_").lower()
+    else:
+        text += ", |data| = %.4g" % norm(t["data"], int(t["size"])) if t["data"] else ", its data is gone"
     if t["grad"] and not t["grad_empty"]:
         return text + ", |grad| = %.4g" % norm(t["grad"], int(t["size"]))
     return text + (", grad: empty, for a product to fill" if t["grad"] else ", grad: not computed")

@@ -29,5 +29,5 @@ awk '
         printf "%3d  %-24s %-18s %s\n", ++n, name, place[name], phrase
     }
     END { exit bad || n == 0 }
-' tensor.c memory.c kernels.c autograd.c ops.c ops_gpt.c recompute.c lora.c transformer.c adapters.c adamw.c meter.c gdb/step.c \
+' tensor.c memory.c quantise.c kernels.c autograd.c ops.c ops_gpt.c recompute.c lora.c transformer.c adapters.c adamw.c meter.c gdb/step.c \
     gdb/walk.txt

@@ -3,6 +3,7 @@
 #include "adapter_file.h"
 
 #include "json.h"
+#include "model_file.h"
 #include "peft.h"
 #include "slots.h"
 
@@ -43,9 +44,11 @@ bool adapter_add_files(Save *save, const Transformer *model, const Adapter *adap
         good = save_document(save, "adapter_config.json", &d);
     }
     Fingerprint fingerprint = fingerprint_of(model);
-    SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint.text } };
+    BaseType type = adapter->config.base_type;
+    SafetensorsMetadata metadata[] = { { "format", "pt" }, { FINGERPRINT, fingerprint.text }, { BASE_TYPE, base_type_names[type] } };
     good = good && save_replace(save, mark, "adapter_model.safetensors")
-        && slots_save(save, "adapter_model.safetensors", ADAPTER_PREFIX, &slots, metadata, 2);
+        && slots_save(save, "adapter_model.safetensors", ADAPTER_PREFIX, &slots, metadata,
+                      type == BASE_FLOAT ? 2 : 3);
     free(slots.list);
     free(plan.layers);
     return good;
@@ -68,6 +71,16 @@ bool fingerprint_fits(const Transformer *model, const char *fingerprint, const c
                 fingerprint, own.text, hint);
 }
 
+// On which type of base the adapter was trained, if its file says that.
+static bool trained_on(const Safetensors *file, BaseType *type, char *error, size_t size)
+{
+    char why[100];
+    const char *name = safetensors_metadata(file, BASE_TYPE);
+    *type = BASE_FLOAT;
+    return name == NULL || base_type_read(name, type, why, sizeof why)
+        || fail(error, size, "%s: its metadata has \"" BASE_TYPE "\" %s: %s", file->path, json_quoted(name, strlen(name)).text, why);
+}
+
 Adapter *adapter_load(Transformer *model, const char *dir, const char *name, bool any_base, char *error, size_t size)
 {
     check(!transformer_is_merged(model), "adapter_load: an adapter is merged into the base; unmerge it first");
@@ -85,7 +98,7 @@ Adapter *adapter_load(Transformer *model, const char *dir, const char *name, boo
     if (good) slots_list_adapter(&slots, &model->config, &plan);
     if (good && slots_open(dir, "adapter_model.safetensors", &file, error, size)
         && (any_base || fingerprint_fits(model, safetensors_metadata(file, FINGERPRINT), file->path, "load that one", error, size))
-        && slots_match(file, &slots, false, error, size))
+        && trained_on(file, &plan.config.base_type, error, size) && slots_match(file, &slots, false, error, size))
         adapter = transformer_add_layers(model, name, plan.config, plan.layers, 0, error, size);
     if (adapter != NULL) {
         slots_point_at_adapter(&slots, adapter, &model->config);

@@ -12,7 +12,8 @@
 #include "adapters.h"
 
 // Saves an adapter of `model`, which must not be merged (check()). `base_dir` is written down as the place of its base, and
-// with the tensors goes the base's fingerprint (transformer_fingerprint), which PEFT passes over.
+// with the tensors goes the base's fingerprint (transformer_fingerprint) and, if that is not float, the type of its weights while
+// the adapter trained (adapter->config.base_type), both of which PEFT passes over.
 bool adapter_save(const Transformer *model, const Adapter *adapter, const char *base_dir, const char *dir, char *error,
                   size_t size);
 
@@ -33,7 +34,8 @@ bool adapter_can_name(const char *base_dir, char *error, size_t size);
 
 // ------------------------------------------------------------------------------------------ the parts, for a training state
 
-#define FINGERPRINT "base_fingerprint" // its key in metadata
+#define FINGERPRINT "base_fingerprint" // their keys in metadata
+#define BASE_TYPE   "base_type"
 
 // Adds the files of adapter_save to a save.
 bool adapter_add_files(Save *save, const Transformer *model, const Adapter *adapter, const char *base_dir);

@@ -12,7 +12,10 @@
 enum {
     LONGEST_CONFIG = 1 << 20, LONGEST_TOKENIZER = 1 << 26, // bytes of the files that are read
     LARGEST_WIDTH = 1 << 16, LARGEST_DEPTH = 1 << 12,      // the transformer's own limits are about the same
+    WIDEST_IN_CODES = 1 << 14,                             // 2 C^2 bytes of codes of one weight are an int
 };
+
+#define QUANTISED "quantization_config" // the key of config.json
 
 static const char for_model[] = "what is saved or loaded";
 
@@ -47,9 +50,9 @@ static bool is_size(const char *key)
     return false;
 }
 
-void model_put_config(FILE *out, const Config *c, const Settings *settings)
+void model_put_config(FILE *out, const Config *c, BaseType type, const Settings *settings)
 {
-    static const char *const anew[] = { "architectures", "model_type", "n_ctx", "dtype", "torch_dtype", NULL };
+    static const char *const anew[] = { "architectures", "model_type", "n_ctx", "dtype", "torch_dtype", QUANTISED, NULL };
     SafetensorsDtype dtype = settings && settings->dtype ? settings->dtype : REAL_DTYPE;
     fputs("{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n", out);
     fprintf(out, "  \"vocab_size\": %d,\n  \"n_positions\": %d,\n", c->vocab_size, c->block_size);
@@ -77,6 +80,7 @@ void model_put_config(FILE *out, const Config *c, const Settings *settings)
         fputs("  \"bos_token_id\": null,\n  \"eos_token_id\": null,\n", out);
     }
     json_free(json);
+    if (type != BASE_FLOAT) fprintf(out, "  \"" QUANTISED "\": {\"base_type\": \"%s\"},\n", base_type_names[type]);
     fprintf(out, "  \"torch_dtype\": \"%s\"\n}\n", model_dtype_name(dtype));
 }
 
@@ -92,7 +96,7 @@ static bool check_features(const Json *json, char *error, size_t size)
         "model_type", "vocab_size", "n_positions", "max_position_embeddings", "n_embd", "hidden_size", "n_layer",
         "num_hidden_layers", "n_head", "num_attention_heads", "n_inner", "activation_function", "layer_norm_epsilon",
         "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "tie_word_embeddings", "add_cross_attention",
-        "reorder_and_upcast_attn",
+        "reorder_and_upcast_attn", QUANTISED,
         // of training, of other heads, of what carries the model about: without effect on its logits, whatever they say
         "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "_num_labels",
         "architectures", "attn_implementation", "attn_pdrop", "chunk_size_feed_forward", "dtype", "embd_pdrop",
@@ -129,6 +133,21 @@ static bool check_features(const Json *json, char *error, size_t size)
     return json_is_known(json, known, error, size);
 }
 
+// Which type of codes, if any; "quant_method" is in the configurations of those who quantise in other ways.
+static bool get_type(const Json *json, BaseType *type, char *error, size_t size)
+{
+    static const char *const known[] = { "base_type", NULL };
+    const Json *codes = json_get(json, QUANTISED), *name = json_get(codes, "base_type"), *method = json_get(codes, "quant_method");
+    *type = BASE_FLOAT;
+    if (json_is_empty(codes)) return true;
+    if (method != NULL)
+        return fail(error, size, "\"" QUANTISED "\" has \"quant_method\" %s, which is not known here; convert the model to numbers first",
+                    method->type == JSON_STRING ? json_quoted(method->string, method->length).text : "of another type");
+    return (name != NULL && name->type == JSON_STRING && strlen(name->string) == name->length
+            && base_type_read(name->string, type, error, size) && *type != BASE_FLOAT && json_is_known(codes, known, error, size))
+        || fail(error, size, "\"" QUANTISED "\" is not {\"base_type\": \"nf4\"}, or \"int8\", and nothing else");
+}
+
 static bool get_size(const Json *json, const Size *s, int64_t *value, char *error, size_t size)
 {
     int64_t other;
@@ -140,16 +159,21 @@ static bool get_size(const Json *json, const Size *s, int64_t *value, char *erro
         || fail(error, size, "\"%s\" is %d, and \"%s\", which means the same, %d", s->key, (int)other, s->alias, (int)*value);
 }
 
-bool model_parse_config(const Json *json, Config *config, char *error, size_t size)
+bool model_parse_config(const Json *json, Config *config, BaseType *type, char *error, size_t size)
 {
     int64_t n[SIZES], inner;
-    if (!check_features(json, error, size)) return false;
+    BaseType codes;
+    if (!check_features(json, error, size) || !get_type(json, &codes, error, size)) return false;
+    if (type != NULL) *type = codes;
+    else if (codes != BASE_FLOAT) return fail(error, size, "\"" QUANTISED "\" is %s, but codes cannot train", base_type_names[codes]);
     for (int i = 0; i < SIZES; i++)
         if (!get_size(json, &sizes[i], &n[i], error, size)) return false;
     if (n[WIDTH] % n[HEADS] != 0)
         return fail(error, size, "\"n_embd\" %d is not a multiple of \"n_head\" %d", (int)n[WIDTH], (int)n[HEADS]);
     if (json_given(json, "n_inner") && !json_get_int(json, "n_inner", 4 * n[WIDTH], 4 * n[WIDTH], &inner, error, size))
         return false;
+    if (codes != BASE_FLOAT && n[WIDTH] > WIDEST_IN_CODES)
+        return fail(error, size, "\"n_embd\" is %d, but a model in codes has %d at most", (int)n[WIDTH], WIDEST_IN_CODES);
     *config = (Config){ .vocab_size = (int)n[CHARACTERS], .block_size = (int)n[POSITIONS], .n_layer = (int)n[DEPTH],
                         .n_head = (int)n[HEADS], .n_embd = (int)n[WIDTH] };
     return true;
@@ -327,15 +351,15 @@ bool model_add_files(Save *save, const Transformer *model, const Vocabulary *voc
     }
     if (good) {
         document_open(&d);
-        model_put_config(d.out, c, settings);
+        model_put_config(d.out, c, model->base_type, settings);
         good = save_document(save, "config.json", &d);
     }
     Slots slots = { .stored = settings ? settings->dtype : 0 };
-    slots_list_base(&slots, c);
+    slots_list_base(&slots, c, model->base_type);
     slots_point_at_base(&slots, model);
-    SafetensorsMetadata format = { "format", "pt" };
+    SafetensorsMetadata metadata[] = { { "format", "pt" }, { "base_type", base_type_names[model->base_type] } };
     good = good && save_replace(save, mark, "model.safetensors")
-        && slots_save(save, "model.safetensors", MODEL_PREFIX, &slots, &format, 1);
+        && slots_save(save, "model.safetensors", MODEL_PREFIX, &slots, metadata, model->base_type == BASE_FLOAT ? 1 : 2);
     free(slots.list);
     return good;
 }
@@ -379,12 +403,63 @@ bool model_dtype(const char *dir, SafetensorsDtype *dtype, char *error, size_t s
     for (const Safetensors *f = file; f != NULL; f = f->next)
         for (size_t e = 0; e < f->count; e++) {
             SafetensorsDtype type = f->entries[e].dtype;
-            if (strcmp(model_dtype_name(type), several) == 0) continue; // a mask of old files, of truth values
+            if (strcmp(model_dtype_name(type), several) == 0) continue; // a mask of old files, of truth values; or codes
+            if (strstr(f->entries[e].name, ".weight.scales") != NULL) continue; // of codes
             mixed |= *dtype != 0 && *dtype != type;
             *dtype = type;
         }
     if (mixed) *dtype = 0;
     safetensors_close(file);
+    return true;
+}
+
+bool base_type_read(const char *text, void *type, char *why, size_t size)
+{
+    for (BaseType t = 0; t < BASE_TYPES; t++)
+        if (strcmp(text, base_type_names[t]) == 0) {
+            *(BaseType *)type = t;
+            return true;
+        }
+    return fail(why, size, "there are float, nf4 and int8");
+}
+
+const char *base_type_write(const void *type) { return base_type_names[*(const BaseType *)type]; }
+
+bool model_hold(Transformer *model, BaseType type, const char *dir, char *error, size_t size)
+{
+    BaseType stored = model->base_type;
+    if (type != stored && type != BASE_FLOAT && stored != BASE_FLOAT)
+        return fail(error, size, "%s is stored in %s, and %s of that would be rounded twice; take --base-type %s, or float", dir,
+                    base_type_names[stored], base_type_names[type], base_type_names[stored]);
+    transformer_hold_base(model, type);
+    if (type == BASE_FLOAT) transformer_train_base(model, true);
+    memory_release_pool(); // of what it was before
+    return true;
+}
+
+// Room for codes in the place of the linear layers' numbers, which are not read.
+static void take_codes(Transformer *model, BaseType type)
+{
+    for (int i = 0; i < model->config.n_layer * LINEARS && type != BASE_FLOAT; i++) {
+        Tensor *W = model->blocks[i / LINEARS].linear[i % LINEARS].weight;
+        set_requires_grad(W, false);
+        tensor_take_codes(W, type);
+    }
+    model->base_type = type;
+    memory_release_pool();
+}
+
+// -128 is no code: they go to 127 on both sides.
+static bool good_codes(const Slots *slots, char *error, size_t size)
+{
+    for (int s = 0; s < slots->count; s++) {
+        const Slot *slot = &slots->list[s];
+        const signed char *code = slot->data;
+        for (size_t i = 0; slot->as == SAFETENSORS_I8 && i < slot->entry->elements; i++)
+            if (code[i] == -128)
+                return fail(error, size, "%s: %s: byte %zu is -128, but codes are from -127 to 127; the file is damaged, get it again",
+                            slot->file->path, slot->entry->name, i);
+    }
     return true;
 }
 
@@ -399,21 +474,23 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
     Json *json = json_read(dir, "config.json", LONGEST_CONFIG, error, size);
     if (json == NULL) return NULL;
     Config config;
-    bool good = model_parse_config(json, &config, why, sizeof why) || fail(error, size, "%s/config.json: %s", dir, why);
+    BaseType type;
+    bool good = model_parse_config(json, &config, &type, why, sizeof why) || fail(error, size, "%s/config.json: %s", dir, why);
     json_free(json);
 
     Safetensors *file = NULL;
     Slots slots = { 0 };
     Transformer *model = NULL;
     if (good && slots_open(dir, "model.safetensors", &file, error, size)) {
-        slots_list_base(&slots, &config);
+        slots_list_base(&slots, &config, type);
         if (slots_match(file, &slots, true, error, size) && (!memory_holds(weight_bytes(&config), why, sizeof why)
                                                        || (model = transformer_new(config, 0, why, sizeof why)) == NULL))
             fail(error, size, "%s/config.json: %s", dir, why);
     }
     if (model != NULL) {
+        take_codes(model, type);
         slots_point_at_base(&slots, model);
-        if (!slots_read(file, &slots, error, size) || !tied_head(file, model, error, size)) {
+        if (!slots_read(file, &slots, error, size) || !good_codes(&slots, error, size) || !tied_head(file, model, error, size)) {
             transformer_free(model);
             model = NULL;
         }

@@ -16,6 +16,10 @@
 //
 // Numbers are written in the build's own type, F32, or F64 with REAL=double, unless Settings say another. F16, BF16, F32 and F64
 // are read.
+//
+// A base in codes (quantise.h) is saved in codes: config.json and the tensors' metadata say of which type, and slots.h how a
+// weight is stored. Nobody else can read that; transformers would take random numbers in the place of what it does not find,
+// but refuses a "quantization_config" that names no "quant_method" it could look for.
 
 #ifndef MODEL_FILE_H
 #define MODEL_FILE_H
@@ -50,10 +54,18 @@ bool model_save_with(const Transformer *model, const Vocabulary *vocabulary, con
 bool        model_dtype(const char *dir, SafetensorsDtype *dtype, char *error, size_t size);
 const char *model_dtype_name(SafetensorsDtype dtype); // "bfloat16", as in config.json
 
-// A new model, the caller's to free, all of it requiring grad and with dropout 0; NULL on error. Names may lack the prefix
-// `transformer.`; masks among the tensors of old files are passed over; lm_head.weight must equal wte.weight.
+// A new model, the caller's to free, all of it requiring grad but for weights in codes, and with dropout 0; NULL on error. Names
+// may lack the prefix `transformer.`; masks among the tensors of old files are passed over; lm_head.weight must equal wte.weight.
 // *vocabulary, if not NULL, becomes that of the directory, or empty if there is none that fits: vocabulary_load says why.
 Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, size_t size);
+
+// Holds a model that was loaded from `dir` as `type` from now on (transformer_hold_base), all of what is floats requiring grad
+// still. False: it is stored in codes of another type, which would round it twice; one line says so.
+bool model_hold(Transformer *model, BaseType type, const char *dir, char *error, size_t size);
+
+// For WORDS_OPTION, a BaseType: --base-type float|nf4|int8.
+bool        base_type_read(const char *text, void *type, char *why, size_t size);
+const char *base_type_write(const void *type);
 
 // Reads DIR/tokenizer.json, which must be of the form that model_save writes: a token is a character, numbered in the order of
 // code points, at most vocab_size in all: a model may have more rows, which no text means. On error *vocabulary is empty.
@@ -69,10 +81,11 @@ enum { MODEL_LARGEST_TABLE = 1 << 28 }; // characters or positions; the transfor
 // Adds the files of model_save_with to a save.
 bool model_add_files(Save *save, const Transformer *model, const Vocabulary *vocabulary, const Settings *settings);
 
-// config.json and tokenizer.json as JSON: written, and taken from a tree, which may be NULL. On error nothing is to be freed.
-void model_put_config(FILE *out, const Config *config, const Settings *settings);
+// config.json and tokenizer.json as JSON: written, and taken from a tree, which may be NULL. On error nothing is to be freed. The
+// type is that of the linear layers' weights; NULL: it must be float.
+void model_put_config(FILE *out, const Config *config, BaseType type, const Settings *settings);
 Settings settings_of(const Json *config, const Json *generation); // either may be NULL
-bool model_parse_config(const Json *json, Config *config, char *error, size_t size);
+bool model_parse_config(const Json *json, Config *config, BaseType *type, char *error, size_t size);
 void vocabulary_put(FILE *out, const Vocabulary *vocabulary);
 bool vocabulary_parse(const Json *json, int vocab_size, Vocabulary *vocabulary, char *error, size_t size);
 

@@ -321,6 +321,13 @@ static float float_from_half(uint64_t half)
     return float_from_bits(sign | (exponent + 127 - 15) << 23 | mantissa << 13);
 }
 
+static bool is_float(SafetensorsDtype type)
+{
+    return type == SAFETENSORS_F16 || type == SAFETENSORS_BF16 || type == SAFETENSORS_F32 || type == SAFETENSORS_F64;
+}
+
+static bool is_byte(SafetensorsDtype type) { return type == SAFETENSORS_U8 || type == SAFETENSORS_I8; }
+
 SafetensorsError safetensors_read(const Safetensors *f, const SafetensorsEntry *e, void *values, SafetensorsDtype as,
                                   char *error, size_t error_size)
 {
@@ -328,8 +335,8 @@ SafetensorsError safetensors_read(const Safetensors *f, const SafetensorsEntry *
     unsigned char chunk[CHUNK];
     SafetensorsDtype type = e->dtype;
     unsigned width = dtypes[type].bits / 8;
-    if ((type != SAFETENSORS_F16 && type != SAFETENSORS_BF16 && type != SAFETENSORS_F32 && type != SAFETENSORS_F64)
-        || (as != SAFETENSORS_F32 && as != SAFETENSORS_F64))
+    if (is_byte(type) && as == type) return read_at(f, f->data_start + e->begin, values, e->end - e->begin, &r);
+    if (!is_float(type) || (as != SAFETENSORS_F32 && as != SAFETENSORS_F64))
         return refuse(&r, SAFETENSORS_INVALID_TENSOR_VIEW,
                       "tensor %s at byte %zu of the data is %s and cannot be read as %s; only "
                       "F16, BF16, F32 and F64 can be read",
@@ -395,7 +402,7 @@ static int by_metadata_key(const void *left, const void *right)
 // The bytes of a tensor to write; false if it cannot be written.
 static bool tensor_bytes(const SafetensorsTensor *t, size_t *bytes)
 {
-    bool good = t->dtype == SAFETENSORS_F16 || t->dtype == SAFETENSORS_BF16 || t->dtype == SAFETENSORS_F32 || t->dtype == SAFETENSORS_F64;
+    bool good = is_float(t->dtype) || is_byte(t->dtype);
     *bytes = good ? dtypes[t->dtype].bits / 8 : 0;
     for (int i = 0; i < t->ndim && good; i++) good = t->shape[i] >= 0 && multiply(*bytes, (size_t)t->shape[i], bytes);
     return good && (*bytes == 0 || t->data);
@@ -435,13 +442,15 @@ static void write_values(FileWriter *w, const SafetensorsTensor *t)
     while (next < bytes / width) {
         size_t n = 0;
         for (; n < CHUNK && next < bytes / width; n += width, next++) {
+            uint8_t  byte = 0;
             uint16_t half = 0;
             uint32_t word = 0;
             uint64_t bits = 0;
-            if (width == 2) memcpy(&half, (const uint16_t *)t->data + next, 2);
+            if (width == 1) byte = ((const uint8_t *)t->data)[next];
+            else if (width == 2) memcpy(&half, (const uint16_t *)t->data + next, 2);
             else if (width == 4) memcpy(&word, (const float *)t->data + next, 4);
             else memcpy(&bits, (const double *)t->data + next, 8);
-            store(chunk + n, width, width == 2 ? half : width == 4 ? word : bits);
+            store(chunk + n, width, width == 1 ? byte : width == 2 ? half : width == 4 ? word : bits);
         }
         if (!file_write(w, chunk, n)) return;        // commit will say why
     }
@@ -458,7 +467,7 @@ static SafetensorsError make_header(const SafetensorsTensor *tensors, size_t cou
     for (const SafetensorsTensor *t = tensors; t < tensors + count; t++) {
         if (!tensor_bytes(t, &bytes) || bytes > SIZE_MAX - total || strcmp(t->name, "__metadata__") == 0)
             return refuse(r, SAFETENSORS_INVALID_TENSOR_VIEW, "tensor %s cannot be written: impossible name, type (F16, BF16, "
-                          "F32 and F64 will do), shape or data", quote(t->name).text);
+                          "F32, F64, U8 and I8 will do), shape or data", quote(t->name).text);
         total += bytes;
         text += strlen(t->name);
     }

@@ -95,13 +95,13 @@ const char *safetensors_metadata(const Safetensors *file, const char *key);
 
 // Reads one tensor into values[0..entry->elements), the caller's array: floats if `as` is SAFETENSORS_F32, doubles if it is
 // SAFETENSORS_F64. The file's type may be F16, BF16, F32 or F64; values are kept exactly, but F64 into floats rounds to
-// nearest and overflows to infinity. On error the array holds what was read so far.
+// nearest and overflows to infinity. U8 and I8 are read as themselves only, as bytes. On error the array holds what was read so far.
 SafetensorsError safetensors_read(const Safetensors *file, const SafetensorsEntry *entry, void *values, SafetensorsDtype as,
                                   char *error, size_t error_size);
 
 typedef struct {                           // one tensor to write
     const char      *name;                 // UTF-8
-    SafetensorsDtype dtype;                // what data points to: F32 floats, F64 doubles, F16 and BF16 the bits as uint16_t
+    SafetensorsDtype dtype;                // what data points to: F32 floats, F64 doubles, F16 and BF16 the bits as uint16_t, U8 and I8 bytes
     int              ndim;
     const int       *shape;                // [ndim]
     const void      *data;                 // may be NULL if the tensor is empty

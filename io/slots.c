@@ -4,6 +4,7 @@
 
 #include "json.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 enum { LONGEST_INDEX = 1 << 26 }; // bytes
@@ -26,7 +27,23 @@ static Slot *add_slot(Slots *slots, int ndim, int rows, int columns, int block, 
     return slot;
 }
 
-void slots_list_base(Slots *slots, const Config *c)
+// A linear layer's weight [I,O]: its numbers, or codes and scales.
+static void add_weight(Slots *slots, BaseType type, int I, int O, int block, const char *name)
+{
+    int64_t size = (int64_t)I * O, codes = (size + 1) / 2;
+    if (type == BASE_FLOAT) {
+        add_slot(slots, 2, I, O, block, name, ".weight");
+        return;
+    }
+    check(type == BASE_INT8 || codes <= INT_MAX, "slots: %" PRId64 " bytes of codes of one weight", codes);
+    Slot *slot = type == BASE_NF4 ? add_slot(slots, 1, (int)codes, 1, block, name, ".weight.codes")
+                                  : add_slot(slots, 2, I, O, block, name, ".weight.codes");
+    slot->as = type == BASE_NF4 ? SAFETENSORS_U8 : SAFETENSORS_I8;
+    slot = add_slot(slots, 1, type == BASE_NF4 ? (int)((size + NF4_BLOCK - 1) / NF4_BLOCK) : O, 1, block, name, ".weight.scales");
+    slot->as = SAFETENSORS_F32;
+}
+
+void slots_list_base(Slots *slots, const Config *c, BaseType type)
 {
     int C = c->n_embd;
     add_slot(slots, 2, c->vocab_size, C, -1, "wte", ".weight");
@@ -38,7 +55,7 @@ void slots_list_base(Slots *slots, const Config *c)
                 add_slot(slots, 1, C, 1, i, k == C_ATTN ? "ln_1" : "ln_2", ".bias");
             }
             int I = linear_inputs(c, (LinearKind)k), O = linear_outputs(c, (LinearKind)k);
-            add_slot(slots, 2, I, O, i, linear_names[k], ".weight");
+            add_weight(slots, type, I, O, i, linear_names[k]);
             add_slot(slots, 1, O, 1, i, linear_names[k], ".bias");
         }
     add_slot(slots, 1, C, 1, -1, "ln_f", ".weight");
@@ -47,12 +64,18 @@ void slots_list_base(Slots *slots, const Config *c)
 
 void slots_point_at_base(Slots *slots, const Transformer *model)
 {
-    for (int i = 0; i < model->base_count; i++) {
+    Slot *slot = slots->list;
+    for (int i = 0; i < model->base_count; i++, slot++) {
         Tensor *t = model->parameters[i];
-        check(strcmp(t->name + strlen(MODEL_PREFIX), slots->list[i].name) == 0, "slots: %s is saved as %s", t->name,
-              slots->list[i].name);
-        slots->list[i].tensor = t;
-        slots->list[i].data = t->data;
+        const char *name = t->name + strlen(MODEL_PREFIX);
+        check(strncmp(name, slot->name, strlen(name)) == 0 && (t->codes != NULL) == (slot->as != 0), "slots: %s is saved as %s",
+              t->name, slot->name);
+        slot->tensor = t;
+        slot->data = t->codes ? (void *)t->codes->codes : t->data;
+        if (t->codes == NULL) continue;
+        slot++;
+        slot->tensor = t;
+        slot->data = t->codes->scales;
     }
 }
 
@@ -122,6 +145,7 @@ static size_t slot_size(const Slot *slot) { return (size_t)slot->shape[0] * (siz
 // The slot's numbers as its file has them, in a buffer of their own, the caller's; NULL: they are so in memory.
 static void *numbers_of_file(const Slot *slot, SafetensorsDtype stored)
 {
+    if (slot->as) return NULL;
     size_t n = slot_size(slot);
     real *turned = slot->transposed ? allocate(n, sizeof *turned, for_files) : NULL;
     if (turned) transpose(slot->data, turned, slot->shape[0], slot->shape[1]);
@@ -143,7 +167,8 @@ bool slots_save(Save *save, const char *file, const char *prefix, const Slots *s
         const Slot *slot = &slots->list[i];
         snprintf(names[i].text, sizeof names[i].text, "%s%s", prefix, slot->name);
         others[i] = numbers_of_file(slot, stored);
-        tensors[i] = (SafetensorsTensor){ names[i].text, stored, slot->ndim, slot->shape, others[i] ? others[i] : slot->data };
+        tensors[i] = (SafetensorsTensor){ names[i].text, slot->as ? slot->as : stored, slot->ndim, slot->shape,
+                                          others[i] ? others[i] : slot->data };
     }
     char path[FILE_PATH];
     FileWriter *writer = NULL;
@@ -165,7 +190,8 @@ bool slots_read(const Safetensors *file, const Slots *slots, char *error, size_t
         const Slot *slot = &slots->list[i];
         if (slot->file != file) continue;
         real *turned = slot->transposed ? allocate(slot_size(slot), sizeof(real), for_files) : NULL;
-        good = safetensors_read(file, slot->entry, turned ? turned : slot->data, REAL_DTYPE, error, size) == SAFETENSORS_OK;
+        good = safetensors_read(file, slot->entry, turned ? turned : slot->data, slot->as ? slot->as : REAL_DTYPE, error, size)
+            == SAFETENSORS_OK;
         if (good && turned) transpose(turned, slot->data, slot->shape[1], slot->shape[0]);
         free(turned);
     }
@@ -214,12 +240,13 @@ static const char *dims_text(size_t ndim, const size_t *shape, char text[80])
 }
 
 typedef struct Misfit { const Names *names; const char *what; } Misfit;
+enum { MISFITS = 4 };
 
-static bool tell_misfits(const Safetensors *file, const Misfit misfits[3], char *error, size_t size)
+static bool tell_misfits(const Safetensors *file, const Misfit misfits[MISFITS], char *error, size_t size)
 {
     const char *mark = ":";
     snprintf(error, size, "%s does not fit its configuration", file->path);
-    for (const Misfit *m = misfits; m < misfits + 3; m++) {
+    for (const Misfit *m = misfits; m < misfits + MISFITS; m++) {
         size_t used = strlen(error);
         int count = m->names->count;
         if (count == 0) continue;
@@ -231,7 +258,7 @@ static bool tell_misfits(const Safetensors *file, const Misfit misfits[3], char 
 
 bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *error, size_t size)
 {
-    Names missing = { 0 }, extra = { 0 }, misshaped = { 0 };
+    Names missing = { 0 }, extra = { 0 }, misshaped = { 0 }, mistyped = { 0 };
     Slot **sorted = allocate((size_t)slots->count, sizeof *sorted, for_files);
     for (int i = 0; i < slots->count; i++) sorted[i] = &slots->list[i];
     qsort(sorted, (size_t)slots->count, sizeof *sorted, by_name);
@@ -252,8 +279,12 @@ bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *e
             Slot *slot = *found;
             slot->entry = entry;
             slot->file = f;
-            if (safetensors_shape_is(entry, slot->ndim, slot->shape)) continue;
             char is[80], wanted[80], remark[200];
+            if (slot->as != 0 && entry->dtype != slot->as) {
+                snprintf(remark, sizeof remark, " is %s, not %s", safetensors_dtype_name(entry->dtype), safetensors_dtype_name(slot->as));
+                add_name(&mistyped, entry->name, remark);
+            }
+            if (safetensors_shape_is(entry, slot->ndim, slot->shape)) continue;
             dims_text(entry->ndim, entry->shape, is);
             dims_text((size_t)slot->ndim, (size_t[]){ (size_t)slot->shape[0], (size_t)slot->shape[1] }, wanted);
             snprintf(remark, sizeof remark, " is %s, not %s", is, wanted);
@@ -262,8 +293,9 @@ bool slots_match(const Safetensors *file, Slots *slots, bool model_file, char *e
     for (int i = 0; i < slots->count; i++)
         if (slots->list[i].entry == NULL) add_name(&missing, slots->list[i].name, "");
     free(sorted);
-    const Misfit misfits[] = { { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" } };
-    return missing.count + extra.count + misshaped.count == 0 || tell_misfits(file, misfits, error, size);
+    const Misfit misfits[MISFITS] = { { &missing, "missing" }, { &extra, "unknown" }, { &misshaped, "of another shape" },
+                                      { &mistyped, "of another type" } };
+    return missing.count + extra.count + misshaped.count + mistyped.count == 0 || tell_misfits(file, misfits, error, size);
 }
 
 // What others call their tensors' files, and the command that makes safetensors of them.

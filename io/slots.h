@@ -6,13 +6,19 @@
 //     load:  list the slots, match them with the file (nothing has been believed or allocated so far), build, point, read
 //
 //     Slots slots = { 0 };
-//     slots_list_base(&slots, &model->config);
+//     slots_list_base(&slots, &model->config, model->base_type);
 //     slots_point_at_base(&slots, model);
 //     bool good = slots_save(save, "model.safetensors", MODEL_PREFIX, &slots, &metadata, 1);
 //     free(slots.list);
 //
 // Names, shapes and orientation in the file are those of GPT-2 in transformers, and of PEFT: A and B are transposed there.
-// Numbers are written in the build's own type, REAL_DTYPE, or in Slots.stored; F16, BF16, F32 and F64 are read. Without memory: exit status 1.
+// Numbers are written in the build's own type, REAL_DTYPE, or in Slots.stored; F16, BF16, F32 and F64 are read. A weight in codes
+// (quantise.h) has two tensors in the place of one, which are in every build's files the same:
+//
+//     NAME.weight.codes     nf4: U8 [(I O + 1) / 2], two numbers each, the first one in the high half    int8: I8 [I,O]
+//     NAME.weight.scales    nf4: F32 [(I O + 63) / 64], of each 64 numbers in a row                      int8: F32 [O], of each column
+//
+// Without memory: exit status 1.
 
 #ifndef SLOTS_H
 #define SLOTS_H
@@ -30,11 +36,12 @@
 typedef struct Slot {
     char    name[80];              // in the file, without prefix: "h.0.attn.c_attn.weight"
     int     ndim, shape[2];        // in the file
+    SafetensorsDtype as;           // of codes: what file and memory hold, U8, I8 or F32; 0: numbers, which memory has as reals
     bool    transposed;            // in memory it is the other way round
     bool    trains;
     int     moment, of;            // 1: m, 2: v of the tensor of slot `of`; 0: the tensor itself
     Tensor *tensor;
-    real   *data;                  // in memory
+    void   *data;                  // in memory
     const Safetensors      *file;  // that it was matched with
     const SafetensorsEntry *entry; // ... in there
 } Slot;
@@ -44,7 +51,7 @@ typedef struct Slots { Slot *list; int count, room; SafetensorsDtype stored; } S
 
 // Append to the list: the tensors of a model, in the order of its parameter list; A and B of each layer of an adapter; the two
 // moments of everything that is in the list so far and trains.
-void slots_list_base(Slots *slots, const Config *config);
+void slots_list_base(Slots *slots, const Config *config, BaseType type); // type: of the linear layers' weights
 void slots_list_adapter(Slots *slots, const Config *config, const AdapterPlan *plan);
 void slots_list_moments(Slots *slots);
 

@@ -16,7 +16,7 @@
 #define STATE      "meltwater_state"   // its key in metadata
 #define STATE_FILE "training_state.safetensors"
 
-enum { STATE_VERSION = 2 };
+enum { STATE_VERSION = 3 };
 
 static char *copy_text(const char *text) // NULL stays NULL
 {
@@ -37,7 +37,7 @@ static void put_state(FILE *out, const TrainingState *state, const AdapterPlan *
     }
     if (model->active == NULL) {
         fputs(",\"config\":", out);
-        model_put_config(out, &model->config, &state->settings);
+        model_put_config(out, &model->config, BASE_FLOAT, &state->settings);
         if (state->settings.generation != NULL) fprintf(out, ",\"generation_config\":%s", state->settings.generation);
     } else {
         fputs(",\"adapter_name\":", out);
@@ -60,7 +60,7 @@ static bool save_state(Save *save, const TrainingState *state)
     AdapterPlan plan = { 0 };
     Slots slots = { 0 };
     if (model->active == NULL) {
-        slots_list_base(&slots, c);
+        slots_list_base(&slots, c, BASE_FLOAT);
         slots_point_at_base(&slots, model);
     } else {
         plan = peft_plan(model->active, c);
@@ -149,6 +149,7 @@ static bool take_over(const Config *c, AdapterPlan *plan, const LoraConfig *lora
     plan->config.alpha = lora->alpha;
     plan->config.targets = lora->targets;
     plan->config.freeze_A = lora->freeze_A;
+    plan->config.base_type = lora->base_type;
     return true;
 }
 
@@ -159,9 +160,12 @@ static bool build_model(const Safetensors *file, const Json *json, bool moments,
 {
     char why[512];
     Config config;
-    if (!model_parse_config(json_get(json, "config"), &config, why, sizeof why))
+    if (state->options.lora.base_type != BASE_FLOAT)
+        return fail(error, size, "%s: \"base_type\" is %s, but all of the model trains, and codes cannot", file->path,
+                    base_type_names[state->options.lora.base_type]);
+    if (!model_parse_config(json_get(json, "config"), &config, NULL, why, sizeof why))
         return fail(error, size, "%s: %s", file->path, why);
-    slots_list_base(slots, &config);
+    slots_list_base(slots, &config, BASE_FLOAT);
     if (moments) slots_list_moments(slots);
     if (!slots_match(file, slots, false, error, size) || !memory_holds(3 * weight_bytes(&config), error, size) // and two moments
         || (state->model = transformer_new(config, 0, error, size)) == NULL) return false;
@@ -193,7 +197,8 @@ static bool build_adapter(const Safetensors *file, const Json *json, const char 
     state->base_dir = copy_text(base_dir ? base_dir : adapter.base_dir);
     Transformer *model = state->model = model_load(state->base_dir, NULL, error, size);
     if (model == NULL
-        || !fingerprint_fits(model, adapter.fingerprint, file->path, "the base must be the one it was", error, size))
+        || !fingerprint_fits(model, adapter.fingerprint, file->path, "the base must be the one it was", error, size)
+        || !model_hold(model, state->options.lora.base_type, state->base_dir, error, size))
         return false;
     bool good = (peft_parse_config(json_get(json, "adapter"), &model->config, &plan, why, sizeof why)
                  && take_over(&model->config, &plan, &state->options.lora, why, sizeof why))

@@ -4,6 +4,7 @@
 
 #include "adapters.h"
 #include "kernels.h"
+#include "model_file.h"
 
 static bool read_targets(const char *names, void *targets, char *why, size_t size)
 {
@@ -25,6 +26,7 @@ enum { MANY = 1 << 20 };
 #define STEPS(member, from)    INT64_OPTION(TrainOptions, member, from, MOST_STEPS)
 #define NUMBER(member, ...)    DOUBLE_OPTION(TrainOptions, member, __VA_ARGS__)
 #define TARGETS(member)        WORDS_OPTION(TrainOptions, member, read_targets, write_targets)
+#define BASE_TYPE_OF(member)   WORDS_OPTION(TrainOptions, member, base_type_read, base_type_write)
 
 static const Option options[] = {
     { .meaning = "What is read and written" },
@@ -52,6 +54,8 @@ static const Option options[] = {
     { "lora-alpha", "X", NULL, "the adapters' scale is alpha / r (twice r)", SETTLED, NUMBER(lora.alpha, 0, 1e6) },
     { "lora-targets", "LIST", "c_attn", "of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both; in the place of "
       "c_attn some of its parts q, k, v, each of rank N", SETTLED, TARGETS(lora.targets) },
+    { "base-type", "float|nf4|int8", NULL, "hold the weights of the base's linear layers in 4 or 8 bits each (as its files "
+      "do)", SETTLED, BASE_TYPE_OF(lora.base_type) },
 
     { .meaning = "The steps" },
     { "max-iters", "N", "2000", "steps in all, those before a --resume included", KEPT, STEPS(schedule.max_iters, 1) },
@@ -98,6 +102,9 @@ bool train_options_complete(TrainOptions *o, char *error, size_t size)
     if (o->lora.r == 0 && (targets || train_option_given(o, "lora-alpha")))
         return fail(error, size, "--lora-%s needs --lora-r N: without a rank there is no adapter, and the whole model "
                     "would train", targets ? "targets" : "alpha");
+    if (o->lora.r == 0 && o->lora.base_type != BASE_FLOAT)
+        return fail(error, size, "--base-type %s needs --lora-r N: codes cannot train, only adapters on them",
+                    base_type_names[o->lora.base_type]);
     if (o->lora.r > 0 && o->init == NULL)
         return fail(error, size, "--lora-r %d needs --init DIR: an adapter is trained on a model that exists; train one first, "
                     "without --lora-r", o->lora.r);

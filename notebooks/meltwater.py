@@ -23,7 +23,7 @@ from IPython.display import display
 
 root = pathlib.Path(__file__).resolve().parents[1]
 folder = root / "build" / "notebooks"
-HEAD = "".join(f'#include "{h}.h"\n' for h in ("predict", "meter", "generate", "io/evaluation", "io/model_file", "io/adapter_file"))
+HEAD = "#include <stdlib.h>\n" + "".join(f'#include "{h}.h"\n' for h in ("predict", "meter", "generate", "io/evaluation", "io/model_file", "io/adapter_file"))
 HEAD += r"""
 static inline void save_numbers(FILE *file, const real *numbers, int64_t count)
 {
@@ -38,7 +38,10 @@ static inline void save(const char *name, const Tensor *t)
     check(file != NULL, "cannot write %s", path);
     for (int d = 0; d < t->ndim; d++) fprintf(file, "%d ", t->shape[d]);
     fprintf(file, "\n");
-    save_numbers(file, t->data, t->size);
+    real *numbers = t->codes ? allocate((size_t)t->size, sizeof *numbers, "numbers of codes") : NULL;
+    if (t->codes) unpack(t->codes, 0, t->size, numbers, 1);
+    save_numbers(file, numbers ? numbers : t->data, t->size);
+    free(numbers);
     save_numbers(file, t->grad_empty ? NULL : t->grad, t->size);
     fclose(file);
 }

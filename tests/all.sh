@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3} quick=$([ -n "${THOROUGH:-}" ] || echo 1)
 
 # The test programs of the engine; those of the book that need no fast/; `in_dir DIR NAME...` puts a directory before each name.
-engine="test_kernels test_fast test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps"
-plain="test_kernels test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps test_peft"
+engine="test_kernels test_fast test_quantise test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps"
+plain="test_kernels test_quantise test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps test_peft"
 in_dir() { local dir=$1; shift; printf "$dir/%s " "$@"; }
 
 # Threads and what they share: the kernels, the engine, whole models.
@@ -27,7 +27,7 @@ threads_clean() {
 memory_clean() {
     local dir=build/gcc-float-sanitize tests
     if [ -n "$quick" ]; then
-        tests=$(in_dir $dir $engine test_peft test_formats)
+        tests=$(in_dir $dir $engine test_peft test_formats test_base_type)
         make -s CC=gcc SANITIZE=1 $tests programs && BIN=$dir sh tests/run.sh $tests tests/test_programs.sh
         return
     fi

@@ -60,26 +60,28 @@ same_bits() { # COMMAND... prints the expected lines
     cmp -s $out/bits "$log.bits"
 }
 
-# A model, an adapter on it, and what it says. The directories are named alike, for adapters hold the name of their base.
+# A model, an adapter on it, and what it says; both of them merged, in codes of four bits, and what that says. The directories are named alike, for adapters hold the name of their base.
 little="--data LICENSE --max-iters 20 --eval-interval 10 --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 4"
 runs() { # BUILD COMMAND
     local build=$1 program=$2
-    rm -rf $out/model $out/adapter
+    rm -rf $out/model $out/adapter $out/codes
     $program "$build/train" $little --out $out/model > "$log.train" 2>&1 &&
         $program "$build/train" --data LICENSE --max-iters 10 --eval-interval 10 --batch-size 4 --init $out/model --lora-r 2 --out $out/adapter > "$log.train" 2>&1 &&
-        $program "$build/sample" --model $out/model --adapter $out/adapter --length 60 > $out/model/said 2> "$log.train" || { tail -n 5 "$log.train"; return 1; }
+        $program "$build/sample" --model $out/model --adapter $out/adapter --length 60 > $out/model/said 2> "$log.train" &&
+        $program "$build/adapter" merge $out/adapter --base-type nf4 --out $out/codes > "$log.train" 2>&1 &&
+        $program "$build/sample" --model $out/codes --length 60 > $out/codes/said 2> "$log.train" || { tail -n 5 "$log.train"; return 1; }
 }
 
 same_files() { # BUILD COMMAND
     local name bad=0
     runs "$@" || return 1
-    for name in model/{config.json,model.safetensors,training_state.safetensors,tokenizer.json,said} adapter/{adapter_config.json,adapter_model.safetensors}; do
+    for name in model/{config.json,model.safetensors,training_state.safetensors,tokenizer.json,said} adapter/{adapter_config.json,adapter_model.safetensors} codes/{config.json,model.safetensors,said}; do
         cmp "$out/expected/$name" "$out/$name" || bad=1
     done
     return $bad
 }
 
-expect_files() { runs "$@" && rm -rf $out/expected && mkdir $out/expected && mv $out/model $out/adapter $out/expected; }
+expect_files() { runs "$@" && rm -rf $out/expected && mkdir $out/expected && mv $out/model $out/adapter $out/codes $out/expected; }
 
 some_tests() { # BUILD COMMAND
     local name

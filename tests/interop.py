@@ -2,6 +2,7 @@
 """Checks that checkpoints go both ways between meltwater and Hugging Face transformers, PEFT, tokenizers and safetensors.
 
     pip install torch transformers peft safetensors tokenizers      # torch: the CPU build will do
+    pip install bitsandbytes                                        # for the checks of codes; without it they are skipped
     python3 tests/interop.py [HELPER]
 
 HELPER is tests/interop_helper.c, compiled, with the programs in the directory above; without it, make builds them. Everything is made here, small and at random; nothing is downloaded.
@@ -30,6 +31,12 @@ try:
 except ImportError as missing:
     print(f"skipped: interop needs the Python packages torch, transformers, peft, safetensors and tokenizers ({missing})")
     sys.exit(0)
+
+try:
+    import bitsandbytes.functional
+    without_bitsandbytes = None
+except Exception as problem:  # it asks the machine more than whether a file is there
+    without_bitsandbytes = problem
 
 root = pathlib.Path(__file__).resolve().parent.parent
 V, T, L, H, C = 22, 32, 3, 2, 16
@@ -394,6 +401,62 @@ def settings(d):
     check("a model with more rows than characters: sampled", result.returncode == 0 and set(result.stdout) <= set(CHARACTERS), result.stderr)
 
 
+def codes_agree(d, width, heads):
+    """Codes, scales and values of all linear layers of a model are those of bitsandbytes."""
+    run("make", d / "wide", 2, V, T, L, heads, width, stdin="".join(CHARACTERS))
+    numbers = safetensors.torch.load_file(d / "wide/model.safetensors")
+    for kind in "nf4", "int8":
+        run("hold", d / "wide", kind, d / "wide-codes")
+        run("hold", d / "wide-codes", "float", d / "wide-values")
+        ours, values = (safetensors.torch.load_file(d / name / "model.safetensors") for name in ("wide-codes", "wide-values"))
+        layers = [name.removesuffix(".codes") for name in ours if name.endswith(".codes")]
+        codes = scales = 0
+        apart = 0.0
+        for name in layers:
+            w, code, scale = numbers[name], ours[name + ".codes"], ours[name + ".scales"]
+            if kind == "nf4":
+                packed, state = bitsandbytes.functional.quantize_4bit(w, quant_type="nf4", blocksize=64)
+                theirs_, their_scale, their_values = packed.flatten().clone(), state.absmax, bitsandbytes.functional.dequantize_4bit(packed, state)
+                if w.numel() % 2:
+                    theirs_[-1] = theirs_[-1] & 0xF0  # the half that is no number
+                codes += theirs_.equal(code)
+            else:
+                theirs_, absmax, _ = bitsandbytes.functional.int8_vectorwise_quant(w.T.contiguous())
+                their_scale, their_values = absmax / 127, theirs_.T.float() * (absmax / 127)
+                codes += theirs_.T.equal(code)
+            scales += their_scale.equal(scale)
+            size = their_scale.repeat_interleave(64)[:w.numel()].reshape(w.shape) if kind == "nf4" else absmax
+            apart = max(apart, float(((values[name] - their_values).abs() / size).max()))
+        check(f"{kind}, width {width}: each layer's codes are those of bitsandbytes", codes == len(layers) == 4 * L, f"{codes} of {len(layers)}")
+        check(f"{kind}, width {width}: ... and its scales", scales == len(layers), f"{scales} of {len(layers)}")
+        check(f"{kind}, width {width}: ... and its values, of which theirs are rounded in a table", apart < 3e-7, f"{apart:.2e} of the largest in a block")
+
+
+def codes(d):
+    """Our models in codes: what transformers says of them, and whether bitsandbytes makes the same ones."""
+    for kind in "nf4", "int8":
+        run("hold", d / "model", kind, d / kind)
+        tensors = safetensors.torch.load_file(d / kind / "model.safetensors")
+        safetensors.torch.save_file(tensors, d / "again.safetensors", metadata={"format": "pt", "base_type": kind})
+        again = (d / "again.safetensors").read_bytes().replace(f'"format":"pt","base_type":"{kind}"'.encode(), f'"base_type":"{kind}","format":"pt"'.encode())
+        check(f"{kind}: model.safetensors is that of safetensors.torch.save_file, byte for byte, but for the order of metadata, which is any there",
+              again == (d / kind / "model.safetensors").read_bytes())
+        for family in transformers.AutoModelForCausalLM, transformers.GPT2LMHeadModel, transformers.GPT2Model:
+            try:
+                family.from_pretrained(d / kind)
+                check(f"{kind}: {family.__name__} refuses it", False, "it was opened, with random weights")
+            except ValueError as e:
+                check(f"{kind}: {family.__name__} refuses it", "quant" in str(e), e)
+    if without_bitsandbytes:
+        print(f"skipped: whether codes are those of bitsandbytes: the package is not there, or does not run here ({without_bitsandbytes})")
+        if os.environ.get("REQUIRE_ALL"):
+            check("bitsandbytes is there", False)
+        return
+    print(f"bitsandbytes {bitsandbytes.__version__}")
+    codes_agree(d, 64, 4)
+    codes_agree(d, 15, 1)  # odd numbers of codes, and blocks that end within rows
+
+
 def programs(d):
     """What train, sample and adapter write and print."""
     def call(*arguments):
@@ -438,6 +501,11 @@ def programs(d):
         a, b = adapted.merge_and_unload().state_dict(), load_base(d / "lora-merged")[0].state_dict()
         check(f"a trained adapter, {name}: adapter merge gives the names of merge_and_unload", a.keys() == b.keys())
         check(f"a trained adapter, {name}: ... and its weights", all(distance(a[k], b[k]) < 1e-6 or a[k].equal(b[k]) for k in b), max(float((a[k] - b[k]).abs().max()) for k in b))
+
+    call(train, "--data", d / "text", "--init", d / "trained", "--out", d / "lora-nf4", "--lora-r", 3, "--base-type", "nf4", "--max-iters", 30, "--batch-size", 8)
+    adapted, problems = load_adapter(d / "trained", d / "lora-nf4")
+    check("an adapter trained on nf4: PEFT has no complaint", not problems, problems)
+    same("an adapter trained on nf4: the same logits in PEFT, on the base in floats", theirs(adapted), ours(d / "trained", d / "lora-nf4"))
 
     torch.manual_seed(2)
     with warnings.catch_warnings():
@@ -540,7 +608,7 @@ def main():
     binaries = pathlib.Path(helper).parent.parent
     with tempfile.TemporaryDirectory() as name:
         d = pathlib.Path(name)
-        for part in (model_out, adapters_out, models_in, adapters_in, beginnings, same_meaning, every_key, settings, malformed_files, regular_expressions, programs):
+        for part in (model_out, adapters_out, models_in, adapters_in, beginnings, same_meaning, every_key, settings, codes, malformed_files, regular_expressions, programs):
             try:
                 part(d)
             except Exception as e:  # one broken part must not hide the others

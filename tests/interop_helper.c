@@ -5,6 +5,7 @@
 //     interop_helper attach MODEL OUT SEED R ALPHA TARGETS FIRST LAST RSLORA [RANK...]  a random adapter, saved
 //     interop_helper merge MODEL ADAPTER OUT          the adapter folded into the base, saved as a model
 //     interop_helper copy MODEL OUT                   read and saved again
+//     interop_helper hold MODEL TYPE OUT              the same, held as float, nf4 or int8
 //     interop_helper copy-adapter MODEL ADAPTER OUT
 //     interop_helper encode MODEL                     the tokens of the text on stdin
 //     interop_helper match                            for each pattern and name on stdin, a line: yes, no or refused
@@ -141,6 +142,12 @@ int main(int argc, char **argv)
         must(model_save(model, &vocabulary, a[1], error, sizeof error));
         transformer_free(model);
         vocabulary_free(&vocabulary);
+    } else if (strcmp(command, "hold") == 0 && count == 3) {
+        BaseType type;
+        must(base_type_read(a[1], &type, error, sizeof error));
+        Transformer *model = need(model_load(a[0], NULL, error, sizeof error));
+        must(model_hold(model, type, a[0], error, sizeof error) && model_save(model, NULL, a[2], error, sizeof error));
+        transformer_free(model);
     } else if (strcmp(command, "encode") == 0 && count == 1) {
         size_t n;
         char *text = read_stdin(&n);

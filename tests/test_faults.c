@@ -364,6 +364,10 @@ TEST(every_allocation_of_a_new_run_of_lora_fails_in_turn)
 {
     each_allocation_of_a_program_fails("train with LoRA", train_main, "lora", "--data @text.txt --init @full --lora-r 2 --out @run --overwrite --batch-size 2 --max-iters 3 --eval-interval 3 --threads 1");
 }
+TEST(every_allocation_of_a_new_run_on_codes_fails_in_turn)
+{
+    each_allocation_of_a_program_fails("train on codes", train_main, "lora", "--data @text.txt --init @full --lora-r 2 --base-type nf4 --out @run --overwrite --batch-size 2 --max-iters 3 --eval-interval 3 --threads 1");
+}
 TEST(every_allocation_of_a_resumed_run_fails_in_turn) { each_allocation_of_a_program_fails("train --resume", train_main, "full", resumed); }
 TEST(every_allocation_of_a_resumed_run_of_lora_fails_in_turn) { each_allocation_of_a_program_fails("train --resume with LoRA", train_main, "lora", resumed); }
 TEST(every_allocation_of_sampling_fails_in_turn)
@@ -373,7 +377,9 @@ TEST(every_allocation_of_sampling_fails_in_turn)
 TEST(every_allocation_of_the_adapter_program_fails_in_turn)
 {
     each_allocation_of_a_program_fails("adapter merge", adapter_main, "full", "merge @lora --out @run --overwrite");
+    each_allocation_of_a_program_fails("adapter merge into codes", adapter_main, "full", "merge @lora --out @run --base-type int8 --overwrite");
     each_allocation_of_a_program_fails("adapter info", adapter_main, "full", "info @lora --model @run");
+    each_allocation_of_a_program_fails("adapter info of codes", adapter_main, "full", "info @lora --model @run --base-type nf4");
     each_allocation_of_a_program_fails("adapter diff", adapter_main, "full", "diff @lora @lora --model @run");
 }
 
@@ -674,6 +680,7 @@ int main(void)
     RUN(every_allocation_of_a_state_file_fails_in_turn);
     RUN(every_allocation_of_a_new_run_fails_in_turn);
     RUN(every_allocation_of_a_new_run_of_lora_fails_in_turn);
+    RUN(every_allocation_of_a_new_run_on_codes_fails_in_turn);
     RUN(every_allocation_of_a_resumed_run_fails_in_turn);
     RUN(every_allocation_of_a_resumed_run_of_lora_fails_in_turn);
     RUN(every_allocation_of_sampling_fails_in_turn);

@@ -496,8 +496,12 @@ TEST(safetensors_types)
         bool readable = i == SAFETENSORS_F16 || i == SAFETENSORS_BF16 || i == SAFETENSORS_F32 || i == SAFETENSORS_F64;
         code = safetensors_read(f, f->entries, values, SAFETENSORS_F32, error, sizeof error);
         EXPECT(code == (readable ? SAFETENSORS_OK : SAFETENSORS_INVALID_TENSOR_VIEW), "%s: code %d", names[i], code);
+        bool byte = i == SAFETENSORS_U8 || i == SAFETENSORS_I8;
         EXPECT(readable || (strstr(error, names[i]) && strstr(error, "\"x\"") && one_line()), "%s", error);
         EXPECT(safetensors_read(f, f->entries, values, SAFETENSORS_I32, error, sizeof error) != SAFETENSORS_OK, "as I32");
+        for (int as = SAFETENSORS_U8; as <= SAFETENSORS_I8; as++) // bytes are read as what they are, and nothing else is
+            EXPECT((safetensors_read(f, f->entries, values, (SafetensorsDtype)as, error, sizeof error) == SAFETENSORS_OK) == (byte && as == i), "%s as %s",
+                   names[i], names[as]);
         safetensors_close(f);
     }
 }
@@ -783,6 +787,29 @@ TEST(safetensors_writes_the_reference_s_bytes)
     EXPECT(strcmp(mixed[3].name, "z") == 0 && strcmp(two[0].key, "format") == 0, "the caller's lists were sorted");
 }
 
+// Bytes, more than one chunk of them; and what is read stops where the tensor does.
+TEST(safetensors_bytes)
+{
+    enum { N = 70001 };
+    unsigned char *bytes = malloc(N), *again = malloc(N + 1);
+    char *path = in_directory("bytes");
+    for (int i = 0; i < N; i++) bytes[i] = (unsigned char)(i * 7 ^ i >> 8);
+    SafetensorsTensor tensors[] = { { "u", SAFETENSORS_U8, 1, (int[]){ N }, bytes }, { "i", SAFETENSORS_I8, 2, (int[]){ 2, 3 }, bytes + 5 },
+                                    { "f", SAFETENSORS_F32, 1, (int[]){ 1 }, bytes } };
+    Safetensors *file;
+    EXPECT(!safetensors_write(path, tensors, 3, NULL, 0, error, sizeof error) && !safetensors_open(path, &file, error, sizeof error), "%s", error);
+    EXPECT(strcmp(file->entries[0].name, "f") == 0 && file->entries[1].dtype == SAFETENSORS_I8 && file->entries[2].dtype == SAFETENSORS_U8, "the order");
+    for (int t = 0; t < 2; t++) {
+        const SafetensorsEntry *e = &file->entries[2 - t];
+        memset(again, 0xAA, N + 1);
+        EXPECT(!safetensors_read(file, e, again, e->dtype, error, sizeof error), "%s", error);
+        EXPECT(memcmp(again, tensors[t].data, e->elements) == 0 && again[e->elements] == 0xAA, "%s: other bytes", e->name);
+    }
+    safetensors_close(file);
+    unlink(path);
+    free(bytes), free(again);
+}
+
 TEST(safetensors_refuses_to_write)
 {
     static const float one[] = { 1 };
@@ -937,6 +964,7 @@ int main(void)
     RUN(only_the_files_of_the_dead_are_swept);
     RUN(a_save_syncs_files_then_renames_then_their_directory);
     RUN(safetensors_writes_the_reference_s_bytes);
+    RUN(safetensors_bytes);
     RUN(safetensors_refuses_to_write);
     RUN(safetensors_round_trip);
     RUN(safetensors_survives_damage);

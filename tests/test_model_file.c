@@ -421,7 +421,7 @@ TEST(what_transformers_writes)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         Config c;
         Json *json = json_parse(texts[i], strlen(texts[i]), error, sizeof error);
-        EXPECT(json && model_parse_config(json, &c, error, sizeof error) && c.n_embd == (i == 1 ? 768 : 16), "%zu: %s", i, error);
+        EXPECT(json && model_parse_config(json, &c, NULL, error, sizeof error) && c.n_embd == (i == 1 ? 768 : 16), "%zu: %s", i, error);
         json_free(json);
     }
 }

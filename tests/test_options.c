@@ -29,8 +29,8 @@ static void want_baseline(bool lora)
 
 static uint64_t hash_of(const Transformer *model)
 {
-    uint64_t hash = HASH_START;
-    for (int i = 0; i < model->parameter_count; i++)
+    uint64_t hash = transformer_hash(model); // the base's, perhaps in codes
+    for (int i = model->base_count; i < model->parameter_count; i++)
         hash = hash_bytes(hash, model->parameters[i]->data, (size_t)model->parameters[i]->size * sizeof(real));
     return hash;
 }
@@ -50,6 +50,7 @@ static uint64_t plain_training(void)
     if (s->lora.r > 0) {
         transformer_train_base(model, false);
         must(transformer_add_adapter(model, "a", s->lora, s->seed, message, sizeof message) != NULL);
+        transformer_hold_base(model, s->lora.base_type);
     }
     AdamW *optimizer = adamw_new(model->parameters, model->parameter_count, s->adamw);
     Tape *tape = tape_new();
@@ -77,6 +78,10 @@ static uint64_t trained(const char *base)
         model = NULL;
     }
     EXPECT(model != NULL, "%s", error);
+    if (model != NULL && base != NULL) {
+        EXPECT(model->active->config.base_type == want.lora.base_type, "another type of base");
+        transformer_hold_base(model, want.lora.base_type);
+    }
     uint64_t hash = model ? hash_of(model) : 0;
     transformer_free(model);
     return hash;
@@ -137,6 +142,7 @@ typedef struct Change {
     int64_t *count;
     double *number;
     unsigned *targets, target_bits;
+    BaseType type;
     uint64_t *seed;
     bool (*seen)(void);                // ... or what else it should do
 } Change;
@@ -152,6 +158,8 @@ static const Change changes[] = {
     { "lora-r", "3", .lora = true, .whole = &want.lora.r },
     { "lora-alpha", "9", .lora = true, .number = &want.lora.alpha },
     { "lora-targets", "c_fc,v", .lora = true, .targets = &want.lora.targets, .target_bits = 1u << C_FC | TARGET_V },
+    { "base-type", "nf4", .lora = true, .type = BASE_NF4 },
+    { "base-type", "int8", .lora = true, .type = BASE_INT8 },
     { "init", "@second", .lora = true, .text = &want.init },
     { "max-iters", "5", .count = &want.schedule.max_iters },
     { "batch-size", "3", .whole = &want.batch_size },
@@ -179,6 +187,7 @@ static void want_changed(const Change *c)
     if (c->count) *c->count = atoll(c->value);
     if (c->number) *c->number = atof(c->value);
     if (c->targets) *c->targets = c->target_bits;
+    want.lora.base_type = c->type;
     if (c->seed) *c->seed = strtoull(c->value, NULL, 10);
     if (c->whole == &want.lora.r) want.lora.alpha = 2 * want.lora.r;
 }
@@ -328,6 +337,8 @@ static int plain_draw(const real *logits, int V, double temperature, int k, doub
     return best;
 }
 
+static BaseType sampled_type; // in which plain_sample holds the model
+
 // The prompt and what follows it: without a cache, the whole context read anew for each character. Full, it keeps its later half.
 static void plain_sample(const char *model_dir, const char *adapter, const char *prompt, int length, double temperature, int k,
                          uint64_t seed, char *text)
@@ -336,6 +347,7 @@ static void plain_sample(const char *model_dir, const char *adapter, const char 
     Transformer *model = model_load(in_root(model_dir), &vocabulary, message, sizeof message);
     must(model != NULL);
     if (adapter) must(adapter_load(model, in_root(adapter), "a", true, message, sizeof message) != NULL);
+    transformer_hold_base(model, sampled_type);
     int tokens[1000], T = model->config.block_size, V = vocabulary.size;
     int n = (int)vocabulary_encode(&vocabulary, prompt, strlen(prompt), tokens, message, sizeof message), start = n > T ? n - T : 0;
     must(n > 0);
@@ -365,7 +377,7 @@ static void expect_sample(const char *line, const char *model, const char *adapt
 
 TEST(each_option_of_sample_does_what_it_says)
 {
-    static const char *const tested = " model adapter any-base prompt interactive length temperature top-k seed threads ";
+    static const char *const tested = " model adapter base-type any-base prompt interactive length temperature top-k seed threads ";
     for (const Option *o = sample_options; o->name; o++) {
         char word[40];
         snprintf(word, sizeof word, " %s ", o->name);
@@ -386,7 +398,17 @@ TEST(each_option_of_sample_does_what_it_says)
     expect_sample("--model @base --adapter @adapter --length 40", "base", "adapter", "\n", 40, 0.8, 0, 1337);
     EXPECT(run(sample_main, "--model @second --adapter @adapter --length 5") == 1 && strstr(said, "fingerprint"), "%s", said);
     expect_sample("--model @second --adapter @adapter --any-base --length 40", "second", "adapter", "\n", 40, 0.8, 0, 1337);
-    char with[4000], both[9000];
+    char with[4000], both[9000], in_floats[4000];
+    plain_sample("base", "adapter", "\n", 90, 0.8, 0, 1337, in_floats);
+    for (sampled_type = BASE_FLOAT; sampled_type < BASE_TYPES; sampled_type++) {
+        char line[200];
+        snprintf(line, sizeof line, "--model @base --adapter @adapter --length 90 --base-type %s", base_type_names[sampled_type]);
+        expect_sample(line, "base", "adapter", "\n", 90, 0.8, 0, 1337);
+        if (sampled_type != BASE_INT8) // whose values are too near
+            EXPECT(file_has("printed", in_floats) == (sampled_type == BASE_FLOAT), "--base-type %s: whether the text is another",
+                   base_type_names[sampled_type]);
+    }
+    sampled_type = BASE_FLOAT;
     EXPECT(run(sample_main, "--model @base --adapter @adapter --adapter @adapter --length 9") == 0, "%s", said);
     plain_sample("base", "adapter", "\n", 9, 0.8, 0, 1337, with);
     snprintf(both, sizeof both, "== %s\n%s\n== %s\n%s", in_root("adapter"), with, in_root("adapter"), with);
@@ -396,7 +418,7 @@ TEST(each_option_of_sample_does_what_it_says)
 TEST(each_option_of_adapter_does_what_it_says)
 {
     for (const Option *o = adapter_options; o->name; o++)
-        EXPECT(strstr(" model any-base out dtype overwrite ", o->name), "nothing says what --%s changes", o->name);
+        EXPECT(strstr(" model any-base out dtype base-type overwrite ", o->name), "nothing says what --%s changes", o->name);
     EXPECT(run(adapter_main, "info @adapter --model @second") == 1 && strstr(said, "fingerprint"), "%s", said);
     EXPECT(run(adapter_main, "info @adapter --model @second --any-base") == 0, "%s", said);
     EXPECT(run(adapter_main, "merge @adapter --out @merged") == 0 && file_has("printed", in_root("base")), "%s", said);
@@ -406,6 +428,22 @@ TEST(each_option_of_adapter_does_what_it_says)
     char expected[4000];
     plain_sample("base", "adapter", "cats", 30, 0, 0, 1, expected); // at temperature 0 the merged model says the same
     EXPECT(run(sample_main, "--model @merged --prompt cats --length 30 --temperature 0") == 0 && file_has("printed", expected), "%s", said);
+    for (sampled_type = BASE_NF4; sampled_type < BASE_TYPES; sampled_type++) {
+        const char *type = base_type_names[sampled_type];
+        char line[200], words[200];
+        snprintf(line, sizeof line, "info @adapter --base-type %s", type);
+        snprintf(words, sizeof words, "here the base's linear layers are %s\n", type);
+        EXPECT(run(adapter_main, line) == 0 && file_has("printed", words), "%s: %s", line, said);
+        snprintf(line, sizeof line, "merge @adapter --out @codes --base-type %s --overwrite", type);
+        snprintf(words, sizeof words, "the sums in its linear layers rounded to %s", type);
+        EXPECT(run(adapter_main, line) == 0 && file_has("printed", words), "%s: %s", line, said);
+        plain_sample("merged", NULL, "cats", 60, 0.8, 0, 1, expected); // held in codes
+        EXPECT(run(sample_main, "--model @codes --prompt cats --length 60 --seed 1") == 0 && file_has("printed", expected), "%s: %s", type, said);
+        EXPECT(run(adapter_main, "merge @adapter --out @from_codes --model @codes --any-base --overwrite") == 0
+                   && file_has("printed", "and its linear layers, rounded before, in") && file_has("printed", type)
+                   && !file_has("from_codes/config.json", "quantization_config"), "%s: %s", type, said);
+    }
+    sampled_type = BASE_FLOAT;
     copy_directory(in_root("merged"), in_root("run"));
     EXPECT(run(adapter_main, "merge @adapter --out @merged --model @second --any-base") == 2 && strstr(said, "a model of") && strstr(said, "--overwrite"),
            "%s", said);
@@ -465,6 +503,8 @@ TEST(wrong_usage_is_told_apart)
         { "--max-iters 99999999999999999999", "train: --max-iters 99999999999999999999: a whole number from 1 to 1099511627776 is needed\n" },
         { "--beta1 1", "train: --beta1 1: a number from 0 to 0.999999 is needed\n" },
         { "--dropout nan", "train: --dropout nan: a number from 0 to 0.99 is needed\n" },
+        { "--base-type nf5", "train: --base-type nf5: there are float, nf4 and int8\n" },
+        { "--base-type nf4", "train: --base-type nf4 needs --lora-r N: codes cannot train, only adapters on them\n" },
         { "words", "train: words: train takes options only; --help lists them\n" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -501,7 +541,7 @@ TEST(a_state_holds_every_value_of_its_range)
             snprintf(number, sizeof number, o->type == OPTION_DOUBLE ? "%.17g" : "%.0f", end ? o->most : o->least);
             if (end < 2 && o->type != OPTION_TEXT && o->type != OPTION_WORDS) EXPECT(option_set(o, &was, number, error, sizeof error), "--%s %s: %s", o->name, number, error);
             if (end == 2 && o->type == OPTION_TEXT) was.data = is.data = NULL;
-            if (end == 2 && o->type == OPTION_WORDS) was.lora.targets = TARGET_Q | 1u << MLP_C_PROJ;
+            if (end == 2 && o->type == OPTION_WORDS) was.lora.targets = TARGET_Q | 1u << MLP_C_PROJ, was.lora.base_type = BASE_INT8;
             FILE *out = open_memstream(&json, &n);
             fputs("{\"step\":0", out);
             options_put(out, train_table.rows, &was);

@@ -57,6 +57,19 @@ TEST(each_number_gets_the_nearest_code)
         for (BaseType type = BASE_NF4; type < BASE_TYPES; type++) check_codes(type, shapes[s][0], shapes[s][1]);
 }
 
+// Files hold these bytes, and other programs read them.
+TEST(bytes_are_where_others_look)
+{
+    Tensor *four = tensor_from("W", (real[]){ 1, -1, 0 }, SHAPE(1, 3)), *eight = tensor_from("W", (real[]){ 2, 1, -1, -4 }, SHAPE(2, 2));
+    tensor_quantise(four, BASE_NF4);
+    tensor_quantise(eight, BASE_INT8);
+    const uint8_t *a = four->codes->codes, *b = eight->codes->codes;
+    EXPECT(a[0] == 0xF0 && a[1] == 0x70 && four->codes->scales[0] == 1, "%02x %02x", a[0], a[1]); // 15, 0; 7, and no number
+    EXPECT(b[0] == 127 && b[1] == 32 && b[2] == 256 - 64 && b[3] == 256 - 127, "%d %d %d %d", b[0], b[1], b[2], b[3]); // -63.5 is as near to -64
+    EXPECT(eight->codes->scales[0] == 2 / 127.0f && eight->codes->scales[1] == 4 / 127.0f, "%g", (double)eight->codes->scales[1]);
+    tensor_drop(four), tensor_drop(eight);
+}
+
 TEST(zeros_and_numbers_that_are_not_finite)
 {
     for (BaseType type = BASE_NF4; type < BASE_TYPES; type++) {
@@ -233,6 +246,7 @@ int main(void)
 {
     RUN(values_of_nf4);
     RUN(each_number_gets_the_nearest_code);
+    RUN(bytes_are_where_others_look);
     RUN(zeros_and_numbers_that_are_not_finite);
     RUN(products_have_the_bits_of_floats);
     RUN(a_step_has_the_bits_of_floats);

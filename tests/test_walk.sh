@@ -67,7 +67,7 @@ if ! command -v nm > /dev/null || ! $CC $flags "$dir/empty.c" "$dir/hook.c" -o "
     echo "$CC cannot report the functions that a program enters, or nm is missing: the order is not tested"
     finish
 fi
-book="tensor.c memory.c kernels.c autograd.c ops.c ops_gpt.c recompute.c lora.c transformer.c adapters.c adamw.c meter.c"
+book="tensor.c memory.c quantise.c kernels.c autograd.c ops.c ops_gpt.c recompute.c lora.c transformer.c adapters.c adamw.c meter.c"
 if $CC $flags gdb/step.c $book "$dir/hook.c" -o "$dir/step" -lm -lpthread &&
     "$dir/step" > "$dir/out" 2> "$dir/entered"; then ok; else fail "the step does not build or run"; fi
 

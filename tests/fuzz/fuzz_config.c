@@ -21,17 +21,18 @@ static void model_config(const Json *json)
 {
     char error[600] = "";
     Config config, again;
-    if (!model_parse_config(json, &config, error, sizeof error)) { check_message(error); return; }
+    BaseType type, type_again;
+    if (!model_parse_config(json, &config, &type, error, sizeof error)) { check_message(error); return; }
     check(config.n_head > 0 && config.n_embd % config.n_head == 0 && config.n_layer > 0, "an impossible configuration");
     Document d;
     document_open(&d);
     Settings settings = settings_of(json, NULL); // all that it said besides comes along
-    model_put_config(d.out, &config, &settings);
+    model_put_config(d.out, &config, type, &settings);
     settings_free(&settings);
     Json *copy = read_back(&d);
-    check(model_parse_config(copy, &again, error, sizeof error), "%s", error);
+    check(model_parse_config(copy, &again, &type_again, error, sizeof error), "%s", error);
     check(config.vocab_size == again.vocab_size && config.block_size == again.block_size && config.n_layer == again.n_layer
-          && config.n_head == again.n_head && config.n_embd == again.n_embd, "another configuration");
+          && config.n_head == again.n_head && config.n_embd == again.n_embd && type == type_again, "another configuration");
     json_free(copy);
 }
 

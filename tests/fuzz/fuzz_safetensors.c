@@ -24,6 +24,9 @@ static void look(Safetensors *file)
             SafetensorsError code = safetensors_read(file, e, values, type, error, sizeof error);
             check((code == SAFETENSORS_OK) == readable, "tensor %zu: %s", i, error);
         }
+        bool bytes = e->dtype == SAFETENSORS_U8 || e->dtype == SAFETENSORS_I8;
+        SafetensorsError code = safetensors_read(file, e, values, bytes ? e->dtype : SAFETENSORS_U8, error, sizeof error);
+        check((code == SAFETENSORS_OK) == bytes, "tensor %zu, bytes: %s", i, error);
         free(values);
     }
     check(file->data_start + end == file->size, "the tensors end at %zu of %zu", file->data_start + end, file->size);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh [TARGET] - runs the fuzz targets (libFuzzer, so clang is needed), each for SECONDS_EACH, or RUNS times, JOBS at once;
-# with an argument only that one. BIN: where their programs and train are; WORK: where inputs are kept, and those that failed;
+# with an argument only that one. BIN: where their programs, train and adapter are; WORK: where inputs are kept, and those that failed;
 # TARGETS: some of them; TIMEOUT: how many seconds of the clock, which runs on while a process is stopped, are called a hang.
 # With REPORT=FILE the figures are written there. Ends with `N passed, N failed`.
 
@@ -15,7 +15,7 @@ fuzz() {
     corpus="$WORK/corpus/$target"
     mkdir -p "$corpus" "$WORK/found" || return 1
     if [ -n "$RUNS" ]; then limit="-runs=$RUNS"; else limit="-max_total_time=${SECONDS_EACH:-30}"; fi
-    case $target in safetensors | config) longest=2048 ;; text) longest=256 ;; *) longest=512 ;; esac
+    case $target in safetensors | config) longest=2304 ;; text) longest=256 ;; *) longest=512 ;; esac
     "$BIN/fuzz_$target" "$limit" -seed=1337 -max_len=$longest -timeout="$TIMEOUT" -rss_limit_mb=2048 -print_final_stats=1 \
         -dict="$WORK/seeds/words.dict" -artifact_prefix="$WORK/found/$target-" "$corpus" "$WORK/seeds/$target" \
         > "$WORK/$target.log" 2>&1

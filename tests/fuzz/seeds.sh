@@ -22,6 +22,7 @@ train() {
 }
 train base --n-layer 1 --n-head 1 --n-embd 2 --block-size 2
 train all --init "$work/base" --lora-r 1 --lora-targets c_attn,c_proj,c_fc
+for type in nf4 int8; do "$BIN/adapter" merge "$work/all" --base-type $type --out "$work/$type" > /dev/null || exit 1; done
 train qv --init "$work/base" --lora-r 1 --lora-targets q,v
 
 # The text of a state: the value of one key of the header, with its escapes undone.
@@ -37,6 +38,10 @@ for run in base all qv; do
     state_text "$work/$run/training_state.safetensors" | seed config "$run-state" '\002'
 done
 seed config model '\000' < "$work/base/config.json"
+for type in nf4 int8; do
+    seed config $type '\000' < "$work/$type/config.json"
+    seed safetensors $type-model '\000' < "$work/$type/model.safetensors"
+done
 seed config all '\001' < "$work/all/adapter_config.json"
 seed config qv '\001' < "$work/qv/adapter_config.json"
 given() { printf '%s' "$@" | seed "$target" "$name" "$first"; } # the rest of its arguments, one after the other
