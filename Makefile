@@ -21,10 +21,17 @@
 #
 # REAL=double     all of it in double           PLAIN=1      the plain loops of kernels.c instead of fast/
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
+# MPI=1           train runs in several processes: mpirun -n 4 ./train ... (Open MPI or MPICH; PORTING.md)
 # SANITIZE=1      AddressSanitizer and UndefinedBehaviorSanitizer
 # Each combination builds in a directory of its own below build/.
 
 CC ?= cc
+ifdef MPI # train in several processes: io/mpi/ranks.c in the place of io/ranks.c
+  CC = mpicc
+  ifeq ($(shell command -v $(firstword $(CC)) 2> /dev/null),)
+    $(error make MPI=1 needs an MPI and its mpicc: apt-get install openmpi-bin libopenmpi-dev, or mpich libmpich-dev)
+  endif
+endif
 ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v $(firstword $(CC)) 2> /dev/null),)
   $(error there is no C compiler "$(firstword $(CC))" here; install gcc or clang, or name one: make CC=gcc)
@@ -107,7 +114,7 @@ BOOK = tensor memory quantise autograd ops ops_gpt recompute lora transformer ad
 # kernels.c says the verbs plainly; fast/, where it is there, says them for the machine.
 FAST = $(basename $(wildcard fast/*.c))
 KERNELS = $(if $(PLAIN),kernels,$(or $(FAST),kernels))
-IO = $(basename $(filter-out $(FORKS),$(wildcard io/*.c)) $(if $(WINDOWS),io/windows/posix.c))
+IO = $(basename $(filter-out $(FORKS) $(if $(MPI),io/ranks.c),$(wildcard io/*.c)) $(if $(WINDOWS),io/windows/posix.c) $(if $(MPI),io/mpi/ranks.c))
 OBJECTS = $(patsubst %,$(BUILD)/%.o,$(BOOK) $(KERNELS) $(IO))
 TESTS = $(patsubst tests/%.c,$(BUILD)/%,$(filter-out $(if $(filter kernels,$(KERNELS)),tests/test_fast.c),$(wildcard tests/test_*.c)))
 QUESTIONS = $(patsubst %.c,$(BUILD)/%,$(wildcard experiments/q*.c))

@@ -14,7 +14,7 @@ typedef struct Paper {
     const Config *config;
     const LoraConfig *lora;
     int64_t T, N, C;
-    bool full;
+    bool full, whole; // everything trains; the batch is one part
 } Paper;
 
 static void take(Paper *p, MemoryKind kind, int64_t count)
@@ -277,6 +277,10 @@ static bool forward(Paper *p, bool recompute)
     } else dropped(p, NV);
     result(p, 1);     // their mean
     dropped(p, p->N);
+    if (!p->whole) {
+        result(p, 1); // the part's share of it
+        dropped(p, 1);
+    }
     return requires;
 }
 
@@ -285,6 +289,10 @@ static void head_back(Paper *p)
 {
     int64_t N = p->N, NC = N * p->C, NV = N * p->config->vocab_size;
     activation_grad(p, 1);
+    if (!p->whole) {
+        activation_grad(p, 1);
+        grad_done(p, 1);
+    }
     activation_grad(p, N);
     grad_done(p, 1);
     activation_grad(p, NV);
@@ -324,14 +332,27 @@ static void backward_pass(Paper *p, bool recompute)
         block_back(p, i, f);
         if (recompute && !f.in) kept_done(p, NC);
     }
-    if (p->full) parameter_grad(p, p->config->block_size * p->C); // wpe
+    if (p->full) {
+        parameter_grad(p, p->config->block_size * p->C); // wpe
+        grad_done(p, NC);
+    }
 }
 
 Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads, int real_bytes)
 {
-    Paper paper = { .config = config, .lora = lora, .T = T, .N = (int64_t)B * T, .C = config->n_embd, .full = lora == NULL };
+    return predict_step_in_parts(config, lora, B, T, recompute, threads, real_bytes, 1);
+}
+
+Prediction predict_step_in_parts(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads,
+                                 int real_bytes, int parts)
+{
+    Paper paper = { .config = config, .lora = lora, .T = T, .C = config->n_embd, .full = lora == NULL, .whole = parts == 1 };
     states_there(&paper, threads, real_bytes);
-    if (forward(&paper, recompute)) backward_pass(&paper, recompute);
+    paper.N = ((int64_t)B + parts - 1) / parts * T; // the last part is one of the largest,
+    for (int i = 0; i < parts && i < 2; i++) {      // and beside the sum of those before it, as the second is
+        if (i > 0) dropped(&paper, 1);              // the loss of the pass before
+        if (forward(&paper, recompute)) backward_pass(&paper, recompute);
+    }
     Prediction prediction = { .peak = paper.peak * real_bytes };
     for (int k = 0; k < MEMORY_KINDS; k++) {
         prediction.own_peak[k] = paper.own_peak[k] * real_bytes;

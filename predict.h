@@ -22,6 +22,11 @@ typedef struct Prediction {
 Prediction predict_step(const Config *config, const LoraConfig *lora, int B, int T, bool recompute,
                         int threads, int real_bytes);
 
+// The same step in `parts` passes (training_step_in_parts, all of them here): activations are those of the largest pass; from the
+// second one on the sum of what trains stands beside the pass's own gradients.
+Prediction predict_step_in_parts(const Config *config, const LoraConfig *lora, int B, int T, bool recompute, int threads,
+                                 int real_bytes, int parts);
+
 // Numbers in the base: V C + T C + L (12 C^2 + 13 C) + 2 C; and in an adapter: r (in + out) for each linear layer that has one.
 double base_parameters(double V, double T, double L, double C);
 int64_t   lora_parameters(const Config *config, const LoraConfig *lora);

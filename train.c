@@ -21,6 +21,7 @@
 #include "io/machine.h"
 #include "io/model_file.h"
 #include "io/progress.h"
+#include "io/ranks.h"
 #include "io/train_options.h"
 #include "io/state_file.h"
 #include "generate.h"
@@ -250,6 +251,8 @@ typedef struct Run {
     bool          saved;      // what is in --out is of this run
     bool          stopped;    // the last evaluation was not waited for
     int64_t       evaluated;  // characters of it that are done
+    Parts         parts;      // of a batch: --micro-batches, for each of the processes
+    int           stop;       // the signal that asks them all to stop
     double        start, evaluating; // when the steps began, and seconds since then that were not spent in them
     double        character;  // seconds to evaluate one
 } Run;
@@ -301,6 +304,10 @@ static void print_heading(Run *run)
         printf("base: %s, %s instead of %s in the weights of its linear layers\n", base_type_names[model->base_type],
                bytes_text((double)transformer_linear_bytes(model, model->base_type)),
                bytes_text((double)transformer_linear_bytes(model, BASE_FLOAT)));
+    const Parts *p = &run->parts;
+    if (p->count > 1)
+        printf("each step: %d windows in %d parts; %d process%s with %d each\n", run->o.batch_size, p->count, ranks.count,
+               ranks.count > 1 ? "es" : "", p->end - p->first);
 }
 
 static FileWriter *begin_metrics(const Run *run)
@@ -312,11 +319,55 @@ static FileWriter *begin_metrics(const Run *run)
     return file;
 }
 
-// All that the steps need. What would be in the way of the first save is found before the work. What a resumed run left is
-// brought to the state's step; a new run replaces an older model only when it has trained one.
-static void prepare(Run *run)
+// What is said of the files when a run cannot go on.
+static const char *what_is_left(const Run *run)
+{
+    return run->saved ? "what was saved before is intact, in" : "this run has saved nothing in";
+}
+
+// Before each save: all processes must have the same weights and moments, to the bit, and the same text.
+static void compare_ranks(const Run *run)
+{
+    const AdamW *optimizer = run->state.optimizer;
+    uint64_t hash = text_fingerprint(&run->text);
+    for (int i = 0; i < optimizer->count && ranks.count > 1; i++) {
+        const Tensor *t = optimizer->parameters[i];
+        const real *const numbers[] = { t->data, optimizer->m[i], optimizer->v[i] };
+        for (int k = 0; k < 3; k++)
+            if (numbers[k] != NULL) hash = hash_bytes(hash, numbers[k], (size_t)t->size * sizeof(real));
+    }
+    int other = ranks_different(hash);
+    if (other > 0)
+        die(EXIT_FAILED, "step %" PRId64 ": process %d has other weights, moments or text than process 0; start all with the same "
+            "files, options and build; %s %s", run->state.step, other, what_is_left(run), run->o.out);
+}
+
+static Parts parts_of(const TrainOptions *o)
+{
+    int64_t count = (int64_t)o->micro_batches * ranks.count;
+    if (count > o->batch_size)
+        die(EXIT_USAGE, "--micro-batches %d, in %d process%s: %" PRId64 " parts of a batch of %d windows; some would be empty; take "
+            "fewer, or a larger --batch-size", o->micro_batches, ranks.count, ranks.count > 1 ? "es" : "", count, o->batch_size);
+    int first = o->micro_batches * ranks.index;
+    return (Parts){ (int)count, first, first + o->micro_batches, ranks_add_up, NULL };
+}
+
+// What would be in the way of the first save is found before the work. What a resumed run left is brought to the state's step; a
+// new run replaces an older model only when it has trained one.
+static void prepare_files(Run *run)
 {
     char error[1024];
+    const TrainOptions *o = &run->o;
+    if (o->resume) save(o, &run->state);
+    else if (!state_rehearse(o->out, &run->state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
+    file_write_abort(begin_metrics(run));
+    begin_log(&run->log, o->out, o->resume);
+    if (o->resume) resume_log(&run->log, run->first);
+}
+
+// All that the steps need.
+static void prepare(Run *run)
+{
     const TrainOptions *o = &run->o;
     int B = o->batch_size, T = run->state.model->config.block_size;
     if ((int64_t)B * T > 1 << 30) die(EXIT_USAGE, "--batch-size %d of %d characters each: more than 2^30 in a step", B, T);
@@ -324,12 +375,9 @@ static void prepare(Run *run)
     run->first = run->state.step;
     if (run->first >= o->schedule.max_iters)
         printf("all %" PRId64 " steps are done already; --max-iters is the total\n", o->schedule.max_iters);
-    if (o->resume) save(o, &run->state);
-    else if (!state_rehearse(o->out, &run->state, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    file_write_abort(begin_metrics(run));
-    begin_log(&run->log, o->out, o->resume);
-    if (o->resume) resume_log(&run->log, run->first);
     run->saved = o->resume;
+    compare_ranks(run); // and so all have read what there is, before process 0 writes
+    if (ranks.index == 0) prepare_files(run);
     on_signals();
     run->hash = transformer_hash(run->state.model);
     run->tape = tape_new();
@@ -354,8 +402,7 @@ _Noreturn static void stop_at_bad_number(Run *run, const StepResult *result)
     find_bad_number(run->state.model, where, sizeof where);
     clean_up(run);
     die(EXIT_FAILED, "step %" PRId64 ": the loss is %g and the gradient's norm %g: %s; %s %s", step, result->loss,
-        result->gradient_norm, where, run->saved ? "what was saved before is intact, in" : "this run has saved nothing in",
-        run->o.out);
+        result->gradient_norm, where, what_is_left(run), run->o.out);
 }
 
 // A line of what the model writes by now.
@@ -385,6 +432,8 @@ static void after_step(Run *run, double rate, const StepResult *result)
     TrainingState *state = &run->state;
     bool evaluate = state->step % o->eval_interval == 0 || state->step == o->schedule.max_iters;
     double val, start = seconds_now();
+    if (evaluate) compare_ranks(run);
+    if (ranks.index > 0) return;
     if (evaluate) {
         val = estimate_validation(state->model, &run->text, o->batch_size);
         progress_validation(&run->progress, val);
@@ -410,17 +459,19 @@ static void train_on(Run *run)
     Tape *tape = run->tape;
     int B = o->batch_size, T = state->model->config.block_size, *ids = run->batch, *targets = ids + B * T;
     run->start = seconds_now();
-    while (state->step < o->schedule.max_iters && !stop_asked) {
+    while (!(run->stop = ranks_most(stop_asked)) && state->step < o->schedule.max_iters) {
         int64_t step = state->step;
         run->meter.trace = o->trace && step == run->first ? stdout : NULL;
         if (step == run->first + 1) { // what is measured begins when every buffer has been asked for once
             tape_clear(tape);
             meter_zero(&run->meter);
             memory_reset_peaks();
+            ranks.sent = 0;
         }
         double rate = schedule_rate(&o->schedule, step);
         text_batch(&run->text, B, T, o->seed, step, ids, targets);
-        StepResult result = training_step(state->model, tape, state->optimizer, ids, targets, B, T, o->seed, step, rate);
+        StepResult result = training_step_in_parts(state->model, tape, state->optimizer, ids, targets, B, T, o->seed, step, rate,
+                                                   &run->parts);
         if (!isfinite(result.loss) || !isfinite(result.gradient_norm)) stop_at_bad_number(run, &result);
         run->times.seconds[run->times.count++ % LAST_STEPS] = result.seconds;
         if (run->times.count == 1) run->character = result.seconds / (3.0 * B * T); // a guess: forward is a third of a step
@@ -431,6 +482,7 @@ static void train_on(Run *run)
         after_step(run, rate, &result);
         progress_step(&run->progress, state->step, result.loss, (int64_t)B * T);
     }
+    if (run->stop) compare_ranks(run);
 }
 
 // ---------------------------------------------------------------------------------------------------------------- the report
@@ -460,6 +512,7 @@ static void write_metrics(const Run *run, const Metrics *m)
         { "wgrad_skipped", meter->wgrad_skipped / m->steps },
         { "wgrad_never_recorded", meter->wgrad_never_recorded / m->steps },
         { "adapter_gradients", meter->adapter_gradients / m->steps },
+        { "micro_batches", run->o.micro_batches }, { "ranks", ranks.count }, { "wire_bytes", ranks.sent / m->steps },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         file_printf(file, "  \"%s\": %" PRId64 ",\n", numbers[i].key, numbers[i].count);
@@ -533,7 +586,7 @@ static void finish(Run *run)
     if (done > 0)
         m.tokens_per_second = (double)(done * o->batch_size * run->state.model->config.block_size)
                             / (seconds_now() - run->start - run->evaluating);
-    bool stopped = stop_asked;
+    bool stopped = run->stop != 0;
     if (stopped) save(o, &run->state);
     keep_log(&run->log);
     if (stopped)
@@ -553,16 +606,18 @@ static void finish(Run *run)
 int main(int argc, char **argv)
 {
     program_begin("train");
+    ranks_begin();
     Run run = { .o = read_options(argc, argv) };
     if (run.o.threads > 0) parallel_set_threads(run.o.threads);
     run.state = run.o.resume ? resume(&run.o, &run.text) : begin(&run.o, &run.text);
     run.state.options = run.o;
     if (!can_be_read_again(run.o.data)) run.state.options.data = run.state.data; // what was known before, or NULL
     run.state.model->recompute = run.o.recompute;
+    run.parts = parts_of(&run.o);
     print_heading(&run);
     prepare(&run);
     train_on(&run);
-    finish(&run);
+    if (ranks.index == 0) finish(&run);
     clean_up(&run);
-    return stop_asked ? 128 + stop_asked : output_status();
+    return ranks_most(stop_asked || run.stop ? 128 + (stop_asked ? stop_asked : run.stop) : output_status());
 }

@@ -1,7 +1,7 @@
 // training.c - see training.h. The schedule, the step, then evaluation.
 //
-// training_step is the heart of every run, full or LoRA: forward, backward, optimizer, and the gradients go. A number that is
-// not finite stops it before the weights change.
+// training_step is the heart of every run, full or LoRA: a pass, which is forward and backward, and an update, which is the
+// optimizer and an end to the gradients. In parts it is several passes and one update.
 //
 // Read next: generate.h.
 
@@ -17,25 +17,83 @@ double schedule_rate(const Schedule *s, int64_t step)
     return s->min_lr + 0.5 * (1 + cos(3.141592653589793 * done)) * (s->learning_rate - s->min_lr);
 }
 
-StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const int *ids, const int *targets, int B, int T,
-                         uint64_t seed, int64_t step, double learning_rate)
+// Forward and backward of one part of a batch, which counts by its share of the targets. Returns its share of the loss.
+static double pass(Transformer *model, Tape *tape, const int *ids, const int *targets, int B, int T, uint64_t seed, int64_t step,
+                   Part part)
 {
     const Adapter *adapter = model->active;
     check(adapter == NULL || adapter->config.dropout == 0,
           "training_step: %s was trained with lora_dropout %g, which this engine does not compute; it can be used, "
           "not trained",
           adapter->name, adapter->config.dropout);
-    double start = seconds_now();
+    Share windows = share(part, B, 1);
+    int64_t count = windows.end - windows.begin, first = windows.begin * T;
+    double weight = (double)count / B; // 1: the whole batch
     tape_clear(tape);
-    tape->dropout_seed = random_bits(seed + 1, (uint64_t)step);
-    Tensor *loss = transformer_loss(model, tape, ids, targets, B, T);
-    StepResult result = { .loss = (double)loss->data[0] };
+    uint64_t dropout = random_bits(seed + 1, (uint64_t)step);
+    tape->dropout_seed = dropout + (uint64_t)part.index;
+    Tensor *loss = transformer_loss(model, tape, ids + first, targets + first, (int)count, T);
+    double value = weight * (double)loss->data[0];
+    if (weight < 1) loss = replace(loss, op_scale(tape, loss, (real)weight));
     backward(tape, loss);
+    return value;
+}
+
+// AdamW, and the gradients are freed; a number that is not finite stops it before the weights change.
+static StepResult update(Transformer *model, AdamW *optimizer, double loss, double learning_rate, double start)
+{
+    StepResult result = { .loss = loss };
     result.gradient_norm = isfinite(result.loss) ? adamw_step(optimizer, learning_rate) : (double)NAN;
     if (isfinite(result.loss) && isfinite(result.gradient_norm)) zero_grads(model);
-
     result.seconds = seconds_now() - start;
     return result;
+}
+
+StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const int *ids, const int *targets, int B, int T,
+                         uint64_t seed, int64_t step, double learning_rate)
+{
+    double start = seconds_now();
+    double loss = pass(model, tape, ids, targets, B, T, seed, step, WHOLE);
+    return update(model, optimizer, loss, learning_rate, start);
+}
+
+// The gradients so far are put aside, so that the next part's are apart from them ...
+static void put_aside(Transformer *model, real **sums)
+{
+    for (int i = 0; i < model->parameter_count; i++) {
+        sums[i] = model->parameters[i]->grad;
+        model->parameters[i]->grad = NULL;
+    }
+}
+
+// ... and that part's whole gradient is added to them. (A kernel's += would add its terms one by one, in another order than
+// processes that exchange whole gradients: the bits would differ.)
+static void add_to_sums(Transformer *model, real **sums)
+{
+    for (int i = 0; i < model->parameter_count; i++) {
+        Tensor *t = model->parameters[i];
+        if (sums[i] == NULL) continue;
+        for (int64_t j = 0; j < t->size && t->grad != NULL; j++) sums[i][j] += t->grad[j];
+        tensor_drop_grad(t);
+        t->grad = sums[i];
+    }
+}
+
+StepResult training_step_in_parts(Transformer *model, Tape *tape, AdamW *optimizer, const int *ids, const int *targets, int B,
+                                  int T, uint64_t seed, int64_t step, double learning_rate, const Parts *parts)
+{
+    check(0 <= parts->first && parts->first < parts->end && parts->end <= parts->count && parts->count <= B,
+          "training_step_in_parts: parts %d up to %d of %d, of a batch of %d", parts->first, parts->end, parts->count, B);
+    double start = seconds_now(), loss = 0;
+    real **sums = allocate((size_t)model->parameter_count, sizeof *sums, "the sums of gradients");
+    for (int p = parts->first; p < parts->end; p++) {
+        if (p > parts->first) put_aside(model, sums);
+        loss += pass(model, tape, ids, targets, B, T, seed, step, (Part){ p, parts->count });
+        if (p > parts->first) add_to_sums(model, sums);
+    }
+    free(sums);
+    if (parts->add_up != NULL) parts->add_up(parts->context, model, &loss);
+    return update(model, optimizer, loss, learning_rate, start);
 }
 
 // Codes themselves are finite; the scales that they are multiplied by need not be.

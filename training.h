@@ -8,7 +8,7 @@
 //
 // The step is the same for full training and LoRA: what trains is a matter of flags (requires_grad), not of this code.
 //
-// Read next: training_step in training.c, ten lines; then generate.h.
+// Read next: training_step in training.c, and pass and update, of which it is made; then generate.h.
 
 #ifndef TRAINING_H
 #define TRAINING_H
@@ -32,6 +32,19 @@ typedef struct StepResult { double loss, gradient_norm, seconds; } StepResult;
 // is not finite, the weights are as before and the gradients are still there, for find_bad_number.
 StepResult training_step(Transformer *model, Tape *tape, AdamW *optimizer, const int *ids, const int *targets, int B, int T,
                          uint64_t seed, int64_t step, double learning_rate);
+
+// The same step with its batch in parts: one after the other (micro-batches), shared among processes, or both. Part p of K has
+// windows p B / K up to (p + 1) B / K, and counts by its share of the targets. The gradients of the parts are added up, in their
+// order, before the optimizer's one step: so it is the step on the whole batch, but for rounding, and dropout, whose pattern
+// depends on p too. Activations are those of one part at a time; gradients of parameters are there twice: the sum, and the part's.
+typedef struct Parts {
+    int   count;      // K, at most B
+    int   first, end; // those that are taken here: p from first to end - 1
+    void (*add_up)(void *context, Transformer *model, double *loss); // adds what the other parts give to the gradients and to the
+    void *context;                                                   // loss, with the same sums everywhere; NULL: there are none
+} Parts;
+StepResult training_step_in_parts(Transformer *model, Tape *tape, AdamW *optimizer, const int *ids, const int *targets, int B,
+                                  int T, uint64_t seed, int64_t step, double learning_rate, const Parts *parts);
 
 // Names the first weight that is NaN or infinite, or if all are finite the first gradient: tensor, index (row-major), value.
 // False, and `where` as it was: there is none.

@@ -58,6 +58,9 @@ void print_shapes(void);
 bool print_one_shape(const char *name);
 const char *shape_name(int i);
 void put_shapes(FILE *file); // as JSON, for the page
+// What each of two machines sends in a step, and how long that takes: at the demo's shape, where so many numbers train, and at two
+// of these.
+void print_wire(double full, double lora);
 
 // Bytes of weights, gradients and moments in 32 bits, full training over LoRA on c_attn, and the same of the peaks of a step on
 // one window of full length: at GPT-3's shape.

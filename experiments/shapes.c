@@ -15,7 +15,7 @@ static const Shape shapes[SHAPES] = {
     { "llama-7b", 32000, 2048, 32, 32, 4096, 11008 },
     { "llama-65b", 32000, 2048, 80, 64, 8192, 22016 },
 };
-enum { GPTS = 4, GPT3 = 3 }; // the first ones are shapes of the engine; and which is GPT-3
+enum { GPTS = 4, GPT_7B = 1, GPT3 = 3 }; // the first ones are shapes of the engine; and which is GPT-3
 
 const char *shape_name(int i) { return shapes[i].name; }
 
@@ -161,6 +161,29 @@ bool print_one_shape(const char *name)
     printf("%-24s%16s%16s%16s\n", "in all", bytes_text((double)p[0].peak), bytes_text((double)p[1].peak),
            bytes_text((double)p[2].peak));
     return true;
+}
+
+static void print_sending(const char *name, const char *way, double numbers) // of 32 bits
+{
+    printf("  %-12s %-6s %10s", name, way, bytes_text(4 * numbers));
+    for (double rate = 1e9; rate <= 1e11; rate *= 10) {
+        double seconds = 8 * 4 * numbers / rate;
+        char text[24];
+        snprintf(text, sizeof text, seconds < 1 ? "%.3g ms" : seconds < 1000 ? "%.3g s" : "%.0f s", seconds < 1 ? 1e3 * seconds : seconds);
+        printf(" %12s", text);
+    }
+    printf("\n");
+}
+
+void print_wire(double full, double lora)
+{
+    printf("  %-12s %-6s %10s %12s %12s %12s\n", "", "", "a step", "1 Gbit/s", "10 Gbit/s", "100 Gbit/s");
+    print_sending("the demo's", "full", full);
+    print_sending("", "LoRA", lora);
+    for (int i = GPT_7B; i <= GPT3; i += GPT3 - GPT_7B) {
+        print_sending(shapes[i].name, "full", shape_parameters(&shapes[i]));
+        print_sending("", "LoRA", shape_adapter(&shapes[i], on_c_attn.r));
+    }
 }
 
 void put_shapes(FILE *f)

@@ -173,6 +173,7 @@ bool options_get(const Json *json, const Option *rows, void *values, char *error
         bool text = o->type == OPTION_TEXT || o->type == OPTION_WORDS;
         const Json *member = json_get(json, key_of(o, key));
         if (member != NULL && member->type == JSON_NULL && o->type == OPTION_TEXT) continue; // it had none
+        if (member == NULL && o->later) continue;
         if (member == NULL || member->type != (text ? JSON_STRING : JSON_NUMBER) || (is_whole(o) && !member->is_int)
             || (text && strlen(member->string) != member->length))
             return fail(error, size, "\"%s\" is missing, or not %s", key, needed(o));

@@ -68,6 +68,7 @@ typedef struct Option {
     size_t      offset;        // of the value in the program's struct: bool, const char *, int, int64_t (or uint64_t), double
     double      least, most;   // of a number; integers up to 2^62 are exact
     Words       words;
+    bool        later;         // states of earlier versions lack it, and mean its default
 } Option;
 
 #define OPTION_AT(struct_, member, kind)              .type = (kind), .offset = offsetof(struct_, member)

@@ -18,7 +18,7 @@ typedef struct TrainOptions {
     bool        resume, overwrite, recompute, trace;
     Config      config;        // vocab_size is the text's
     LoraConfig  lora;          // r 0: everything trains
-    int         batch_size, threads;
+    int         batch_size, micro_batches, threads;
     Schedule    schedule;
     AdamWConfig adamw;
     int64_t     eval_interval; // steps between saves

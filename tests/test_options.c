@@ -20,7 +20,7 @@ static TrainOptions want; // what the plain loop trains with
 
 static void want_baseline(bool lora)
 {
-    want = (TrainOptions){ .data = "text.txt", .init = lora ? "base" : NULL, .batch_size = 2, .seed = 5, .eval_interval = 3,
+    want = (TrainOptions){ .data = "text.txt", .init = lora ? "base" : NULL, .batch_size = 2, .micro_batches = 1, .seed = 5, .eval_interval = 3,
                        .config = { .n_layer = 1, .n_head = 2, .n_embd = 8, .block_size = 8, .dropout = lora ? 0 : 0.1 },
                        .lora = { .r = lora ? 2 : 0, .alpha = 4, .targets = 1u << C_ATTN, .last_block = -1 },
                        .schedule = { .learning_rate = 0.05, .min_lr = 0.01, .warmup_iters = 2, .max_iters = 6 },
@@ -57,7 +57,8 @@ static uint64_t plain_training(void)
     int B = s->batch_size, T = config.block_size, *ids = calloc(2 * (size_t)(B * T), sizeof *ids);
     for (int64_t step = 0; step < s->schedule.max_iters; step++) {
         text_batch(&text, B, T, s->seed, step, ids, ids + B * T);
-        training_step(model, tape, optimizer, ids, ids + B * T, B, T, s->seed, step, schedule_rate(&s->schedule, step));
+        training_step_in_parts(model, tape, optimizer, ids, ids + B * T, B, T, s->seed, step, schedule_rate(&s->schedule, step),
+                               &(Parts){ .count = s->micro_batches, .end = s->micro_batches });
     }
     uint64_t hash = hash_of(model);
     free(ids);
@@ -171,6 +172,7 @@ static const Change changes[] = {
     { "beta2", "0.4", .number = &want.adamw.beta2 },
     { "grad-clip", "0.01", .number = &want.adamw.grad_clip },
     { "seed", "4611686018427387904", .seed = &want.seed },
+    { "micro-batches", "2", .whole = &want.micro_batches },
     { "threads", "1", .seen = one_thread },
     { "threads", "3", .seen = three_threads },
     { "eval-interval", "2", .seen = evaluated_each_second_step },
@@ -279,7 +281,7 @@ static void expect_resume(const Option *o, const char *value, bool obeyed, const
 // What changes the weights is settled with the first step; but for how many there are, and where things lie.
 TEST(a_resumed_run_keeps_what_is_settled)
 {
-    static const char *const free_to_change[] = { "data", "init", "max-iters", "eval-interval", "threads", "recompute", "trace" };
+    static const char *const free_to_change[] = { "data", "init", "max-iters", "eval-interval", "micro-batches", "threads", "recompute", "trace" };
     for (int form = 0; form < 2; form++) {
         char line[900];
         remove_all(in_root("stopped"));
@@ -292,7 +294,7 @@ TEST(a_resumed_run_keeps_what_is_settled)
             const Option *o = train_table.rows;
             while (o->name == NULL || strcmp(o->name, c->option) != 0) o++;
             bool may = o->on_resume == ANEW || o->on_resume == KEPT, known = strcmp(o->name, "out") == 0;
-            for (int k = 0; k < 7 && !known; k++) known = strcmp(o->name, free_to_change[k]) == 0;
+            for (int k = 0; k < 8 && !known; k++) known = strcmp(o->name, free_to_change[k]) == 0;
             EXPECT(may == known, "--%s: the table has it the other way", o->name);
             if (c->lora != form || c->text || c->seen == helped) continue;
             expect_resume(o, c->value, may, &state.options);
@@ -308,6 +310,17 @@ TEST(a_resumed_run_keeps_what_is_settled)
     EXPECT(train("--resume --out @run --data @other.txt") == 1 && strstr(said, "is not the text of the run"), "%s", said);
     EXPECT(train("--resume --out @run --init @second") == 1 && strstr(said, "fingerprint"), "%s", said);
     EXPECT(train("--resume --overwrite --out @run") == 2 && strstr(said, "choose one"), "%s", said);
+}
+
+// As many parts as there are windows, but not more; and a run that goes on takes as many as before.
+TEST(a_batch_has_parts_enough)
+{
+    remove_all(in_root("run"));
+    EXPECT(train("--out @run --micro-batches 3 " FULL) == 2 && one_line(said) && strstr(said, "3 parts of a batch of 2 windows"), "%s", said);
+    EXPECT(access(in_root("run"), F_OK) != 0, "it has begun");
+    EXPECT(train("--out @run --micro-batches 2 " FULL) == 0 && metric("micro_batches") == 2, "%" PRId64 ", said: %s", metric("micro_batches"), said);
+    EXPECT(train("--resume --out @run --max-iters 8") == 0 && metric("micro_batches") == 2, "%" PRId64 ", said: %s", metric("micro_batches"), said);
+    EXPECT(metric("ranks") == 1 && metric("wire_bytes") == 0, "%" PRId64 " processes, %" PRId64 " bytes", metric("ranks"), metric("wire_bytes"));
 }
 
 // ------------------------------------------------------------------------------------------------------------------------ sampling
@@ -574,6 +587,7 @@ int main(void)
     RUN(each_option_of_train_does_what_it_says);
     RUN(what_is_not_given_follows);
     RUN(a_resumed_run_keeps_what_is_settled);
+    RUN(a_batch_has_parts_enough);
     RUN(each_option_of_sample_does_what_it_says);
     RUN(each_option_of_adapter_does_what_it_says);
     RUN(help_and_version);

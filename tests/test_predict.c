@@ -1,13 +1,14 @@
 // test_predict.c - the paper against the ledger: for every shape, target set and rank below, each kind's own peak and what it
-// holds at the overall peak agree to the byte.
+// holds at the overall peak agree to the byte; of a step in one part, and in several.
 
 #include "adamw.h"
 #include "predict.h"
+#include "training.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
 
-static void compare(const char *what, Config config, const LoraConfig *lora, int B, int T, bool recompute)
+static void compare_in_parts(const char *what, Config config, const LoraConfig *lora, int B, int T, bool recompute, int parts)
 {
     char error[256];
     Transformer *model = transformer_new(config, 3, error, sizeof error);
@@ -24,11 +25,9 @@ static void compare(const char *what, Config config, const LoraConfig *lora, int
     for (int step = 0; step < 3; step++) {
         tape_clear(tape);
         memory_reset_peaks();
-        backward(tape, transformer_loss(model, tape, ids, ids + 1, B, T));
-        adamw_step(optimizer, 1e-3);
-        zero_grads(model);
+        training_step_in_parts(model, tape, optimizer, ids, ids + 1, B, T, 1, step, 1e-3, &(Parts){ .count = parts, .end = parts });
     }
-    Prediction p = predict_step(&config, lora, B, T, recompute, parallel_threads(), (int)sizeof(real));
+    Prediction p = predict_step_in_parts(&config, lora, B, T, recompute, parallel_threads(), (int)sizeof(real), parts);
     EXPECT(p.peak == ledger.peak, "%s: predicted %" PRId64 ", measured %" PRId64, what, p.peak, ledger.peak);
     for (int k = 0; k < MEMORY_KINDS; k++) {
         EXPECT(p.own_peak[k] == ledger.own_peak[k], "%s: %s: own peak predicted %" PRId64 ", measured %" PRId64, what, memory_kind_names[k], p.own_peak[k], ledger.own_peak[k]);
@@ -39,6 +38,14 @@ static void compare(const char *what, Config config, const LoraConfig *lora, int
     transformer_free(model);
     scratch_release();
     EXPECT(ledger.total == 0, "%s: %" PRId64 " bytes are left", what, ledger.total);
+}
+
+static void compare(const char *what, Config config, const LoraConfig *lora, int B, int T, bool recompute)
+{
+    char name[200];
+    snprintf(name, sizeof name, "%s, in two parts", what);
+    compare_in_parts(what, config, lora, B, T, recompute, 1);
+    if (lora == NULL || lora->targets % 4 == 1) compare_in_parts(name, config, lora, B, T, recompute, 2);
 }
 
 static const struct { const char *name; Config config; int B, T; } shapes[] = {
@@ -90,8 +97,22 @@ TEST(parameters)
     EXPECT(lora_parameters(&gpt2, &lora) == 294912, "r = 8 on c_attn: %" PRId64, lora_parameters(&gpt2, &lora));
 }
 
+// 12 windows: parts of one size, and of two.
+TEST(micro_batches)
+{
+    const LoraConfig lora = { .r = 2, .alpha = 4, .targets = 1u << C_ATTN, .last_block = -1 };
+    for (int parts = 1; parts <= 12; parts++)
+        for (int recompute = 0; recompute < 2; recompute++) {
+            char what[100];
+            snprintf(what, sizeof what, "12 windows in %d parts", parts);
+            compare_in_parts(what, (Config){ 7, 16, 3, 2, 16, 0 }, NULL, 12, 11, recompute, parts);
+            compare_in_parts(what, (Config){ 7, 16, 3, 2, 16, 0 }, &lora, 12, 11, recompute, parts);
+        }
+}
+
 int main(void)
 {
+    RUN(micro_batches);
     RUN(full);
     RUN(every_set_of_targets_and_ranks);
     RUN(a_base_in_codes);

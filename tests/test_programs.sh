@@ -47,6 +47,13 @@ runs "and on" $BIN/train --resume --out "$dir/qv" --max-iters 12 --lora-targets 
 refuses 2 'c_attn is q, k and v in one' $BIN/train --data "$dir/text.txt" --init "$dir/base" --lora-r 2 --lora-targets q,c_attn --out "$dir/x"
 runs "adapter diff" $BIN/adapter diff "$dir/adapter" "$dir/adapter"
 prints '1.0000'
+runs "micro-batches" $BIN/train --data "$dir/text.txt" --out "$dir/micro" --max-iters 20 $small --micro-batches 2
+prints '^each step: 2 windows in 2 parts; 1 process with 2 each$'
+if grep -q '"micro_batches": 2' "$dir/micro/metrics.json" && grep -q '"wire_bytes": 0' "$dir/micro/metrics.json"; then ok; else fail "metrics.json does not say how many"; fi
+# the losses of the log are those of whole batches, but for rounding
+if paste -d, "$dir/micro/log.csv" "$dir/base/log.csv" | awk -F, 'NR > 1 { n++; d = $2 - $8; if (d * d > 1e-6) bad = 1 } END { exit bad || n < 4 }'; then ok; else fail "micro-batches have another loss curve"; fi
+refuses 2 'micro-batches 3, in 1 process: 3 parts of a batch of 2 windows; some would be empty' $BIN/train --data "$dir/text.txt" --out "$dir/x" --micro-batches 3 $small
+refuses 2 'micro-batches 3, in 1 process' $BIN/train --resume --out "$dir/base" --micro-batches 3
 runs "the same run with 1 thread" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 20 --threads 1 $small
 runs "and with 3" $BIN/train --data "$dir/text.txt" --out "$dir/three" --max-iters 20 --threads 3 $small
 runs "gives the same bytes" cmp "$dir/one/model.safetensors" "$dir/three/model.safetensors"
