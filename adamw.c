@@ -20,7 +20,7 @@ AdamW *adamw_new(Tensor **parameters, int count, AdamWConfig config)
     size_t n = (size_t)count;
     AdamW *o = allocate(1, sizeof *o, lists);
     *o = (AdamW){ config, allocate(n, sizeof *o->parameters, lists), allocate(n, sizeof *o->m, lists),
-                  allocate(n, sizeof *o->v, lists), allocate(n, sizeof *o->squares, lists), count, 0, 0 };
+                  allocate(n, sizeof *o->v, lists), .count = count };
     memcpy(o->parameters, parameters, n * sizeof *parameters);
     for (int i = 0; i < count; i++) tensor_use(parameters[i]); // their sizes are asked for until adamw_free
     return o;
@@ -43,7 +43,6 @@ void adamw_free(AdamW *o)
     free(o->parameters);
     free(o->m);
     free(o->v);
-    free(o->squares);
     free(o);
 }
 
@@ -54,13 +53,19 @@ static real *zeros(int64_t count)
     return buffer;
 }
 
-// One part sums a tensor's squares alone, so that the sum does not depend on the number of parts.
+// |g|^2 in pieces, each summed by one part: so the sum does not depend on the number of parts.
 static void square_part(void *context, Part part)
 {
     AdamW *o = context;
-    for (int i = part.index; i < o->count; i += part.count) {
-        const Tensor *t = o->parameters[i];
-        o->squares[i] = t->requires_grad ? row_norm2(t->grad, t->size) : 0;
+    Share mine = share(part, NORM_PIECES, 1);
+    for (int64_t piece = mine.begin; piece < mine.end; piece++) {
+        double sum = 0;
+        for (int i = 0; i < o->count; i++) {
+            const Tensor *t = o->parameters[i];
+            Share s = share((Part){ (int)piece, NORM_PIECES }, t->size, GRAIN);
+            if (t->requires_grad) sum += row_norm2(t->grad + s.begin, s.end - s.begin);
+        }
+        o->squares[piece] = sum;
     }
 }
 
@@ -122,7 +127,7 @@ double adamw_step(AdamW *o, double learning_rate)
               o->parameters[i]->name);
     prepare_moments(o);
     parallel_run(square_part, o);
-    for (int i = 0; i < o->count; i++) sum += o->squares[i];
+    for (int piece = 0; piece < NORM_PIECES; piece++) sum += o->squares[piece];
     double norm = sqrt(sum);
     if (!isfinite(norm)) return norm;
     o->step++;

@@ -15,13 +15,15 @@
 
 typedef struct AdamWConfig { double beta1, beta2, weight_decay, grad_clip; } AdamWConfig; // grad_clip 0: none
 
+enum { NORM_PIECES = 16 };
+
 typedef struct AdamW {
     AdamWConfig config;
     Tensor **parameters; // its own copy of the list; the tensors stay their owner's
     real   **m, **v;     // [count], NULL for a tensor that does not train
-    double  *squares;    // [count] |g|^2 of each tensor
     int      count;
     int64_t  step;       // steps taken
+    double   squares[NORM_PIECES]; // of the last step: |g|^2 of each tensor's first sixteenth, second, ...
     double   seconds;    // spent in adamw_step so far
 } AdamW;
 

@@ -12,7 +12,7 @@
 enum { LANES = 16 };
 
 // What gcc must be told of some short loops: to leave one over lanes as it is, for it unrolls that before it looks for vectors,
-// and then finds none; to unroll another, so that numbers stay in registers. clang needs no word.
+// and then finds none; to unroll another, so that numbers stay in registers. clang needs no word for those.
 #if defined __GNUC__ && !defined __clang__
 #define VECTOR_LOOP _Pragma("GCC unroll 1")
 #define UNROLL_LOOP _Pragma("GCC unroll 8")
@@ -61,7 +61,7 @@ typedef enum Triangle {
 void triangle_product(Matrix C, Matrix A, Matrix B, Part part, Triangle triangle, int diagonal);
 
 // A product works on DEPTH rows of B, WIDTH columns of them at a time, and on strips of at most STRIP rows of A.
-enum { DEPTH = 128, WIDTH = 256, STRIP = 16 };
+enum { DEPTH = 128, WIDTH = 512, STRIP = 16 };
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }

@@ -2,12 +2,19 @@
 
 #include "fast.h"
 
+// clang, left to itself, unrolls a loop over lanes, and then finds vectors of two and of four.
+#if defined __clang__
+#define LANE_LOOP _Pragma("nounroll")
+#else
+#define LANE_LOOP
+#endif
+
 real row_sum(const real *x, int64_t n)
 {
     real lane[LANES] = { 0 };
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] += x[i + l];
+        LANE_LOOP for (int l = 0; l < LANES; l++) lane[l] += x[i + l];
     for (; i < n; i++) lane[i % LANES] += x[i];
     return fold_lanes(lane);
 }
@@ -17,7 +24,7 @@ real row_dot(const real *a, const real *b, int64_t n)
     real lane[LANES] = { 0 };
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] += a[i + l] * b[i + l];
+        LANE_LOOP for (int l = 0; l < LANES; l++) lane[l] += a[i + l] * b[i + l];
     for (; i < n; i++) lane[i % LANES] += a[i] * b[i];
     return fold_lanes(lane);
 }
@@ -57,7 +64,7 @@ real row_squares(const real *x, real mean, int64_t n)
     real lane[LANES] = { 0 };
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] += (x[j + l] - mean) * (x[j + l] - mean);
+        LANE_LOOP for (int l = 0; l < LANES; l++) lane[l] += (x[j + l] - mean) * (x[j + l] - mean);
     for (; j < n; j++) lane[j % LANES] += (x[j] - mean) * (x[j] - mean);
     return fold_lanes(lane);
 }
@@ -67,7 +74,7 @@ real row_dot_centred(const real *a, const real *b, const real *x, real mean, int
     real lane[LANES] = { 0 };
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] += a[j + l] * b[j + l] * (x[j + l] - mean);
+        LANE_LOOP for (int l = 0; l < LANES; l++) lane[l] += a[j + l] * b[j + l] * (x[j + l] - mean);
     for (; j < n; j++) lane[j % LANES] += a[j] * b[j] * (x[j] - mean);
     return fold_lanes(lane);
 }
@@ -77,7 +84,7 @@ double row_norm2(const real *x, int64_t n)
     double lane[LANES] = { 0 }, sum = 0;
     int64_t j = 0;
     for (; j + LANES <= n; j += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] += (double)x[j + l] * (double)x[j + l];
+        LANE_LOOP for (int l = 0; l < LANES; l++) lane[l] += (double)x[j + l] * (double)x[j + l];
     for (; j < n; j++) lane[0] += (double)x[j] * (double)x[j];
     for (int l = 0; l < LANES; l++) sum += lane[l];
     return sum;

@@ -16,12 +16,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-// How often a waiting thread looks before it sleeps: about thirty microseconds, longer than most gaps between two kernels. To
-// yield instead would hand the core to any process in the background for a whole time slice.
-enum { LOOKS = 30000 };
+// How long a waiting thread looks before it sleeps, in seconds. Nearly all waits are shorter than the longest look, and to wake
+// a thread takes about as long. Who looks in vain may wait for a thread that needs this very core, because another process has
+// its own: next time it looks half as long. To yield instead would hand the core to any process in the background for a whole
+// time slice.
+#define LONGEST_LOOK  100e-6
+#define SHORTEST_LOOK 3e-6
 
 static int threads;                         // parts per kernel; 0: not chosen yet
-static atomic_int looks;                    // LOOKS; 0 with more threads than cores, where who looks keeps others from work
+static atomic_bool crowded;                 // more threads than cores: nobody looks, for it would keep others from work
 static int workers;                         // threads started so far, beside the caller; worker w computes part w + 1
 static atomic_uint rounds[MAX_THREADS];     // raised once for every round in which worker w has a part
 static atomic_int unfinished;               // workers that have not ended their part of this round
@@ -40,19 +43,31 @@ static real *scratches[MAX_THREADS];        // each of scratch_numbers numbers, 
 static int64_t scratch_numbers, attention_numbers;
 static int scratch_count;                   // of how many threads
 
+// How long to look after a look that was in vain, or was not
+static double next_look(double look, bool in_vain)
+{
+    if (crowded) return 0;
+    return !in_vain ? LONGEST_LOOK : look > 2 * SHORTEST_LOOK ? look / 2 : SHORTEST_LOOK;
+}
+
 static void *worker(void *argument)
 {
     int index = (int)(intptr_t)argument;
     thread_number = index + 1;
+    double look = next_look(0, false);
     for (unsigned seen = 0;; seen++) {
-        for (int look = 0; atomic_load_explicit(&rounds[index], memory_order_acquire) == seen; look++) {
-            if (look < looks) continue;
+        double end = seconds_now() + look;
+        bool in_vain = false;
+        while (atomic_load_explicit(&rounds[index], memory_order_acquire) == seen) {
+            if (seconds_now() < end) continue;
+            in_vain = true;
             pthread_mutex_lock(&mutex);
             atomic_fetch_add(&sleepers, 1);
             while (atomic_load(&rounds[index]) == seen) pthread_cond_wait(&wake, &mutex);
             atomic_fetch_sub(&sleepers, 1);
             pthread_mutex_unlock(&mutex);
         }
+        look = next_look(look, in_vain);
         round_work(round_context, (Part){ index + 1, round_parts });
         if (atomic_fetch_sub(&unfinished, 1) == 1 && atomic_load(&caller_sleeps)) {
             pthread_mutex_lock(&mutex);
@@ -101,7 +116,7 @@ void parallel_set_threads(int count)
 #ifdef __wasi__ // which has none
     threads = 1;
 #endif
-    looks = cores <= 0 || threads <= cores ? LOOKS : 0;
+    crowded = cores > 0 && threads > cores;
 }
 
 int parallel_threads(void)
@@ -120,6 +135,21 @@ static void start_workers(int count)
         }
         pthread_detach(thread);
     }
+}
+
+static void wait_for_workers(void)
+{
+    static double look = LONGEST_LOOK;
+    double end = seconds_now() + look;
+    bool in_vain = false;
+    while (!in_vain && atomic_load_explicit(&unfinished, memory_order_acquire) > 0) in_vain = seconds_now() >= end;
+    look = next_look(look, in_vain);
+    if (!in_vain) return;
+    pthread_mutex_lock(&mutex);
+    atomic_store(&caller_sleeps, 1);
+    while (atomic_load(&unfinished) > 0) pthread_cond_wait(&done, &mutex);
+    atomic_store(&caller_sleeps, 0);
+    pthread_mutex_unlock(&mutex);
 }
 
 void parallel_run(void (*work)(void *context, Part part), void *context)
@@ -142,11 +172,5 @@ void parallel_run(void (*work)(void *context, Part part), void *context)
         pthread_mutex_unlock(&mutex);
     }
     work(context, (Part){ 0, parts });
-    for (int look = 0; look < looks; look++)
-        if (atomic_load_explicit(&unfinished, memory_order_acquire) == 0) return;
-    pthread_mutex_lock(&mutex);
-    atomic_store(&caller_sleeps, 1);
-    while (atomic_load(&unfinished) > 0) pthread_cond_wait(&done, &mutex);
-    atomic_store(&caller_sleeps, 0);
-    pthread_mutex_unlock(&mutex);
+    wait_for_workers();
 }

@@ -248,13 +248,14 @@ static real *deed_adamw(int64_t *size)
     return copy;
 }
 
-static real *deed_squares(int64_t *size) // of 16 tensors, one number each
+static real *deed_squares(int64_t *size) // in 16 pieces, one number each
 {
     Tensor *t[SLICES];
     for (int i = 0; i < SLICES; i++) t[i] = some_weights("t", 30, 40, (uint64_t)i), fill_rough_gradient(t[i], 30 + (uint64_t)i);
     AdamW *optimizer = adamw_new(t, SLICES, (AdamWConfig){ 0.9, 0.97, 0.1, 0 });
     adamw_step(optimizer, 0.01);
     real *copy = calloc(2 * SLICES, sizeof *copy); // a slice has room for a double
+    _Static_assert((int)NORM_PIECES == (int)SLICES, "a slice for each piece");
     for (int i = 0; i < SLICES; i++) memcpy(copy + 2 * i, &optimizer->squares[i], sizeof *optimizer->squares);
     *size = 2 * SLICES;
     adamw_free(optimizer);
