@@ -1,8 +1,9 @@
 // demo.c - full fine-tuning against LoRA, on one small model, with every number measured.
 //
 // A character transformer learns short tales; then the same base is taught to tell them as a pirate would: by training all of
-// it, by an adapter on c_attn, and by an adapter on all four linear layers. What each of them cost in bytes, work and time is
-// printed beside what predict.c says it should; then ten things that people say about LoRA, each with a verdict and its number.
+// it, by an adapter on c_attn, by the same on a base in four bits, and by an adapter on all four linear layers. What each of
+// them cost in bytes, work and time is printed beside what predict.c says it should; then eleven things that people say about
+// LoRA, each with a verdict and its number.
 //
 // Here the runs are made, and main says in which order everything is measured and printed. experiments/comparison.h lists where
 // each part of that is.
@@ -16,10 +17,14 @@
 
 enum { BASE_STEPS = 800, TUNE_STEPS = 200, SAMPLE = 240 }; // steps of training; characters of a sample
 
+static LoraConfig on_codes; // on_c_attn, and the base in codes
+static const char *const codes_headings[BASE_TYPES] = { "floats again", "c_attn, nf4", "c_attn, int8" };
+
 static Comparison all = {
     .run = {
         { .name = "full", .heading = "full", .lora = NULL, .learning_rate = 2e-3 },
         { .name = "c_attn", .heading = "LoRA c_attn", .lora = &on_c_attn, .learning_rate = 2e-2 },
+        { .name = "c_attn_codes", .lora = &on_codes, .learning_rate = 2e-2 },
         { .name = "all", .heading = "LoRA all 4", .lora = &on_all, .learning_rate = 1e-2 },
     },
     .base_steps = BASE_STEPS, .tune_steps = TUNE_STEPS,
@@ -57,6 +62,13 @@ static void train_base(FILE *log)
     if (validation_leaks(&all.tales, all.base_tales))
         die(EXIT_FAILED, "the loss %.3f is below the floor: the model saw what it should predict; this is a bug", all.base_tales);
     all.hash = transformer_hash(all.model);
+}
+
+static void choose_base_type(BaseType type)
+{
+    on_codes = on_c_attn;
+    on_codes.base_type = type;
+    all.run[C_ATTN_CODES].heading = codes_headings[type];
 }
 
 // From the same base each time; the last adapter, on all four layers, stays.
@@ -109,6 +121,7 @@ static int print_resident(const char *name, int vocab_size)
         if (strcmp(name, all.run[r].name) != 0) continue;
         Transformer *model = new_model(small_shape(vocab_size), SEED);
         adapt(model, all.run[r].lora, SEED);
+        memory_release_pool(); // floats of what is in codes now
         measure_steps(model, (Steps){ .batch = { ids, ids, BATCH, CONTEXT }, .count = 3, .optimizer = true });
     }
     printf("%" PRId64 "\n", (int64_t)resident_peak());
@@ -127,7 +140,8 @@ static int64_t resident_of(const char *program, const char *name)
     pid_t child = fork();
     if (child == 0) {
         dup2(ends[1], STDOUT_FILENO);
-        execlp(program, program, "--threads", threads, "--measure-resident", what, (char *)NULL);
+        execlp(program, program, "--threads", threads, "--base-type", base_type_names[on_codes.base_type], "--measure-resident",
+               what, (char *)NULL);
         _exit(EXIT_FAILED);
     }
     close(ends[1]);
@@ -146,12 +160,23 @@ static void measure_resident(const char *program)
 // --------------------------------------------------------------------------------------------------------------------- options
 
 // What is asked for in the place of the comparison, or beside it.
-typedef struct Asked { const char *shape, *resident; bool trace; int threads; } Asked;
+typedef struct Asked { const char *shape, *resident; bool trace; int threads; BaseType base_type; } Asked;
+
+static bool read_base_type(const char *text, void *to, char *why, size_t size)
+{
+    int type = 0;
+    while (type < BASE_TYPES && strcmp(text, base_type_names[type]) != 0) type++;
+    if (type == BASE_TYPES) snprintf(why, size, "float, nf4 or int8 is needed");
+    else *(BaseType *)to = (BaseType)type;
+    return type < BASE_TYPES;
+}
 
 static const Option demo_options[] = {
     { "shape", "NAME", NULL, "the formulas alone, for a large shape: gpt2-124m, gpt-7b, gpt-65b, gpt3-175b, "
       "llama-7b, llama-65b", TEXT_OPTION(Asked, shape) },
     { "trace", NULL, NULL, "one step of LoRA's backward pass, node by node, alone", FLAG_OPTION(Asked, trace) },
+    { "base-type", "TYPE", "nf4", "what the third run's base is in: float, nf4, int8",
+      WORDS_OPTION(Asked, base_type, read_base_type, NULL) },
     { "threads", "N", NULL, "(one for each core)", INT_OPTION(Asked, threads, 1, MAX_THREADS) },
     { "measure-resident", "NAME:VOCABULARY", NULL, NULL, TEXT_OPTION(Asked, resident) }, // the demo's own
     { 0 }
@@ -220,6 +245,7 @@ int main(int argc, char **argv)
     int status = 0;
     options_read(argc, argv, &demo_table, &asked, NULL);
     if (asked.threads > 0) parallel_set_threads(asked.threads);
+    choose_base_type(asked.base_type);
     if (served(&asked, &status)) return status;
     make_directories();
 
@@ -237,8 +263,9 @@ int main(int argc, char **argv)
     train_base(log);
 
     printf("\nThe base's loss on tales it has not seen: %.3f; floor %.3f. Its\n"
-           "bytes have the hash %016" PRIx64 ". Now the same base learns to tell them\nas a pirate would, three times.\n\n",
-           all.base_tales, all.tales.val_floor, all.hash);
+           "bytes have the hash %016" PRIx64 ". Now the same base learns to tell them\n"
+           "as a pirate would, four times, once with its linear layers in %s.\n\n",
+           all.base_tales, all.tales.val_floor, all.hash, base_type_names[asked.base_type]);
     measure_recompute();
     train_runs(log);
     train_robot(log);

@@ -1,4 +1,4 @@
-// claims.c - ten things that people say about LoRA. Each is one function: it measures, gives the verdict with what the verdict
+// claims.c - eleven things that people say about LoRA. Each is one function: it measures, gives the verdict with what the verdict
 // rests on, and prints the numbers. First the facts of claims.h, which some questions share.
 
 #include "experiments/claims.h"
@@ -33,6 +33,21 @@ InVain compute_in_vain(Transformer *model, Batch batch, int count)
     v.norm = norm_of(gradients[0], v.numbers);
     for (int i = 0; i < 2; i++) free(gradients[i]);
     return v;
+}
+
+bool codes_give_same_bits(Transformer *model, Batch batch, BaseType type)
+{
+    real *gradients[2], **base = copy_base(model);
+    for (int floats = 0; floats < 2; floats++) {
+        transformer_hold_base(model, floats ? BASE_FLOAT : type);
+        measure_steps(model, (Steps){ .batch = batch, .count = 1 });
+        gradients[floats] = adapter_gradients(model);
+        zero_grads(model);
+    }
+    restore_base(model, base);
+    bool same = memcmp(gradients[0], gradients[1], (size_t)adapter_size(model->active) * sizeof(real)) == 0;
+    for (int i = 0; i < 2; i++) free(gradients[i]);
+    return same;
 }
 
 double logits_differ(const Transformer *model, Batch batch, const Tensor *before)
@@ -236,10 +251,27 @@ static void claim_large_models(const Comparison *c)
            here, there.states, peak, there.peak);
 }
 
+// The same adapter on floats and on codes learns about the same; and what it gets of codes is what it gets of floats.
+static void claim_exact_bits(const Comparison *c)
+{
+    const Run *floats = &c->run[C_ATTN_ONLY], *codes = &c->run[C_ATTN_CODES];
+    BaseType type = codes->lora->base_type;
+    double all = (double)floats->measured.ledger.at_peak[MEMORY_WEIGHTS];
+    double bytes = (double)codes->measured.ledger.at_peak[MEMORY_WEIGHTS];
+    transformer_use_adapter(c->model, c->pirate_adapter);
+    bool same = codes_give_same_bits(c->model, first_windows(&c->pirate, BATCH, CONTEXT), type);
+    claim(11, "the base's exact bits are not needed", "true",
+          same && codes->val_task < floats->val_task + 0.1 && (type == BASE_FLOAT || bytes < all / 2));
+    printf("    Weights, those of linear layers in %s: %s -> %s. Loss with LoRA\n"
+           "    on c_attn: %.3f, on floats %.3f. A gradient needs W's values: through the\n"
+           "    codes it has %s bits as through floats of the codes' values.\n",
+           base_type_names[type], bytes_text(all), bytes_text(bytes), codes->val_task, floats->val_task, same ? "the same" : "OTHER");
+}
+
 bool print_claims(const Comparison *c)
 {
     all_found = true;
-    print_heading("Ten things people say about LoRA, measured in this run");
+    print_heading("Eleven things people say about LoRA, measured in this run");
     claim_two_small_matrices(c);
     claim_simply_add(c);
     claim_small_part_only(c);
@@ -250,5 +282,6 @@ bool print_claims(const Comparison *c)
     claim_optimizer_shrinks(c);
     claim_gold_copy(c);
     claim_large_models(c);
+    claim_exact_bits(c);
     return all_found;
 }

@@ -13,6 +13,10 @@ int adapters_reached(const Transformer *model, LinearKind kind);
 typedef struct InVain { Measured needed, wasted; int64_t numbers; double largest_difference; bool same_bits; double norm; } InVain;
 InVain compute_in_vain(Transformer *model, Batch batch, int count);
 
+// One forward and backward pass with the adapter in use on the base in codes of that type, and one on the codes' values in floats:
+// whether the adapter's gradients have the same bits. The base must be in floats, and is as it was afterwards.
+bool codes_give_same_bits(Transformer *model, Batch batch, BaseType type);
+
 // The adapter in use is merged into the base and taken out again; logits are of the batch.
 typedef struct Merge {
     double  difference, size;   // the largest of a logit; a logit's usual size

@@ -1,8 +1,8 @@
 // comparison.h - what ./demo compares, and where each part of what it prints is made.
 //
-//     demo.c        trains the base, and from it the three runs; main
+//     demo.c        trains the base, and from it the four runs; main
 //     tables.c      bytes, work, recomputation, learning, samples
-//     claims.c      ten things that people say about LoRA, each measured and given a verdict
+//     claims.c      eleven things that people say about LoRA, each measured and given a verdict
 //     shapes.c      the formulas alone, for models of up to 175 billion numbers
 //     files.c       what goes to out/demo/, drawn with plots/*.gp, or in bars of text
 
@@ -22,7 +22,7 @@ typedef struct Run {
     double  val_task, val_tales;
     int64_t trainable, resident; // resident: what the system says of a process that does nothing else
 } Run;
-enum { FULL, C_ATTN_ONLY, ALL_FOUR, RUNS };
+enum { FULL, C_ATTN_ONLY, C_ATTN_CODES, ALL_FOUR, RUNS }; // C_ATTN_CODES: C_ATTN_ONLY again, on a base in codes
 
 typedef struct Comparison {
     Run run[RUNS];

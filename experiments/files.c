@@ -16,6 +16,7 @@ static void write_run(FILE *f, const Run *run)
     const Measured *m = &run->measured;
     fprintf(f, ",\n  \"%s\": {\n    \"val_pirate\": %.6f, \"val_tales\": %.6f, \"trainable_parameters\": %" PRId64, run->name,
             run->val_task, run->val_tales, run->trainable);
+    fprintf(f, ", \"base_type\": \"%s\"", base_type_names[run->lora ? run->lora->base_type : BASE_FLOAT]);
     fprintf(f, ", \"step_ms_median\": %.3f,\n    \"dgrad\": %" PRId64 ", \"wgrad\": %" PRId64, 1e3 * m->seconds, m->dgrad,
             m->wgrad);
     fprintf(f, ", \"wgrad_skipped\": %" PRId64 ", \"wgrad_never_recorded\": %" PRId64 ", \"adapter_gradients\": %" PRId64,

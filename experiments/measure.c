@@ -39,6 +39,7 @@ AdamW *new_optimizer(const Transformer *model, double weight_decay)
 Adapter *adapt(Transformer *model, const LoraConfig *lora, uint64_t seed)
 {
     while (model->adapters != NULL) transformer_remove_adapter(model, model->adapters);
+    transformer_hold_base(model, lora == NULL ? BASE_FLOAT : lora->base_type);
     transformer_train_base(model, lora == NULL);
     return lora == NULL ? NULL : add_adapter(model, "adapter", lora, seed);
 }
@@ -46,6 +47,7 @@ Adapter *adapt(Transformer *model, const LoraConfig *lora, uint64_t seed)
 real **copy_base(const Transformer *model)
 {
     static const char what[] = "a copy of the base";
+    check(model->base_type == BASE_FLOAT, "copy_base: the base is in %s codes", base_type_names[model->base_type]);
     real **copy = allocate((size_t)model->base_count, sizeof *copy, what);
     for (int i = 0; i < model->base_count; i++) {
         size_t count = (size_t)model->parameters[i]->size;
@@ -57,6 +59,7 @@ real **copy_base(const Transformer *model)
 
 void restore_base(Transformer *model, real **copy)
 {
+    transformer_hold_base(model, BASE_FLOAT); // room for floats, where there are codes
     for (int i = 0; i < model->base_count; i++) {
         memcpy(model->parameters[i]->data, copy[i], (size_t)model->parameters[i]->size * sizeof(real));
         free(copy[i]);

@@ -36,9 +36,10 @@ Text         open_text(const char *name, int64_t characters, int context);  // t
 Transformer *new_model(Config config, uint64_t seed);
 Adapter     *add_adapter(Transformer *model, const char *name, const LoraConfig *lora, uint64_t seed);
 AdamW       *new_optimizer(const Transformer *model, double weight_decay);
-// What trains from now on: all of the base (`lora` NULL), or a fresh adapter on the frozen base. Older adapters go.
+// What trains from now on: all of the base (`lora` NULL), or a fresh adapter on the frozen base, which is then held as
+// lora->base_type says. Older adapters go.
 Adapter     *adapt(Transformer *model, const LoraConfig *lora, uint64_t seed);
-// A copy of the base's numbers outside the ledger, to go back to; restore_base frees it.
+// A copy of the numbers of a base in floats, outside the ledger. restore_base goes back to them, from codes too, and frees it.
 real       **copy_base(const Transformer *model);
 void         restore_base(Transformer *model, real **copy);
 

@@ -15,7 +15,7 @@ static const Shape shapes[SHAPES] = {
     { "llama-7b", 32000, 2048, 32, 32, 4096, 11008 },
     { "llama-65b", 32000, 2048, 80, 64, 8192, 22016 },
 };
-enum { GPTS = 4, GPT_7B = 1, GPT3 = 3 }; // the first ones are shapes of the engine; and which is GPT-3
+enum { GPTS = 4, GPT_7B = 1, GPT65 = 2, GPT3 = 3 }; // the first ones are shapes of the engine; and which they are
 
 const char *shape_name(int i) { return shapes[i].name; }
 
@@ -37,6 +37,7 @@ static const struct { const char *name; double weight, copy, gradient, moments; 
     { "all 16-bit", 2, 0, 2, 4 },
 };
 
+enum { NO_COPY = 2 };
 enum { WEIGHTS, COPY, GRADIENTS, MOMENTS, PARTS };
 
 static void parts_of(const Shape *s, int format, int r, double bytes[PARTS]) // r 0: full
@@ -56,12 +57,21 @@ static double states(const Shape *s, int format, int r)
     return sum;
 }
 
-// A step on one window of full length in 32 bits: full, LoRA, LoRA with the blocks recomputed.
-enum { WAYS = 3 };
+// What the same takes less with the linear layers of a GPT in nf4: half a byte a number, and 4 for each 64.
+static double nf4_saves(const Shape *s, int format)
+{
+    return 12.0 * s->L * s->C * s->C * (formats[format].weight - 0.5 - 4 / 64.0);
+}
+
+// A step on one window of full length in 32 bits: full, LoRA, LoRA with the blocks recomputed, and that on nf4.
+enum { WAYS = 4, IN_FLOATS = 3 };
 static void predict_shape(const Shape *s, Prediction p[WAYS])
 {
     Config config = { s->V, s->T, s->L, s->H, s->C, 0 };
-    for (int way = 0; way < WAYS; way++) p[way] = predict_step(&config, way == 0 ? NULL : &on_c_attn, 1, s->T, way == 2, 1, 4);
+    LoraConfig on_nf4 = on_c_attn;
+    on_nf4.base_type = BASE_NF4;
+    const LoraConfig *lora[WAYS] = { NULL, &on_c_attn, &on_c_attn, &on_nf4 };
+    for (int way = 0; way < WAYS; way++) p[way] = predict_step(&config, lora[way], 1, s->T, way >= 2, 1, 4);
 }
 
 Ratios ratios_at_gpt3(void)
@@ -83,15 +93,25 @@ static void print_states(void)
                    thousands((int64_t)(r ? shape_adapter(&shapes[i], r) : shape_parameters(&shapes[i]))));
             for (int f = 0; f < FORMATS; f++) printf("%*s", f == 2 ? 15 : 12, bytes_text(states(&shapes[i], f, r)));
             printf("\n");
+            if (r == 0) continue;
+            printf("%-11s%16s", "    on nf4", "");
+            for (int f = 0; f < FORMATS; f++)
+                printf("%*s", f == 2 ? 15 : 12, bytes_text(states(&shapes[i], f, r) - nf4_saves(&shapes[i], f)));
+            printf("\n");
         }
     printf("`mixed`: weights and gradients in 16 bits, moments in 32, and of what trains a\n"
-           "copy in 32 bits for the optimizer; `no copy`: without that.\n");
+           "copy in 32 bits for the optimizer; `no copy`: without that. On nf4: the\n"
+           "linear layers in four bits, embeddings and the rest as in the column.\n");
     printf("Published for GPT-3 175B (Hu et al. 2021): training 1.2 TB -> 350 GB, and\n"
            "a task's checkpoint 350 GB -> 35 MB (r = 4 on q and v: by formula %s).\n",
            bytes_text(2.0 * 96 * 2 * 4 * 2 * 12288));
     printf("1.2 TB are %.1f bytes a number, fewer than in any column here (%.0f at least); the\n"
            "paper does not say what it counts. 350 GB are 2: weights in 16 bits.\n",
            1.2e12 / shape_parameters(&shapes[GPT3]), formats[3].weight + formats[3].gradient + formats[3].moments);
+    const Shape *large = &shapes[GPT65];
+    printf("For 65B on nf4 (Dettmers et al. 2023): over 780 GB -> under 48 GB. By formula,\n"
+           "`no copy`: %s -> %s, and activations.\n", bytes_text(states(large, NO_COPY, 0)),
+           bytes_text(states(large, NO_COPY, 8) - nf4_saves(large, NO_COPY)));
 }
 
 static void print_peaks(void)
@@ -102,9 +122,9 @@ static void print_peaks(void)
         Prediction p[WAYS];
         predict_shape(&shapes[i], p);
         printf("%-10s", shapes[i].name);
-        for (int way = 0; way < WAYS; way++)
+        for (int way = 0; way < IN_FLOATS; way++)
             printf("%*s", way == 2 ? 12 : 10, bytes_text((double)p[way].own_peak[MEMORY_KEPT_ACTIVATIONS]));
-        for (int way = 0; way < WAYS; way++) printf("%*s", way == 0 ? 11 : way == 1 ? 10 : 12, bytes_text((double)p[way].peak));
+        for (int way = 0; way < IN_FLOATS; way++) printf("%*s", way == 0 ? 11 : way == 1 ? 10 : 12, bytes_text((double)p[way].peak));
         printf("\n");
     }
     printf("The peak of full training is the larger of two: at the end of forward 12 bytes a\n"
@@ -151,15 +171,16 @@ bool print_one_shape(const char *name)
     }
     Prediction p[WAYS];
     predict_shape(s, p);
-    printf("\nOne step on one window of %d tokens, 32-bit, at the peak:\n%-24s%16s%16s%16s\n", s->T, "", "full", "LoRA",
-           "LoRA, recompute");
+    printf("\nOne step on one window of %d tokens, 32-bit, at the peak:\n%-20s%14s%14s%16s%16s\n", s->T, "", "full", "LoRA",
+           "LoRA, recompute", "the same, nf4");
     for (int k = 0; k < MEMORY_KINDS; k++) {
-        printf("%-24s", memory_kind_names[k]);
-        for (int way = 0; way < WAYS; way++) printf("%16s", bytes_text((double)p[way].at_peak[k]));
+        printf("%-20s", memory_kind_names[k]);
+        for (int way = 0; way < WAYS; way++) printf("%*s", way < 2 ? 14 : 16, bytes_text((double)p[way].at_peak[k]));
         printf("\n");
     }
-    printf("%-24s%16s%16s%16s\n", "in all", bytes_text((double)p[0].peak), bytes_text((double)p[1].peak),
-           bytes_text((double)p[2].peak));
+    printf("%-20s", "in all");
+    for (int way = 0; way < WAYS; way++) printf("%*s", way < 2 ? 14 : 16, bytes_text((double)p[way].peak));
+    printf("\n");
     return true;
 }
 

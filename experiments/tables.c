@@ -9,33 +9,33 @@ void print_heading(const char *text)
     printf("%s\n", colour(NORMAL));
 }
 
-static void heading_row(const Comparison *c, const char *first, const char *last)
+static void heading_row(const Comparison *c, const char *first)
 {
-    printf("%-24s", first);
-    for (int r = 0; r < RUNS; r++) printf("%14s", c->run[r].heading);
-    printf("%13s\n", last);
+    printf("%-22s", first);
+    for (int r = 0; r < RUNS; r++) printf("%13s", c->run[r].heading);
+    printf(" ratio\n");
 }
 
-// Whole numbers, and by what factor the second run's is smaller than the first's; not of what is next to nothing.
+// Whole numbers, and the ratio: by what factor the second run's is smaller than the first's; not of what is next to nothing.
 static void row(const char *name, const int64_t value[RUNS], bool with_ratio)
 {
-    printf("%-24s", name);
-    for (int r = 0; r < RUNS; r++) printf("%14s", thousands(value[r]));
+    printf("%-22s", name);
+    for (int r = 0; r < RUNS; r++) printf("%13s", thousands(value[r]));
     if (with_ratio && value[FULL] > 8 && value[C_ATTN_ONLY] > 8)
-        printf("%11.1f x", (double)value[FULL] / (double)value[C_ATTN_ONLY]);
+        printf("%5.1fx", (double)value[FULL] / (double)value[C_ATTN_ONLY]);
     printf("\n");
 }
 
 static void row_of(const char *name, int digits, double unit, const double value[RUNS], bool with_ratio)
 {
-    printf("%-24s", name);
-    for (int r = 0; r < RUNS; r++) printf("%14.*f", digits, unit * value[r]);
-    if (with_ratio) printf("%11.2f x", value[FULL] / value[C_ATTN_ONLY]);
+    printf("%-22s", name);
+    for (int r = 0; r < RUNS; r++) printf("%13.*f", digits, unit * value[r]);
+    if (with_ratio) printf("%5.2fx", value[FULL] / value[C_ATTN_ONLY]);
     printf("\n");
 }
 
 // A number of each run's, for row and row_of: what `field` of a Run is.
-#define OF_RUNS(field) { c->run[FULL].field, c->run[C_ATTN_ONLY].field, c->run[ALL_FOUR].field }
+#define OF_RUNS(field) { c->run[FULL].field, c->run[C_ATTN_ONLY].field, c->run[C_ATTN_CODES].field, c->run[ALL_FOUR].field }
 
 static void print_agreement(const Comparison *c)
 {
@@ -51,20 +51,28 @@ static void print_agreement(const Comparison *c)
            2 * RUNS * MEMORY_KINDS);
 }
 
+static const char *codes_text(const Comparison *c)
+{
+    static const char *const texts[BASE_TYPES] = { "floats again", "codes of four bits", "codes of eight bits" };
+    return texts[c->run[C_ATTN_CODES].lora->base_type];
+}
+
 void print_bytes(const Comparison *c)
 {
     print_heading("Bytes of one training step, measured");
-    heading_row(c, "at the peak of the step", "full/c_attn");
+    heading_row(c, "at the step's peak");
     for (int k = 0; k < MEMORY_KINDS; k++)
         row(memory_kind_names[k], (int64_t[])OF_RUNS(measured.ledger.at_peak[k]), true);
     row("total", (int64_t[])OF_RUNS(measured.ledger.peak), true);
     row("total, predicted", (int64_t[])OF_RUNS(predicted.peak), true);
     row("resident (system says)", (int64_t[])OF_RUNS(resident - c->empty_process), true);
     printf("\n");
-    heading_row(c, "each kind's own peak", "full/c_attn");
+    heading_row(c, "each kind's own peak");
     for (int k = 0; k < MEMORY_KINDS; k++)
         row(memory_kind_names[k], (int64_t[])OF_RUNS(measured.ledger.own_peak[k]), true);
     print_agreement(c);
+    printf("`ratio`: full / LoRA c_attn. `%s`: LoRA c_attn once more, with the\n"
+           "weights of the base's linear layers in %s.\n", c->run[C_ATTN_CODES].heading, codes_text(c));
     printf("`resident` is the peak of a process that does nothing else, less an empty one's\n"
            "(%s); it includes buffers held for reuse.\n", bytes_text((double)c->empty_process));
     printf("What LoRA does not save: kept activations. They fall only where a frozen layer\n"
@@ -75,7 +83,7 @@ void print_work(const Comparison *c)
 {
     char name[32];
     print_heading("Work of one training step, measured");
-    heading_row(c, "", "full/c_attn");
+    heading_row(c, "");
     row("dgrad, of 17 matrices", (int64_t[])OF_RUNS(measured.dgrad), false);
     row("wgrad", (int64_t[])OF_RUNS(measured.wgrad), false);
     row("wgrad skipped", (int64_t[])OF_RUNS(measured.wgrad_skipped), false);
@@ -110,27 +118,27 @@ void print_recompute(const Comparison *c)
 // A line of the table of losses: the base's column, then the runs'.
 static void loss_row(const char *name, double base, const double value[RUNS])
 {
-    printf("%-24s%14.3f", name, base);
-    for (int r = 0; r < RUNS; r++) printf("%14.3f", value[r]);
+    printf("%-20s%8.3f", name, base);
+    for (int r = 0; r < RUNS; r++) printf("%13.3f", value[r]);
     printf("\n");
 }
 
 void print_learning(const Comparison *c)
 {
     print_heading("What was learned, and what forgotten (validation loss, nats a character)");
-    printf("%-24s%14s", "", "base");
-    for (int r = 0; r < RUNS; r++) printf("%14s", c->run[r].heading);
+    printf("%-20s%8s", "", "base");
+    for (int r = 0; r < RUNS; r++) printf("%13s", c->run[r].heading);
     printf("\n");
     loss_row("pirate (new)", c->base_task, (double[])OF_RUNS(val_task));
-    printf("%-24s%14s%14.3f\n", "  floor of the text", "", c->pirate.val_floor);
+    printf("%-20s%8s%13.3f\n", "  floor of the text", "", c->pirate.val_floor);
     loss_row("tales (old)", c->base_tales, (double[])OF_RUNS(val_tales));
-    printf("%-24s%14s%14.3f\n", "  floor of the text", "", c->tales.val_floor);
-    printf("%-24s%14s", "learning rate", "");
-    for (int r = 0; r < RUNS; r++) printf("%14g", c->run[r].learning_rate);
-    printf("\n%-24s%14s", "trainable numbers", thousands(transformer_base_size(c->model)));
-    for (int r = 0; r < RUNS; r++) printf("%14s", thousands(c->run[r].trainable));
-    printf("\n%-24s%14s", "bytes to store a task", "");
-    for (int r = 0; r < RUNS; r++) printf("%14s", bytes_text((double)c->run[r].trainable * sizeof(real)));
+    printf("%-20s%8s%13.3f\n", "  floor of the text", "", c->tales.val_floor);
+    printf("%-20s%8s", "learning rate", "");
+    for (int r = 0; r < RUNS; r++) printf("%13g", c->run[r].learning_rate);
+    printf("\n%-20s%8s", "trainable numbers", thousands(transformer_base_size(c->model)));
+    for (int r = 0; r < RUNS; r++) printf("%13s", thousands(c->run[r].trainable));
+    printf("\n%-20s%8s", "to store a task", "");
+    for (int r = 0; r < RUNS; r++) printf("%13s", bytes_text((double)c->run[r].trainable * sizeof(real)));
     printf("\n");
 }
 

@@ -239,7 +239,7 @@ def claims(browser):
     browser.run(click("#claims-run"))
     until(browser, "document.querySelectorAll('#claim-list > li').length", "claims")
     verdicts = browser.run("[...document.querySelectorAll('.verdict')].map(v => v.textContent)")
-    expect(len(verdicts) == 10 and all(v in ("true", "half true", "false") for v in verdicts), f"verdicts {verdicts}")
+    expect(len(verdicts) == 11 and all(v in ("true", "half true", "false") for v in verdicts), f"verdicts {verdicts}")
     expect(browser.run("document.querySelectorAll('#claim-list td').length") == 12, "claim 4 has no table")
     expect(not browser.run(NAMELESS), f"controls without a name: {browser.run(NAMELESS)[:3]}")
     expect(not browser.complaints, f"claims: {browser.complaints[:3]}")

@@ -23,7 +23,7 @@ PLOTS = {
                          "dA, dB"]),
     "learning": (3 + 7, ["the base reads tales", "learns the pirate's way", "nats a character", "step", "LoRA c_attn",
                          "LoRA all 4", "floor"]),
-    "loss": (4, ["training loss, nats a character", "step", "pretraining", "full", "c_attn", "all"]),
+    "loss": (5, ["training loss, nats a character", "step", "pretraining", "full", "c_attn", "c_attn_codes", "all"]),
     "grid": (2, ["Validation loss after 60 steps", "rank r", "scale s = alpha / r", "nats a character"]),
 }
 DRAWN = {"path", "polygon", "use", "text", "image"}

@@ -203,7 +203,7 @@ check_blocks() {
             if [ "$text" = README.md ]; then
                 loose=1 comparable=yes
                 grep -q 'passed through' "$block" && of='./demo --trace'
-                grep -q 'at the peak of the step' "$block" && of='make demo'
+                grep -q "at the step's peak" "$block" && of='make demo'
             fi
             case $of in
             'make demo')

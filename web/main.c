@@ -1,5 +1,5 @@
 // main.c - through which functions the page drives the engine (see page.h): predictions; a model that trains on a text, with its
-// samples and adapters; the bytes of a step, measured; the ten claims.
+// samples and adapters; the bytes of a step, measured; the eleven claims.
 
 #include "experiments/comparison.h"
 #include "io/corpus.h"
@@ -306,20 +306,27 @@ const char *EXPORT(sample)(int length, double temperature)
 
 // ------------------------------------------------------------------------------------------------------------------ claims
 
-// The ten claims (experiments/claims.c), measured with the small model: they print what they find, and the page takes it from
+// The eleven claims (experiments/claims.c), measured with the small model: they print what they find, and the page takes it from
 // there. The adapters train for `steps` steps, so that B is not 0.
 int EXPORT(claims)(int steps)
 {
-    static Comparison all = { .run = { { .name = "full" }, { .name = "c_attn", .lora = &on_c_attn }, { .name = "all", .lora = &on_all } } };
+    static LoraConfig on_nf4;
+    static Comparison all = { .run = { { .name = "full" }, { .name = "c_attn", .lora = &on_c_attn },
+                                       { .name = "c_attn_codes", .lora = &on_nf4 }, { .name = "all", .lora = &on_all } } };
+    on_nf4 = on_c_attn;
+    on_nf4.base_type = BASE_NF4;
     all.pirate = open_text("builtin:pirate", 20000, CONTEXT);
     all.robot = open_text("builtin:robot", 20000, CONTEXT);
     all.model = new_model(small_shape(all.pirate.vocabulary.size), SEED);
     all.hash = transformer_hash(all.model);
     for (int i = 0; i < RUNS; i++) {
         Run *run = &all.run[i];
+        real **base = copy_base(all.model);
         all.pirate_adapter = adapt(all.model, run->lora, SEED);
         run->trainable = transformer_trainable_size(all.model);
         run->measured = measure_steps(all.model, (Steps){ .batch = small_batch(&all.pirate), .count = 2, .optimizer = true });
+        run->val_task = evaluate_validation(all.model, &all.pirate);
+        restore_base(all.model, base);
     }
     Training training = { .B = BATCH, .schedule = usual_schedule(1e-2, steps), .weight_decay = 0.1, .seed = SEED };
     train(all.model, &all.pirate, &training);

@@ -1,4 +1,4 @@
-// page_train.js - a model that learns in this page; adapters beside its base; and the ten claims, each measured here.
+// page_train.js - a model that learns in this page; adapters beside its base; and the eleven claims, each measured here.
 const models = {
     quick: { name: "2 blocks, width 64", L: 2, H: 2, C: 64, T: 32, B: 12, rate: 1e-2 },
     demo: { name: "the demo’s: 4 blocks, width 128", L: 4, H: 4, C: 128, T: 64, B: 12, rate: 3e-3 },
