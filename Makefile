@@ -14,6 +14,8 @@
 # make plots      pictures of a step, of bytes by context, of gradients and of learning, as SVG, PNG and CSV in out/plots/ (gnuplot)
 # make picture    the picture in README.md, and the tapes in TUTORIAL.md
 # make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
+# make regret     what papers claim about LoRA, tried with five seeds (ten minutes on two idle cores; rewrites experiments/regret/*.csv
+#                 and plots/regret_*.svg); make regret-rates shows a table: rates, where, knee, forget, batch, variants, bytes, verdicts
 # make handout    the course: a student's tree without the solutions; make grade marks one, make course-check proves that it is fair
 #                 (assignments/README.md; its other targets are in assignments/course.mk)
 # make fuzz       libFuzzer on every reader of foreign files (clang), SECONDS=30 each
@@ -128,7 +130,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 SECONDS = 30
 RUNS = 10000000
 
-.PHONY: all bench clean cross demo help fuzz fuzz-long fuzzers gdb long-run mutants page picture plots programs questions test test-all test-long tests walk $(NUMBERS)
+.PHONY: all bench clean cross demo help fuzz fuzz-long fuzzers gdb long-run mutants page picture plots programs questions regret test test-all test-long tests walk $(NUMBERS)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -302,6 +304,20 @@ $(NUMBERS):
 
 questions: $(QUESTIONS)
 	@sh tests/run.sh $(sort $^)
+
+# The seeds run two at a time, each on one thread. A seed's file takes its place when it is whole.
+REGRET = $(BUILD)/experiments/regret/regret
+$(REGRET): $(patsubst %.c,$(BUILD)/%.o,$(wildcard experiments/regret/*.c)) $(MEASURE)
+
+regret: $(REGRET)
+	@echo 'Five seeds, two at a time: about ten minutes on two idle cores. Ctrl-C leaves the files of seeds that are not done as they were.'
+	@for s in 1 2 3 4 5; do echo $$s; done | xargs -P 2 -I SEED sh -c '$< run SEED $(BUILD)/seedSEED.csv && mv $(BUILD)/seedSEED.csv experiments/regret/'
+	@for c in rates where knee forget batch variants; do \
+	    $< draw $$c > $(BUILD)/regret.svg && mv $(BUILD)/regret.svg plots/regret_$$c.svg || exit 1; done
+	@$< table verdicts
+
+regret-%: $(REGRET)
+	@$< table $*
 
 fuzzers: $(FUZZERS) $(BUILD)/train $(BUILD)/adapter
 

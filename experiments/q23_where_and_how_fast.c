@@ -4,6 +4,7 @@
 // four 16 C r. So r = 8 on c_attn, 2 on all four. Each, and full training, at five learning rates; what matters is the best.
 // After "LoRA without regret" (Schulman et al. 2025: the layers of the net matter more than attention's, and LoRA's best rate
 // is about ten times full training's) and "LoRA learns less and forgets less" (Biderman et al. 2024). Look at: lora_targets.
+// Ten seconds' worth of it; with five seeds, a finer grid and the floor, experiments/regret asks the same and more.
 
 #include "tiny.h"
 
