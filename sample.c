@@ -122,6 +122,15 @@ static void converse(const Transformer *model, Vocabulary *vocabulary, const Sam
     free(line);
 }
 
+// An adapter knows the weights that it was trained beside: rounded ones, or those of the files. Nobody may have thought of it.
+static void warn_of_type(const Transformer *model, const Adapter *adapter, const char *directory)
+{
+    BaseType trained = adapter->config.base_type;
+    if (trained != BASE_FLOAT && model->base_type == BASE_FLOAT)
+        fprintf(stderr, "sample: %s was trained on a base held in %s, and this one is in floats: --base-type %s holds it so\n", directory,
+                base_type_names[trained], base_type_names[trained]);
+}
+
 int main(int argc, char **argv)
 {
     program_begin("sample");
@@ -130,8 +139,8 @@ int main(int argc, char **argv)
     char error[1024];
     Vocabulary vocabulary = { 0 };
     Transformer *model = model_load(s.model, &vocabulary, error, sizeof error);
-    if (model == NULL || (option_given(sample_options, s.given, "base-type")
-                          && !model_hold(model, s.base_type, s.model, error, sizeof error))) die(EXIT_FAILED, "%s", error);
+    bool type_given = option_given(sample_options, s.given, "base-type");
+    if (model == NULL || (type_given && !model_hold(model, s.base_type, s.model, error, sizeof error))) die(EXIT_FAILED, "%s", error);
     if (vocabulary.size == 0 && !vocabulary_load(s.model, model->config.vocab_size, &vocabulary, error, sizeof error))
         die(EXIT_FAILED, "%s", error);
     if (s.adapters.count == 0 && directory_holds(s.model, "adapter_config.json"))
@@ -142,6 +151,7 @@ int main(int argc, char **argv)
         snprintf(name, sizeof name, "adapter %d", i);
         if (i < s.adapters.count
             && adapter_load(model, s.adapters.directory[i], name, s.any_base, error, sizeof error) == NULL) die(EXIT_FAILED, "%s", error);
+        if (i < s.adapters.count && !type_given) warn_of_type(model, model->active, s.adapters.directory[i]);
         if (s.adapters.count > 1) printf("%s== %s\n", i ? "\n" : "", s.adapters.directory[i]);
         if (s.interactive) converse(model, &vocabulary, &s);
         else if (!write_sample(model, &vocabulary, s.prompt, &s, error, sizeof error)) die(EXIT_FAILED, "--prompt: %s", error);

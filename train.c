@@ -548,7 +548,11 @@ static void report(const Run *run, const Metrics *m)
     printf("saved in %s; what next:\n", run->o.out);
     if (run->state.model->active == NULL)
         printf("  ./sample --model %s\n  ./train --init %s --lora-r 8 --data FILE --out DIR\n", run->o.out, run->o.out);
-    else printf("  ./sample --model %s --adapter %s\n", run->state.base_dir, run->o.out);
+    else {
+        BaseType type = run->state.model->base_type; // float, or in codes what the adapter knows: its base is held so again
+        printf("  ./sample --model %s --adapter %s%s%s\n", run->state.base_dir, run->o.out, type == BASE_FLOAT ? "" : " --base-type ",
+               type == BASE_FLOAT ? "" : base_type_names[type]);
+    }
     printf("  ./train --resume --out %s --max-iters %" PRId64 "\n", run->o.out, 2 * run->o.schedule.max_iters);
     printf("final: train loss %.4f, val loss %.4f", m->train_loss, m->val_loss);
     if (run->times.count > 0)

@@ -280,6 +280,7 @@ TEST(training_on_codes_is_training_on_their_values)
         EXPECT(coded == hash_of_adapter(stored, "values", BASE_FLOAT), "%s: other bits than on floats", base_type_names[type]);
         snprintf(line, sizeof line, STEPS "--out @beside --init @base --base-type %s", base_type_names[type]);
         EXPECT(train(line) == 0, "%s", said);
+        char *trained = text_of(in_root("printed"));
         uint64_t beside = hash_of_adapter("base", "beside", type); // opens on the base in floats
         EXPECT(beside != coded && beside != 0, "another base gives the same adapter");
         EXPECT(run(adapter_main, "info @beside") == 0, "%s", said);
@@ -287,8 +288,20 @@ TEST(training_on_codes_is_training_on_their_values)
         snprintf(line, sizeof line, "it was trained on a base of %s; here the base's linear layers are float\n", base_type_names[type]);
         EXPECT(strstr(info, line), "%s", info);
         free(info);
+        snprintf(line, sizeof line, "--adapter %s --base-type %s\n", in_root("beside"), base_type_names[type]);
+        EXPECT(strstr(trained, line), "%s", trained);
+        snprintf(line, sizeof line, "was trained on a base held in %s, and this one is in floats: --base-type %s holds it so\n",
+                 base_type_names[type], base_type_names[type]);
+        EXPECT(run(sample_main, "--model @base --adapter @beside --length 5") == 0 && strstr(said, line), "%s", said);
+        static const char *const silent[] = { "--model @base --adapter @beside --base-type ", "--model @base --adapter @beside --base-type float ",
+                                              "--model @base --adapter @adapter ", "--model @base-nf4 --adapter @coded4 " };
+        for (int i = 0; i < 4; i++) {
+            snprintf(line, sizeof line, "%s%s --length 5", silent[i], i == 0 ? base_type_names[type] : "");
+            EXPECT(run(sample_main, line) == 0 && one_line(said), "%s: %s", line, said);
+        }
         snprintf(line, sizeof line, "--model @%s --adapter @beside --length 5", stored);
         EXPECT(run(sample_main, line) == 1 && strstr(said, "fingerprint"), "rounded values are another base: %s", said);
+        free(trained);
     }
 }
 
