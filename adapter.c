@@ -10,7 +10,8 @@
 // --model the base is the one that the adapter's file names, and another one is refused (but for --any-base).
 //
 // With --base-type the base is held in codes (quantise.h): info says what a W of those is, and merge adds to numbers, as always,
-// and makes codes of the sums. A base that is stored in codes becomes numbers first, and without --base-type the sums stay so.
+// and makes codes of the sums. A base that is stored in codes becomes numbers first, and without --base-type the sums stay so. So
+// does one in floats whose adapter was trained on codes of it: the numbers are then the codes' values, the W of the training.
 //
 // Read next: lora.c (linear_merge), and demo.c, which puts it all together.
 
@@ -130,8 +131,10 @@ static bool fits_float16(const Transformer *model)
     return true;
 }
 
-// What was saved: all of it as `type`, but for linear layers in codes; the base was in codes of `stored`, or in `dtype`.
-static void print_merged(const Transformer *model, const Task *task, BaseType stored, SafetensorsDtype type, SafetensorsDtype dtype)
+// What was saved: all of it as `type`, but for linear layers in codes; the base is in `dtype`, its
+// linear layers in `stored`, and the adapter was trained on `trained`.
+static void print_merged(const Transformer *model, const Task *task, BaseType stored, BaseType trained, SafetensorsDtype type,
+                         SafetensorsDtype dtype)
 {
     BaseType codes = model->base_type;
     int64_t linear = transformer_linear_bytes(model, BASE_FLOAT) / (int64_t)sizeof(real), numbers = transformer_base_size(model);
@@ -142,6 +145,7 @@ static void print_merged(const Transformer *model, const Task *task, BaseType st
     if (codes != BASE_FLOAT) printf(", the sums in its linear layers rounded to %s", base_type_names[codes]);
     printf("; the base is in %s", model_dtype_name(dtype));
     if (stored != BASE_FLOAT) printf(", and its linear layers, rounded before, in %s", base_type_names[stored]);
+    else if (trained != BASE_FLOAT) printf(", and its linear layers were rounded to %s first, as in training", base_type_names[trained]);
     printf("\n");
 }
 
@@ -151,7 +155,8 @@ static void merge(Transformer *model, Vocabulary *vocabulary, const Task *task)
     const char *base = task->base, *out = task->out;
     Settings settings;
     SafetensorsDtype dtype;
-    BaseType stored = model->base_type;
+    BaseType stored = model->base_type, trained = model->active->config.base_type;
+    if (stored == BASE_FLOAT) transformer_hold_base(model, trained); // W is what the adapter was trained beside
     transformer_hold_base(model, BASE_FLOAT);
     transformer_merge(model);
     transformer_forget_original(model);
@@ -168,7 +173,7 @@ static void merge(Transformer *model, Vocabulary *vocabulary, const Task *task)
         die(EXIT_FAILED, "merging %s into %s: a number is too large for float16; nothing was saved; take --dtype bfloat16 or "
             "float32", task->first, base);
     if (!model_save_with(model, vocabulary, &settings, out, error, sizeof error)) die(EXIT_FAILED, "%s", error);
-    print_merged(model, task, stored, settings.dtype, dtype);
+    print_merged(model, task, stored, trained, settings.dtype, dtype);
     settings_free(&settings);
 }
 

@@ -360,6 +360,36 @@ TEST(a_merge_rounds_once)
                && strstr(said, "the codes of transformer.h.0.mlp.c_fc.weight is") && access(in_root("x"), F_OK) != 0, "%s", said);
 }
 
+// An adapter that was trained on codes of a base in floats is added to the codes' values, beside which it was trained.
+TEST(a_merge_adds_to_what_was_trained_on)
+{
+    static const int ids[] = { 0, 1, 2, 3, 4, 3, 2, 1 };
+    for (BaseType type = BASE_NF4; type < BASE_TYPES; type++) {
+        char line[600];
+        remove_all(in_root("beside")), remove_all(in_root("merged"));
+        snprintf(line, sizeof line, STEPS "--out @beside --init @base --base-type %s", base_type_names[type]);
+        EXPECT(train(line) == 0, "%s", said);
+        EXPECT(run(adapter_main, "merge @beside --out @merged") == 0, "%s", said);
+        snprintf(line, sizeof line, "the base is in %s, and its linear layers were rounded to %s first, as in training\n",
+                 model_dtype_name(REAL_DTYPE), base_type_names[type]);
+        char *printed = text_of(in_root("printed"));
+        EXPECT(strstr(printed, line), "%s", printed);
+        free(printed);
+        Transformer *model = loaded("base"), *merged = loaded("merged");
+        EXPECT(adapter_load(model, in_root("beside"), "a", false, why, sizeof why), "%s", why);
+        transformer_hold_base(model, type);
+        Tensor *unmerged = transformer_loss(model, NULL, ids, ids, 1, 8), *after = transformer_loss(merged, NULL, ids, ids, 1, 8);
+        double apart = fabs((double)(unmerged->data[0] - after->data[0]));
+        EXPECT(apart < 1e-5, "%s: the loss was %g, merged it is %g", base_type_names[type], (double)unmerged->data[0], (double)after->data[0]);
+        tensor_drop(unmerged), tensor_drop(after);
+        transformer_hold_base(model, BASE_FLOAT);
+        transformer_merge(model);
+        transformer_forget_original(model);
+        EXPECT(transformer_hash(model) == transformer_hash(merged), "%s: other numbers", base_type_names[type]);
+        transformer_free(model), transformer_free(merged);
+    }
+}
+
 TEST(what_cannot_be_is_refused)
 {
     static const struct { int (*main_)(int argc, char **argv); const char *line; int status; const char *words; } cases[] = {
@@ -442,6 +472,7 @@ int main(void)
     RUN(training_on_codes_is_training_on_their_values);
     RUN(info_is_of_the_codes);
     RUN(a_merge_rounds_once);
+    RUN(a_merge_adds_to_what_was_trained_on);
     RUN(what_cannot_be_is_refused);
     RUN(a_state_that_says_codes_train);
     remove_all(root);
