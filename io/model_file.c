@@ -463,6 +463,15 @@ static bool good_codes(const Slots *slots, char *error, size_t size)
     return true;
 }
 
+// The file, where it says a type at all, says the same as config.json.
+static bool same_type(const Safetensors *file, BaseType type, char *error, size_t size)
+{
+    const char *holds = safetensors_metadata(file, "base_type");
+    return holds == NULL || strcmp(holds, base_type_names[type]) == 0
+        || fail(error, size, "%s holds %s codes, but config.json says %s; the two are of different models: get both again", file->path,
+                json_quoted(holds, strlen(holds)).text, base_type_names[type]);
+}
+
 Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, size_t size)
 {
     char why[512];
@@ -481,7 +490,7 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
     Safetensors *file = NULL;
     Slots slots = { 0 };
     Transformer *model = NULL;
-    if (good && slots_open(dir, "model.safetensors", &file, error, size)) {
+    if (good && slots_open(dir, "model.safetensors", &file, error, size) && same_type(file, type, error, size)) {
         slots_list_base(&slots, &config, type);
         if (slots_match(file, &slots, true, error, size) && (!memory_holds(weight_bytes(&config), why, sizeof why)
                                                        || (model = transformer_new(config, 0, why, sizeof why)) == NULL))

@@ -203,9 +203,16 @@ TEST(damaged_files_are_refused)
         damage(below);
         if (type == BASE_INT8) expect_refused("weight.codes: byte 4 is -128, but codes are from -127 to 127");
         else transformer_free(loaded("bad"));
-        damage(nothing);
         snprintf(old, sizeof old, "{\"base_type\": \"%s\"}", names[type]);
         snprintf(other, sizeof other, "{\"base_type\": \"%s\"}", names[BASE_NF4 + BASE_INT8 - type]);
+        for (int i = 0; i < 2; i++) { // as they were saved: the file says its type, too
+            char words[200];
+            snprintf(words, sizeof words, "bad/model.safetensors holds \"%s\" codes, but config.json says %s; ", names[type],
+                     i ? "float" : names[BASE_NF4 + BASE_INT8 - type]);
+            copy_directory(in_root("codes"), in_root("bad"));
+            configure(old, i ? "{}" : other), expect_refused(words);
+        }
+        damage(nothing); // without metadata
         configure(old, other), expect_refused("8 tensors of another type (");
         configure(other, "{}"), expect_refused("8 tensors missing (\"h.0.attn.c_attn.weight\", ");
         static const char *const wrong[] = { "{\"base_type\": \"nf5\"}", "{\"base_type\": \"float\"}", "{\"base_type\": 4}", "{\"bits\": 4}", "\"nf4\"",
