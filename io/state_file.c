@@ -16,7 +16,7 @@
 #define STATE      "meltwater_state"   // its key in metadata
 #define STATE_FILE "training_state.safetensors"
 
-enum { STATE_VERSION = 3 };
+enum { STATE_VERSION = 2 };
 
 static char *copy_text(const char *text) // NULL stays NULL
 {

@@ -55,7 +55,7 @@ static const Option options[] = {
     { "lora-targets", "LIST", "c_attn", "of c_attn, attn.c_proj, c_fc, mlp.c_proj; c_proj means both; in the place of "
       "c_attn some of its parts q, k, v, each of rank N", SETTLED, TARGETS(lora.targets) },
     { "base-type", "float|nf4|int8", NULL, "hold the weights of the base's linear layers in 4 or 8 bits each (as its files "
-      "do)", SETTLED, BASE_TYPE_OF(lora.base_type) },
+      "do)", SETTLED, BASE_TYPE_OF(lora.base_type), .later = true },
 
     { .meaning = "The steps" },
     { "max-iters", "N", "2000", "steps in all, those before a --resume included", KEPT, STEPS(schedule.max_iters, 1) },

@@ -430,12 +430,13 @@ TEST(what_cannot_be_is_refused)
 // A state is believed no further than it was checked.
 TEST(a_state_that_says_codes_train)
 {
-    static const char *const changes[2][3] = {
+    static const char *const changes[3][3] = {
         { "\"base_type\":\"float\"", "\"base_type\":\"int8\" ", "\"base_type\" is int8, but all of the model trains, and codes cannot" },
         { "\"base_type\":\"float\"", "\"base_type\":\"flint\"", "\"base_type\" is flint: there are float, nf4 and int8" },
+        { "\"base_type\":\"float\"", "\"bass_type\":\"float\"", "" }, // an older run has none, and was on floats
     };
     EXPECT(train("--out @full --data @text.txt --n-layer 1 --n-head 2 --n-embd 8 --block-size 8 --batch-size 2 --max-iters 2 --threads 1") == 0, "%s", said);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         char *bytes, was[60], is[60];
         size_t n;
         copy_directory(in_root("full"), in_root("bad"));
@@ -454,7 +455,8 @@ TEST(a_state_that_says_codes_train)
         must(at != NULL && strlen(was) == strlen(is));
         memcpy(at, is, strlen(is));
         must(file_write_all(in_root("bad/training_state.safetensors"), bytes, n, message, sizeof message));
-        EXPECT(train("--resume --out @bad") == EXIT_FAILED && one_line(said) && strstr(said, changes[i][2]), "%s", said);
+        if (i == 2) EXPECT(train("--resume --out @bad --max-iters 3") == 0, "%s", said);
+        else EXPECT(train("--resume --out @bad") == EXIT_FAILED && one_line(said) && strstr(said, changes[i][2]), "%s", said);
         free(bytes);
     }
 }
