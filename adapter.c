@@ -46,7 +46,8 @@ static double norm_of_weight(const Tensor *W)
     return norm;
 }
 
-static void info(Transformer *model, Adapter *adapter, const char *directory)
+// `stored`: what the base is in its files, whose values it has in codes and in floats.
+static void info(Transformer *model, Adapter *adapter, const char *directory, BaseType stored)
 {
     const Config *c = &model->config;
     int64_t base = transformer_base_size(model), size = adapter_size(adapter);
@@ -56,7 +57,8 @@ static void info(Transformer *model, Adapter *adapter, const char *directory)
     printf("%s: %s numbers, %s, on a base of %s numbers, %s (%.2f %%)\n", directory, thousands(size),
            bytes_text(bytes), thousands(base), bytes_text(held), 100.0 * (double)size / (double)base);
     if (trained != BASE_FLOAT || type != BASE_FLOAT)
-        printf("it was trained on a base of %s; here the base's linear layers are %s\n", base_type_names[trained], base_type_names[type]);
+        printf("it was trained on a base of %s; here the base's linear layers are %s%s\n", base_type_names[trained], base_type_names[type],
+               stored != BASE_FLOAT && trained != type ? ", the same values" : "");
     printf("\n");
     printf("%-20s%6s%11s%11s%11s%11s%10s\n", "layer", "r", "scale", "|A|", "|B|", "|s A B|", "/ |W|");
     bool untrained = true;
@@ -140,10 +142,10 @@ static void print_merged(const Transformer *model, const Task *task, BaseType st
     int64_t linear = transformer_linear_bytes(model, BASE_FLOAT) / (int64_t)sizeof(real), numbers = transformer_base_size(model);
     double bytes = (double)(numbers - linear) * bytes_of(type);
     bytes += codes == BASE_FLOAT ? (double)linear * bytes_of(type) : (double)transformer_linear_bytes(model, codes);
-    printf("%s with %s folded in: saved in %s, %s of %s", task->base, task->first, task->out, bytes_text(bytes),
-           model_dtype_name(type));
-    if (codes != BASE_FLOAT) printf(", the sums in its linear layers rounded to %s", base_type_names[codes]);
-    printf("; the base is in %s", model_dtype_name(dtype));
+    printf("%s with %s folded in: saved in %s, %s", task->base, task->first, task->out, bytes_text(bytes));
+    if (codes == BASE_FLOAT) printf(" of ");
+    else printf(": %s in its linear layers, the rest ", base_type_names[codes]);
+    printf("%s; the base is in %s", model_dtype_name(type), model_dtype_name(dtype));
     if (stored != BASE_FLOAT) printf(", and its linear layers, rounded before, in %s", base_type_names[stored]);
     else if (trained != BASE_FLOAT) printf(", and its linear layers were rounded to %s first, as in training", base_type_names[trained]);
     printf("\n");
@@ -265,11 +267,12 @@ int main(int argc, char **argv)
     Task task;
     read_task(argc, argv, &task);
     Transformer *model = model_load(task.base, &vocabulary, error, sizeof error);
+    BaseType stored = model ? model->base_type : BASE_FLOAT;
     if (model == NULL || (option_given(adapter_options, task.given, "base-type") && !is(task.command, "merge")
                           && !model_hold(model, task.base_type, task.base, error, sizeof error))) die(EXIT_FAILED, "%s", error);
     Adapter *first = load(model, task.first, "first", task.any_base);
     if (task.second != NULL) diff(model, first, load(model, task.second, "second", task.any_base));
-    else if (is(task.command, "info")) info(model, first, task.first);
+    else if (is(task.command, "info")) info(model, first, task.first, stored);
     else merge(model, &vocabulary, &task);
     vocabulary_free(&vocabulary);
     transformer_free(model);

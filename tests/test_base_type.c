@@ -283,6 +283,11 @@ TEST(training_on_codes_is_training_on_their_values)
         EXPECT(train(line) == 0, "%s", said);
         snprintf(line, sizeof line, STEPS "--out @values --init @%s --base-type float", stored);
         EXPECT(train(line) == 0, "%s", said);
+        EXPECT(run(adapter_main, "info @values") == 0, "%s", said); // as stored: "floats" of the codes, the same numbers
+        snprintf(line, sizeof line, "trained on a base of float; here the base's linear layers are %s, the same values\n", base_type_names[type]);
+        char *same = text_of(in_root("printed"));
+        EXPECT(strstr(same, line), "%s", same);
+        free(same);
         uint64_t coded = hash_of_adapter(stored, "coded", type);
         EXPECT(coded == hash_of_adapter(stored, "values", BASE_FLOAT), "%s: other bits than on floats", base_type_names[type]);
         snprintf(line, sizeof line, STEPS "--out @beside --init @base --base-type %s", base_type_names[type]);

@@ -448,7 +448,7 @@ TEST(each_option_of_adapter_does_what_it_says)
         snprintf(words, sizeof words, "here the base's linear layers are %s\n", type);
         EXPECT(run(adapter_main, line) == 0 && file_has("printed", words), "%s: %s", line, said);
         snprintf(line, sizeof line, "merge @adapter --out @codes --base-type %s --overwrite", type);
-        snprintf(words, sizeof words, "the sums in its linear layers rounded to %s", type);
+        snprintf(words, sizeof words, ": %s in its linear layers, the rest %s; the base is in", type, model_dtype_name(REAL_DTYPE));
         EXPECT(run(adapter_main, line) == 0 && file_has("printed", words), "%s: %s", line, said);
         plain_sample("merged", NULL, "cats", 60, 0.8, 0, 1, expected); // held in codes
         EXPECT(run(sample_main, "--model @codes --prompt cats --length 60 --seed 1") == 0 && file_has("printed", expected), "%s: %s", type, said);
