@@ -235,6 +235,8 @@ static void read_task(int argc, char **argv, Task *task)
             words);
     if (is(command, "merge") != (task->out != NULL))
         die(EXIT_USAGE, task->out ? "%s writes nothing: leave out --out" : "%s needs --out DIR for the merged model", command);
+    if (is(command, "diff") && option_given(adapter_options, task->given, "base-type"))
+        die(EXIT_USAGE, "diff compares what two adapters add, whatever the base is held in: leave out --base-type");
     if (task->dtype_name != NULL) task->dtype = dtype_of(task->dtype_name);
     task->first = argv[word + 1];
     task->second = wanted == 2 ? argv[word + 2] : NULL;

@@ -413,6 +413,7 @@ TEST(what_cannot_be_is_refused)
         { sample_main, "--model @base-int8 --base-type nf4 --length 5", EXIT_FAILED, "is stored in int8, and nf4 of that" },
         { sample_main, "--model @base --base-type int4 --length 5", EXIT_USAGE, "there are float, nf4 and int8" },
         { adapter_main, "info @coded4 --base-type int8", EXIT_FAILED, "is stored in nf4, and int8 of that" },
+        { adapter_main, "diff @coded4 @coded4 --base-type nf4", EXIT_USAGE, "whatever the base is held in: leave out --base-type" },
         { adapter_main, "merge @coded4 --out @x --dtype nf4", EXIT_USAGE, "--dtype nf4: there are float32" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
