@@ -162,21 +162,12 @@ static void measure_resident(const char *program)
 // What is asked for in the place of the comparison, or beside it.
 typedef struct Asked { const char *shape, *resident; bool trace; int threads; BaseType base_type; } Asked;
 
-static bool read_base_type(const char *text, void *to, char *why, size_t size)
-{
-    int type = 0;
-    while (type < BASE_TYPES && strcmp(text, base_type_names[type]) != 0) type++;
-    if (type == BASE_TYPES) snprintf(why, size, "float, nf4 or int8 is needed");
-    else *(BaseType *)to = (BaseType)type;
-    return type < BASE_TYPES;
-}
-
 static const Option demo_options[] = {
     { "shape", "NAME", NULL, "the formulas alone, for a large shape: gpt2-124m, gpt-7b, gpt-65b, gpt3-175b, "
       "llama-7b, llama-65b", TEXT_OPTION(Asked, shape) },
     { "trace", NULL, NULL, "one step of LoRA's backward pass, node by node, alone", FLAG_OPTION(Asked, trace) },
     { "base-type", "TYPE", "nf4", "what the third run's base is in: float, nf4, int8",
-      WORDS_OPTION(Asked, base_type, read_base_type, NULL) },
+      WORDS_OPTION(Asked, base_type, base_type_read, NULL) },
     { "threads", "N", NULL, "(one for each core)", INT_OPTION(Asked, threads, 1, MAX_THREADS) },
     { "measure-resident", "NAME:VOCABULARY", NULL, NULL, TEXT_OPTION(Asked, resident) }, // the demo's own
     { 0 }

@@ -4,6 +4,7 @@
 
 #include "json.h"
 #include "model_file.h"
+#include "options.h"
 #include "peft.h"
 #include "slots.h"
 

@@ -413,18 +413,6 @@ bool model_dtype(const char *dir, SafetensorsDtype *dtype, char *error, size_t s
     return true;
 }
 
-bool base_type_read(const char *text, void *type, char *why, size_t size)
-{
-    for (BaseType t = 0; t < BASE_TYPES; t++)
-        if (strcmp(text, base_type_names[t]) == 0) {
-            *(BaseType *)type = t;
-            return true;
-        }
-    return fail(why, size, "there are float, nf4 and int8");
-}
-
-const char *base_type_write(const void *type) { return base_type_names[*(const BaseType *)type]; }
-
 bool model_hold(Transformer *model, BaseType type, const char *dir, char *error, size_t size)
 {
     BaseType stored = model->base_type;

@@ -63,10 +63,6 @@ Transformer *model_load(const char *dir, Vocabulary *vocabulary, char *error, si
 // still. False: it is stored in codes of another type, which would round it twice; one line says so.
 bool model_hold(Transformer *model, BaseType type, const char *dir, char *error, size_t size);
 
-// For WORDS_OPTION, a BaseType: --base-type float|nf4|int8.
-bool        base_type_read(const char *text, void *type, char *why, size_t size);
-const char *base_type_write(const void *type);
-
 // Reads DIR/tokenizer.json, which must be of the form that model_save writes: a token is a character, numbered in the order of
 // code points, at most vocab_size in all: a model may have more rows, which no text means. On error *vocabulary is empty.
 bool vocabulary_load(const char *dir, int vocab_size, Vocabulary *vocabulary, char *error, size_t size);

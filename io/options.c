@@ -3,7 +3,7 @@
 
 #include "io/options.h"
 
-#include "tensor.h"
+#include "quantise.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -186,6 +186,18 @@ bool options_get(const Json *json, const Option *rows, void *values, char *error
     }
     return true;
 }
+
+bool base_type_read(const char *text, void *type, char *why, size_t size)
+{
+    for (BaseType t = 0; t < BASE_TYPES; t++)
+        if (strcmp(text, base_type_names[t]) == 0) {
+            *(BaseType *)type = t;
+            return true;
+        }
+    return fail(why, size, "there are float, nf4 and int8");
+}
+
+const char *base_type_write(const void *type) { return base_type_names[*(const BaseType *)type]; }
 
 // -------------------------------------------------------------------------------------------------------- the command line
 

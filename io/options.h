@@ -79,6 +79,10 @@ typedef struct Option {
 #define DOUBLE_OPTION(struct_, member, from, to)      OPTION_AT(struct_, member, OPTION_DOUBLE), .least = (from), .most = (to)
 #define WORDS_OPTION(struct_, member, read_, write_)  OPTION_AT(struct_, member, OPTION_WORDS), .words = { read_, write_ }
 
+// A BaseType (quantise.h), for WORDS_OPTION: --base-type float|nf4|int8.
+bool        base_type_read(const char *text, void *type, char *why, size_t size);
+const char *base_type_write(const void *type);
+
 enum { MOST_OPTIONS = 64 };
 #define LARGEST_SEED 0x1p62
 

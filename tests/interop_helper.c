@@ -13,6 +13,7 @@
 
 #include "../io/adapter_file.h"
 #include "../io/model_file.h"
+#include "../io/options.h"
 #include "../io/peft.h"
 #include "../io/safetensors.h"
 

@@ -123,7 +123,7 @@ runs "a trace" $BIN/demo --trace
 prints 'frozen: saves'
 prints 'passed through 15 of 16 frozen linears and the head;$'
 prints '^16 weight gradients skipped, 1 never recorded; 8 adapter gradients computed'
-refuses 2 'base-type nf3: float, nf4 or int8 is needed' $BIN/demo --base-type nf3
+refuses 2 'base-type nf3: there are float, nf4 and int8' $BIN/demo --base-type nf3
 # What the system says of a process whose base is in four bits: of its 16 linear layers 3.1 MB of floats are gone. It may not say.
 resident() { $BIN/demo --threads 1 "$@" --measure-resident c_attn_codes:43; }
 floats=$(resident --base-type float) codes=$(resident --base-type nf4)
