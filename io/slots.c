@@ -68,8 +68,9 @@ void slots_point_at_base(Slots *slots, const Transformer *model)
     for (int i = 0; i < model->base_count; i++, slot++) {
         Tensor *t = model->parameters[i];
         const char *name = t->name + strlen(MODEL_PREFIX);
-        check(strncmp(name, slot->name, strlen(name)) == 0 && (t->codes != NULL) == (slot->as != 0), "slots: %s is saved as %s",
-              t->name, slot->name);
+        size_t length = strlen(name);
+        check(strncmp(name, slot->name, length) == 0 && strcmp(slot->name + length, t->codes ? ".codes" : "") == 0
+              && (t->codes != NULL) == (slot->as != 0), "slots: %s is saved as %s", t->name, slot->name);
         slot->tensor = t;
         slot->data = t->codes ? (void *)t->codes->codes : t->data;
         if (t->codes == NULL) continue;
