@@ -19,7 +19,8 @@
 //
 // A base in codes (quantise.h) is saved in codes: config.json and the tensors' metadata say of which type, and slots.h how a
 // weight is stored. Nobody else can read that; transformers would take random numbers in the place of what it does not find,
-// but refuses a "quantization_config" that names no "quant_method" it could look for.
+// but refuses a "quantization_config" that names no "quant_method" it could look for. Loading makes the floats of the whole model
+// for a moment, so codes save memory only after it.
 
 #ifndef MODEL_FILE_H
 #define MODEL_FILE_H
