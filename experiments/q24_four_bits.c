@@ -45,7 +45,7 @@ static Spread over_seeds(double loss[BASES][BASE_TYPES][LOSSES], int type, int w
 int main(void)
 {
     question("What does a base in four bits cost in loss, and does the adapter make up for it?");
-    predict("Each weight is off by a tenth or so of its size. By how much does the loss rise? And with an adapter trained on it?");
+    predict("Weights are off by a tenth of their typical size. By how much does the loss rise? And with an adapter trained on it?");
 
     Text tales = tiny_text("builtin:tales"), pirate = tiny_text("builtin:pirate");
     static double loss[BASES][BASE_TYPES][LOSSES];

@@ -8,7 +8,8 @@
 //     return answered();                                    // prints `N passed, N failed`
 //
 // Counts, bytes and equal bits are facts, and asserted as such. What a training brings is asserted only as a bound that holds
-// for each of three seeds; times are printed and not asserted. tiny.h has a small transformer for those that need one.
+// for each of three seeds; times are printed and not asserted (q27's, of the processor, as a wide bound on a ratio). tiny.h has a
+// small transformer for those that need one.
 
 #ifndef QUESTION_H
 #define QUESTION_H

@@ -269,5 +269,5 @@ int draw_claim(const Rows *rows, const char *claim)
         { "variants", draw_variants } };
     for (size_t i = 0; i < sizeof claims / sizeof *claims; i++)
         if (strcmp(claims[i].name, claim) == 0) return claims[i].draw(rows);
-    die(EXIT_USAGE, "there is no claim %s; there are rates, where, knee, forget, batch, variants", claim);
+    die(EXIT_USAGE, "there is no claim %s; there are " ALL_CLAIMS, claim);
 }

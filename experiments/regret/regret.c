@@ -79,7 +79,10 @@ static bool is_traced(const Way *w)
 static int run_seed(uint64_t seed, const char *path, const char *only)
 {
     Way ways[MOST_WAYS];
-    int count = all_ways(seed, ways);
+    int every = all_ways(seed, ways), count = 0; // of all ways, those of the claim `only`, or all
+    for (int i = 0; i < every; i++)
+        if (only == NULL || strcmp(only, ways[i].claim) == 0) ways[count++] = ways[i];
+    if (count == 0) die(EXIT_USAGE, "%s is no claim with trainings of its own; there are " ALL_CLAIMS " (forget: run rates)", only);
     double all = 0, done = 0, begin = seconds_now(), said = begin;
     FILE *file = fopen(path, "w");
     if (file == NULL) die(EXIT_FAILED, "%s: cannot be written: %s", path, strerror(errno));
@@ -91,7 +94,6 @@ static int run_seed(uint64_t seed, const char *path, const char *only)
     print_row(file, &base);
     for (int i = 0; i < count; i++) all += (double)ways[i].steps * ways[i].B * ways[i].T * (2 * ways[i].half + 1);
     for (int i = 0; i < count; i++) {
-        if (only != NULL && strcmp(only, ways[i].claim) != 0) continue;
         run.way = &ways[i];
         int best = search(&run);
         run.quarter = best;
@@ -105,7 +107,6 @@ static int run_seed(uint64_t seed, const char *path, const char *only)
         fflush(stdout);
     }
     bench_close(&bench);
-    if (done == 0) die(EXIT_USAGE, "there is no claim %s to run; there are rates, where, batch, variants, knee", only);
     bool broken = ferror(file) != 0;
     if (fclose(file) != 0 || broken) die(EXIT_FAILED, "%s: not all could be written; is the disk full?", path);
     return output_status();

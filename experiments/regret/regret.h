@@ -43,6 +43,8 @@ typedef struct Way {
     bool   random;          // knee: letters drawn at random instead of the pirate's tales
 } Way;
 
+#define ALL_CLAIMS "rates, where, knee, forget, batch, variants" // for messages; the rows of forget come with a run of rates
+
 enum { MOST_WAYS = 160 };
 // All of them, in the order in which they run; returns how many.
 int  all_ways(uint64_t seed, Way ways[MOST_WAYS]);

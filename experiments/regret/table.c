@@ -18,7 +18,8 @@
 //             two bits: the most that an adapter took in, for each number, is 1 to 4 bits (the middle one of the ranks)
 //             the grammar: the floor's nats at the pirate's knee are half to twice those at the letters' knee, at rank 4
 //   forget    learns less: the loss is higher than full training's; forgets less: the tales' loss is lower;
-//             for the same lesson: lower than full training's at the step where that had the adapter's loss
+//             for the same lesson: lower than full training's at the step where that had the adapter's loss (added after the
+//             numbers: a seed where it never had it counts as not held)
 //   batch     the adapter's loss minus full training's is larger with batches of 64 than with batches of 4
 //   variants  rsLoRA at one rate, that which is best at rank 4: at rank 32 its loss is lower than LoRA's; and at its own best rate
 //             LoRA+, DoRA: at each rank the loss is lower than LoRA's; LoRA-FA: its regret is at most 1.05 times LoRA's
@@ -196,7 +197,8 @@ static void verdicts_where(const Rows *rows)
     verdict("adapters on all layers beat both (30, 60, 120 C)");
 }
 
-// The tales' loss of full training at the first step where its loss on the pirate's is no higher than `loss`.
+// The tales' loss of full training at the first step where its loss on the pirate's is no higher than `loss`; between two rows, by
+// their losses. NAN if that never comes: the adapter has learned more than full training.
 static double old_at(const Rows *rows, double loss, int s)
 {
     double before = HUGE_VAL, old = 0;
@@ -207,7 +209,7 @@ static double old_at(const Rows *rows, double loss, int s)
         before = r->loss;
         old = r->old;
     }
-    return old;
+    return (double)NAN;
 }
 
 static void verdicts_forget(const Rows *rows)
@@ -371,7 +373,7 @@ static void verdicts_knee(const Rows *rows)
         held[s] = middle >= 1 && middle <= 4;
     }
     ask(held);
-    verdict("a number holds about two bits (letters)");
+    verdict("a number holds about two bits: from 1 to 4 (letters)");
     FOR_SEEDS {
         double pirate = knee_nats(rows, "pirate", 4, s + 1), letters = knee_nats(rows, "letters", 4, s + 1);
         held[s] = pirate >= letters / 2 && pirate <= letters * 2;
@@ -503,6 +505,6 @@ int print_table(const Rows *rows, const char *claim)
         claims[i].verdicts(rows);
         shown++;
     }
-    if (shown == 0) die(EXIT_USAGE, "there is no claim %s; there are rates, where, knee, forget, batch, variants", claim);
+    if (shown == 0) die(EXIT_USAGE, "there is no claim %s; there are " ALL_CLAIMS, claim);
     return EXIT_SUCCESS;
 }

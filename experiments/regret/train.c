@@ -53,7 +53,7 @@ int *knee_windows(const Bench *b, const Way *way, double *nats)
                 if (t > 0) targets[w * T + t - 1] = token;
             }
         *nats = count * log(LETTERS);
-    } else { // the pirate's text from its beginning; corpus.h knows what each character cost its writer
+    } else { // the pirate's text from its beginning; corpus.h knows what a character costs its writer, on average
         memcpy(ids, b->pirate.tokens, (size_t)count * sizeof *ids);
         memcpy(targets, b->pirate.tokens + 1, (size_t)count * sizeof *ids);
         *nats = count * b->pirate.train_floor;
@@ -84,7 +84,7 @@ static Outcome train_on_windows(Bench *b, const Way *way, Learner *l, double rat
     int *ids = knee_windows(b, way, &nats), *targets = ids + way->x * way->T;
     for (int step = 0; step < way->steps; step++) {
         int first = step * way->B % way->x * way->T;
-        // down to a tenth: what stays unlearned is then what does not fit, not what the last step shook out
+        // down to a twentieth: what stays unlearned is then what does not fit, not what the last step shook out
         double now = schedule_rate(&(Schedule){ rate, rate / 20, 0, way->steps }, step);
         learner_step(l, ids + first, targets + first, way->B, way->T, now);
     }
@@ -103,8 +103,8 @@ Outcome train_way(Bench *b, const Way *way, double rate, Trace *trace, void *con
         for (int step = 0; step < way->steps; step++) {
             text_batch(&b->pirate, way->B, way->T, b->seed, step, batch, batch + size);
             learner_step(&l, batch, batch + size, way->B, way->T, rate);
-            bool power = (step + 1) % 25 == 0;
-            if (trace != NULL && power) trace(context, step + 1, outcome_now(b, &l));
+            bool shown = (step + 1) % 25 == 0;
+            if (trace != NULL && shown) trace(context, step + 1, outcome_now(b, &l));
         }
         free(batch);
         o = outcome_now(b, &l);

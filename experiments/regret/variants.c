@@ -1,4 +1,6 @@
-// variants.c - LoRA's relatives, each in at most 40 lines; none of them is in the book. See regret.h.
+// variants.c - LoRA's relatives, from one flag (LoRA-FA) to some fifty lines (DoRA); none of them is in the book. See regret.h.
+//
+// Gradients are clipped to a norm of 1 for each optimizer: LoRA's A and B together, LoRA+'s apart, DoRA's m apart from both.
 
 #include "regret.h"
 
