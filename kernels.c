@@ -11,7 +11,7 @@
 
 static real *element(Matrix m, int64_t i, int64_t j) { return m.at + i * m.down + j * m.right; }
 
-static real value(Matrix m, int64_t i, int64_t j)
+static inline real value(Matrix m, int64_t i, int64_t j)
 {
     real number = 0;
     if (m.codes == NULL) return *element(m, i, j);
@@ -34,7 +34,7 @@ void copy(Matrix C, Matrix A, Part part)
 {
     Share rows = share(part, C.rows, 1);
     for (int64_t i = rows.begin; i < rows.end; i++)
-        for (int j = 0; j < C.columns; j++) *element(C, i, j) = value(A, i, j);
+        for (int j = 0; j < C.columns; j++) *element(C, i, j) = *element(A, i, j);
 }
 
 void column_sums(real *sums, Matrix A, Part part)

@@ -1,6 +1,4 @@
-// quantise.c - see quantise.h. The values of nf4; from numbers to codes; and back.
-//
-// Read next: kernels.h.
+// quantise.c - see quantise.h. The values of nf4; from numbers to codes; and back. Read next: kernels.h.
 
 #include "quantise.h"
 
@@ -18,9 +16,9 @@ static double normal_quantile(double p)
     return x;
 }
 
-// Weights are about normally distributed, so the values are quantiles of that distribution: each is met about equally often, and
-// none of 16 is wasted. Eight above 0, 0 itself and seven below, at probabilities evenly spaced from 1/2 to `last`, which is as far
-// from 1 as half of 1/16 and half of 1/15 are on average; divided by the largest, so that they end at -1 and 1.
+// Weights are about normally distributed, so the values are quantiles of that distribution, closer together where weights are
+// many. Eight above 0, 0 itself and seven below, at probabilities evenly spaced from 1/2 to `last`, which is as far from 1 as
+// half of 1/16 and half of 1/15 are on average; divided by the largest, so that they end at -1 and 1.
 const float *nf4_values(void)
 {
     static float values[NF4_VALUES];
@@ -40,9 +38,10 @@ static int64_t room(const Codes *c)
 
 void tensor_take_codes(Tensor *t, BaseType type)
 {
-    check(is_leaf(t) && t->ndim == 2 && !t->requires_grad && t->codes == NULL && type != BASE_FLOAT,
+    bool nf4 = type == BASE_NF4;
+    check(is_leaf(t) && t->ndim == 2 && !t->requires_grad && t->codes == NULL && (nf4 || type == BASE_INT8),
           "%s %s: only a frozen leaf of two dimensions can be held in codes, and only once", t->name, shape_text(t));
-    bool nf4 = nf4_values() && type == BASE_NF4; // made now, before threads ask for them
+    nf4_values(); // made now, before threads ask for them
     Codes *c = allocate(1, sizeof *c, "codes");
     *c = (Codes){ .type = type, .columns = last_dim(t), .code_count = nf4 ? (t->size + 1) / 2 : t->size,
                   .scale_count = nf4 ? (t->size + NF4_BLOCK - 1) / NF4_BLOCK : last_dim(t) };
@@ -60,8 +59,6 @@ void tensor_free_codes(Tensor *t)
     free(t->codes);
     t->codes = NULL;
 }
-
-// ----------------------------------------------------------------------------------------------------- from numbers to codes
 
 // The largest |w| of n numbers; NaN if one is not finite.
 static float largest_of(const real *w, int64_t n, int64_t stride)
@@ -98,33 +95,36 @@ static void to_int8(Codes *c, const real *w, int64_t size)
 {
     for (int j = 0; j < c->columns; j++) {
         float largest = largest_of(w + j, size / c->columns, c->columns);
+        float factor = 127 / largest; // infinite where all are about 0: then every code is
         c->scales[j] = largest / 127;
         for (int64_t i = j; i < size; i += c->columns)
-            c->codes[i] = (uint8_t)(int8_t)(largest > 0 ? rintf((float)w[i] * (127 / largest)) : 0);
+            c->codes[i] = (uint8_t)(int8_t)(isfinite(factor) ? rintf((float)w[i] * factor) : 0);
     }
 }
 
 void tensor_quantise(Tensor *t, BaseType type)
 {
     real *numbers = t->data;
-    check(numbers != NULL, "tensor_quantise: %s has no numbers", t->name);
     t->data = NULL; // its codes are made of them
     tensor_take_codes(t, type);
+    check(numbers != NULL, "tensor_quantise: %s has no numbers", t->name);
     if (type == BASE_NF4) to_nf4(t->codes, numbers, t->size);
     else to_int8(t->codes, numbers, t->size);
     memory_give(t->kind, numbers, t->size);
 }
 
-// ----------------------------------------------------------------------------------------------------- from codes to numbers
-
-// n numbers that share a block's scale
+// n numbers that share a block's scale: two from each byte, but perhaps one from the first and from the last
 static void unpack_nf4(const uint8_t *codes, int64_t first, int64_t n, float scale, real *to, int64_t stride)
 {
     const float *values = nf4_values();
-    for (int64_t i = 0; i < n; i++) {
-        int code = codes[(first + i) / 2] >> ((first + i) % 2 == 0 ? 4 : 0) & 15;
-        to[i * stride] = (real)(values[code] * scale);
+    const uint8_t *byte = codes + first / 2;
+    int64_t i = 0;
+    if (first % 2 == 1) to[i++ * stride] = (real)(values[*byte++ & 15] * scale);
+    for (; i + 1 < n; i += 2, byte++) {
+        to[i * stride] = (real)(values[*byte >> 4] * scale);
+        to[(i + 1) * stride] = (real)(values[*byte & 15] * scale);
     }
+    if (i < n) to[i * stride] = (real)(values[*byte >> 4] * scale);
 }
 
 // n numbers of one row, each with its column's scale

@@ -3,9 +3,9 @@
 //     nf4    one of 16 values from -1 to 1, times its block's scale, the largest |w| of 64 numbers in a row
 //     int8   a whole number from -127 to 127, times its column's scale, 1/127 of the largest |w| there
 //
-// Of a frozen W the gradient needs the values, and nothing else: y = x W, dx = dy W^T. So a product makes them of the codes
-// for a few rows and columns at a time, in scratch that it has anyway, and floats of all of W exist at no time. Training W is
-// another matter: a step moves a number by less than the distance of two codes. Such a tensor cannot require a gradient.
+// Of a frozen W the gradient needs the values, and nothing else: y = x W, dx = dy W^T. So a product makes them of the codes,
+// a panel at a time, in scratch that it has anyway and whose size does not depend on W's. Training W is another matter: a step
+// moves a number by less than the distance of two codes. Such a tensor cannot require a gradient.
 //
 // (nf4: Dettmers et al. 2023, arXiv:2305.14314, without its second step for scales; int8: as weights in arXiv:2208.07339.)
 //
@@ -25,17 +25,17 @@ struct Codes {
     BaseType type;
     int      columns;
     float   *scales;          // [scale_count]: one for each block, the last of which may be shorter, or for each column
-    uint8_t *codes;           // [code_count] bytes behind them: two numbers in each, the first one high; or one, from -127 to 127
+    uint8_t *codes;           // [code_count] bytes behind them: two numbers in each, the first one high; or one, -127 to 127
     int64_t  scale_count, code_count;
 };
 
 // The numbers of a leaf become the nearest codes; and back, the codes' values become its numbers. Where one is not finite, its
-// whole block or column turns into NaN. A type that is no code, or a leaf that requires a gradient, has other than two dimensions or
-// is in codes already: check().
+// whole block or column turns into NaN. A type that is no code, or a leaf that requires a gradient, has other than two
+// dimensions or is in codes already: check().
 void tensor_quantise(Tensor *t, BaseType type);
 void tensor_unpack(Tensor *t);
 
-// For who reads codes from a file: gives t codes whose contents are undefined in the place of its numbers. For tensor.c: frees them.
+// For who reads codes from a file: gives t undefined codes in the place of its numbers. For tensor.c: frees them.
 void tensor_take_codes(Tensor *t, BaseType type);
 void tensor_free_codes(Tensor *t);
 

@@ -5,9 +5,10 @@
 //     ./train --resume --out out/book --max-iters 4000                                goes on, to the bit as if never stopped
 //
 // The options are a table in io/train_options.c. From the top: resume() for an old run and begin() for a new one, which both end
-// in a TrainingState; the log; the loop, train_on(); the report; main. A step itself is training_step in training.c: demo.c and
-// the notebooks take the same one. LoRA differs from full training in two calls of begin(): transformer_train_base(model, false)
-// and transformer_add_adapter.
+// in a TrainingState; the log; the loop, train_on(); the report; main. A step itself is training_step_in_parts in training.c; with
+// one part its bits are those of training_step, which demo.c and the notebooks take. LoRA differs from full training in two calls
+// of begin(): transformer_train_base(model, false) and transformer_add_adapter. Under mpirun (`make MPI=1`, io/ranks.h) each
+// process takes its parts of every batch, and process 0 alone writes.
 //
 // Into --out go the model or the adapter, the state for --resume, log.csv (a row every ten steps) and metrics.json (losses,
 // counts, bytes). After LoRA the base's hash is compared with the one before: a frozen bit that moved is an error.
@@ -325,12 +326,17 @@ static const char *what_is_left(const Run *run)
     return run->saved ? "what was saved before is intact, in" : "this run has saved nothing in";
 }
 
-// Before each save: all processes must have the same weights and moments, to the bit, and the same text.
+// At the start, where it is also what process 0 waits for before it writes, and before each save: all processes must have the same
+// text, the same weights and moments, to the bit, and the same settings as far as these decide who does what, and when.
 static void compare_ranks(const Run *run)
 {
     const AdamW *optimizer = run->state.optimizer;
-    uint64_t hash = text_fingerprint(&run->text);
-    for (int i = 0; i < optimizer->count && ranks.count > 1; i++) {
+    const TrainOptions *o = &run->o;
+    if (ranks.count == 1) return;
+    int64_t settings[] = { run->state.step, o->batch_size, o->micro_batches, o->eval_interval, (int64_t)o->seed };
+    uint64_t hash = hash_bytes(transformer_hash(run->state.model), settings, sizeof settings);
+    hash = hash_bytes(hash, &run->state.text_hash, sizeof run->state.text_hash);
+    for (int i = 0; i < optimizer->count; i++) {
         const Tensor *t = optimizer->parameters[i];
         const real *const numbers[] = { t->data, optimizer->m[i], optimizer->v[i] };
         for (int k = 0; k < 3; k++)
@@ -338,16 +344,19 @@ static void compare_ranks(const Run *run)
     }
     int other = ranks_different(hash);
     if (other > 0)
-        die(EXIT_FAILED, "step %" PRId64 ": process %d has other weights, moments or text than process 0; start all with the same "
-            "files, options and build; %s %s", run->state.step, other, what_is_left(run), run->o.out);
+        die(EXIT_FAILED, "step %" PRId64 ": process %d has other weights, moments, settings or text than process 0; start all with "
+            "the same files, options and build; %s %s", run->state.step, other, what_is_left(run), run->o.out);
 }
 
 static Parts parts_of(const TrainOptions *o)
 {
     int64_t count = (int64_t)o->micro_batches * ranks.count;
+    int most = o->batch_size / ranks.count;
+    char mend[64] = "fewer processes, or a larger --batch-size";
+    if (most > 0) snprintf(mend, sizeof mend, "--micro-batches %d at most", most);
     if (count > o->batch_size)
         die(EXIT_USAGE, "--micro-batches %d, in %d process%s: %" PRId64 " parts of a batch of %d windows; some would be empty; take "
-            "fewer, or a larger --batch-size", o->micro_batches, ranks.count, ranks.count > 1 ? "es" : "", count, o->batch_size);
+            "%s", o->micro_batches, ranks.count, ranks.count > 1 ? "es" : "", count, o->batch_size, mend);
     int first = o->micro_batches * ranks.index;
     return (Parts){ (int)count, first, first + o->micro_batches, ranks_add_up, NULL };
 }
@@ -435,7 +444,8 @@ static void after_step(Run *run, double rate, const StepResult *result)
     if (evaluate) compare_ranks(run);
     if (ranks.index > 0) return;
     if (evaluate) {
-        val = estimate_validation(state->model, &run->text, o->batch_size);
+        int pass = (o->batch_size + run->parts.count - 1) / run->parts.count; // no more windows at once than a step takes
+        val = estimate_validation(state->model, &run->text, o->batch_size, pass);
         progress_validation(&run->progress, val);
         run->character = (seconds_now() - start) / (QUICK_BATCHES * o->batch_size * (double)state->model->config.block_size);
     }
@@ -613,6 +623,8 @@ int main(int argc, char **argv)
     ranks_begin();
     Run run = { .o = read_options(argc, argv) };
     if (run.o.threads > 0) parallel_set_threads(run.o.threads);
+    if (ranks.count > 1 && run.o.data != NULL && access(run.o.data, F_OK) == 0 && !can_be_read_again(run.o.data))
+        die(EXIT_USAGE, "--data %s: each of %d processes reads the text itself, so it must be in a file", run.o.data, ranks.count);
     run.state = run.o.resume ? resume(&run.o, &run.text) : begin(&run.o, &run.text);
     run.state.options = run.o;
     if (!can_be_read_again(run.o.data)) run.state.options.data = run.state.data; // what was known before, or NULL

@@ -169,19 +169,20 @@ double evaluate_most(const Transformer *model, const int *tokens, int64_t count,
     return sum / (double)done;
 }
 
-double evaluate_quickly(const Transformer *model, const int *tokens, int64_t count, int B)
+double evaluate_quickly(const Transformer *model, const int *tokens, int64_t count, int B, int pass)
 {
-    int T = model->config.block_size;
+    int T = model->config.block_size, windows = QUICK_BATCHES * B;
     int64_t starts = count - T; // where a window and the target after it fit
-    int *ids = allocate(2 * (size_t)(B * T), sizeof *ids, "a batch"), *targets = ids + B * T;
+    int *ids = allocate(2 * (size_t)(pass * T), sizeof *ids, "a batch"), *targets = ids + pass * T;
     double sum = 0;
-    for (int i = 0; i < QUICK_BATCHES; i++) {
-        for (int b = 0; b < B; b++) {
-            int64_t start = (int64_t)(random_bits(1, (uint64_t)(i * B + b)) % (uint64_t)starts);
+    for (int first = 0, n; first < windows; first += n) {
+        n = windows - first < pass ? windows - first : pass;
+        for (int b = 0; b < n; b++) {
+            int64_t start = (int64_t)(random_bits(1, (uint64_t)(first + b)) % (uint64_t)starts);
             memcpy(ids + b * T, tokens + start, (size_t)T * sizeof *ids);
             memcpy(targets + b * T, tokens + start + 1, (size_t)T * sizeof *ids);
         }
-        sum += window_loss(model, ids, targets, B, T);
+        sum += window_loss(model, ids, targets, n, T) * ((double)n / B);
     }
     free(ids);
     return sum / QUICK_BATCHES;

@@ -58,8 +58,9 @@ double evaluate_all(const Transformer *model, const int *tokens, int64_t count);
 typedef bool (*EvaluationWatch)(void *context, int64_t done);
 double evaluate_most(const Transformer *model, const int *tokens, int64_t count, int64_t most, EvaluationWatch watch,
                      void *context);
-// An estimate: the mean over QUICK_BATCHES fixed batches of B windows of them. count must be above block_size.
+// An estimate: the mean over QUICK_BATCHES * B fixed windows of them, `pass` at once, on which it depends by rounding alone. count
+// must be above block_size.
 enum { QUICK_BATCHES = 20 };
-double evaluate_quickly(const Transformer *model, const int *tokens, int64_t count, int B);
+double evaluate_quickly(const Transformer *model, const int *tokens, int64_t count, int B, int pass);
 
 #endif

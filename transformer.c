@@ -220,6 +220,7 @@ void zero_grads(Transformer *model)
 void transformer_hold_base(Transformer *model, BaseType type)
 {
     if (type == model->base_type) return;
+    if (type != BASE_FLOAT) transformer_hold_base(model, BASE_FLOAT);
     uint64_t fingerprint = model->base_type == BASE_FLOAT ? transformer_fingerprint(model) : 0;
     for (int i = 0; i < model->config.n_layer * LINEARS; i++) {
         Linear *linear = &model->blocks[i / LINEARS].linear[i % LINEARS];

@@ -90,7 +90,7 @@ static inline Tensor *replace(Tensor *old, Tensor *new) { return tensor_drop(old
 void transformer_train_base(Transformer *model, bool requires_grad);
 
 // Holds the weights of the linear layers, not embeddings, norms and biases, as codes of that type from now on, frozen; or makes
-// floats of the codes' values. Codes of one type become another's only by way of floats. Nothing may be merged (check()).
+// floats of the codes' values. Codes of one type become those of another by way of floats. Nothing may be merged (check()).
 void transformer_hold_base(Transformer *model, BaseType type);
 
 // The bytes of the weights of the linear layers, if they are held as that type.

@@ -104,7 +104,7 @@ EACH_SHAPE void pack(int width, real *restrict panels, Matrix b, int k, int colu
     }
 }
 
-// The same of a weight in codes, whose part from (p0,j0) on becomes numbers here: no more of it ever does at once.
+// The same of a weight in codes, whose part from (p0,j0) on becomes numbers here: no more than DEPTH x WIDTH at once.
 static void pack_codes(int width, real *restrict panels, Matrix b, int64_t p0, int64_t j0, int k, int columns, real scale)
 {
     for (int j = 0; j < columns; j += width, panels += (int64_t)k * width) {

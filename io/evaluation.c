@@ -29,9 +29,9 @@ int64_t evaluation_targets(const Transformer *model, const Text *text)
     return targets > evaluation_most ? evaluation_most / T * T : targets;
 }
 
-double estimate_validation(const Transformer *model, const Text *text, int B)
+double estimate_validation(const Transformer *model, const Text *text, int B, int pass)
 {
-    return evaluate_quickly(model, text->tokens + text->train_count, text->count - text->train_count, B);
+    return evaluate_quickly(model, text->tokens + text->train_count, text->count - text->train_count, B, pass);
 }
 
 bool validation_leaks(const Text *text, double loss)

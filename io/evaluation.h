@@ -17,7 +17,7 @@ extern int64_t evaluation_most; // four million; a test takes less
 void   evaluate_both(const Transformer *model, const Text *text, double *train, double *val, EvaluationWatch watch, void *context);
 int64_t evaluation_targets(const Transformer *model, const Text *text);
 // An estimate of the first: evaluate_quickly, on the validation part.
-double estimate_validation(const Transformer *model, const Text *text, int B);
+double estimate_validation(const Transformer *model, const Text *text, int B, int pass);
 // Whether `loss` on the validation part is more than 20 nats in all below the floor of a built-in text. A model that does not
 // see what it should predict gets there with probability e^-20 at most (Markov's inequality for the ratio of its likelihood to
 // the true one): if one does, a later character reached an earlier position. Without a floor: false.

@@ -37,7 +37,7 @@ static const Option options[] = {
     { "init", "DIR", NULL, "start from this model instead of random weights", TEXT(init) },
     { "resume", NULL, NULL, "go on from the last save in --out, with its text and settings, to the bit as if it had never "
       "stopped. --max-iters, --eval-interval, --micro-batches, --threads and --recompute may be others; with another total the "
-      "learning rate follows the new curve from there on. --data and --init say where the text and an adapter's base are now, if "
+      "learning rate follows the new curve from there on, with another number of parts rounding and dropout differ. --data and --init say where the text and an adapter's base are now, if "
       "they have moved", FLAG(resume) },
 
     { .meaning = "The model, if there is no --init" },
@@ -72,7 +72,7 @@ static const Option options[] = {
     { .meaning = "How it runs" },
     { "eval-interval", "N", "250", "steps between evaluations and saves", KEPT, STEPS(eval_interval, 1) },
     { "micro-batches", "K", "1", "passes in which a batch is taken: their gradients add up before one step, and activations are "
-      "those of one pass. Of several processes each takes so many", KEPT, INT(micro_batches, 1, MANY), .later = true },
+      "those of one pass. Under mpirun each process takes K", KEPT, INT(micro_batches, 1, MANY), .later = true },
     { "threads", "N", NULL, "(one for each core); the result does not depend on it", INT(threads, 1, MAX_THREADS) },
     { "recompute", NULL, NULL, "keep only the blocks' inputs, and run each block again in backward", FLAG(recompute) },
     { "trace", NULL, NULL, "print the first step's backward pass, node by node", FLAG(trace) },

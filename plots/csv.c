@@ -100,7 +100,7 @@ static void begin_row(const Log *log, int64_t step)
 {
     fprintf(log->file, "%s,%" PRId64 ",", log->what, step);
     if (step % EVERY == 0 || step == 10 || step == log->steps)
-        fprintf(log->file, "%.6f", estimate_validation(log->model, log->text, SMALL));
+        fprintf(log->file, "%.6f", estimate_validation(log->model, log->text, SMALL, SMALL));
 }
 
 static void after_step(void *context, int64_t done, const StepResult *result)

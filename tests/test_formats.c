@@ -796,7 +796,7 @@ TEST(safetensors_bytes)
     for (int i = 0; i < N; i++) bytes[i] = (unsigned char)(i * 7 ^ i >> 8);
     SafetensorsTensor tensors[] = { { "u", SAFETENSORS_U8, 1, (int[]){ N }, bytes }, { "i", SAFETENSORS_I8, 2, (int[]){ 2, 3 }, bytes + 5 },
                                     { "f", SAFETENSORS_F32, 1, (int[]){ 1 }, bytes } };
-    Safetensors *file;
+    Safetensors *file = NULL;
     EXPECT(!safetensors_write(path, tensors, 3, NULL, 0, error, sizeof error) && !safetensors_open(path, &file, error, sizeof error), "%s", error);
     EXPECT(strcmp(file->entries[0].name, "f") == 0 && file->entries[1].dtype == SAFETENSORS_I8 && file->entries[2].dtype == SAFETENSORS_U8, "the order");
     for (int t = 0; t < 2; t++) {

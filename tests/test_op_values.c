@@ -230,7 +230,7 @@ static void in_targets(void) { transformer_loss(small_transformer(), NULL, (int[
 static void in_mixed(void) { transformer_logits_mixed(small_transformer(), (const Adapter *[2]){ NULL, NULL }, bad_ids, 2, IDS_T); }
 static void in_generate(void) { generate(small_transformer(), bad_ids, IDS_T, 1, 1, 0, 1); }
 static void in_evaluation(void) { evaluate_all(small_transformer(), bad_ids, 2 * IDS_T); }
-static void in_estimate(void) { evaluate_quickly(small_transformer(), bad_ids, IDS_T + 1, 2); }
+static void in_estimate(void) { evaluate_quickly(small_transformer(), bad_ids, IDS_T + 1, 2, 2); }
 
 static void in_next(void)
 {

@@ -70,6 +70,19 @@ TEST(bytes_are_where_others_look)
     tensor_drop(four), tensor_drop(eight);
 }
 
+// Columns and blocks of the least numbers there are: whatever comes back is no larger, and a number.
+TEST(numbers_next_to_zero)
+{
+    for (BaseType type = BASE_NF4; type < BASE_TYPES; type++) {
+        Tensor *t = tensor_new("W", MEMORY_WEIGHTS, SHAPE(64, 2));
+        for (int i = 0; i < 128; i++) t->data[i] = (real)((i % 3 - 1) * (i % 2 ? 3e-37 : 1e-42));
+        tensor_quantise(t, type);
+        tensor_unpack(t);
+        for (int i = 0; i < 128; i++) EXPECT(fabs(number(t->data[i])) <= 3.01e-37, "%s: number %d is %g", base_type_names[type], i, number(t->data[i]));
+        tensor_drop(t);
+    }
+}
+
 TEST(zeros_and_numbers_that_are_not_finite)
 {
     for (BaseType type = BASE_NF4; type < BASE_TYPES; type++) {
@@ -180,6 +193,22 @@ TEST(codes_stay_as_they_are)
     }
 }
 
+// From one code to the other is by way of floats: the same codes, and the fingerprint of the values between.
+TEST(codes_become_other_codes)
+{
+    uint64_t hash[2], fingerprint[2];
+    for (int way = 0; way < 2; way++) {
+        Transformer *model = model_of(1, 0);
+        transformer_train_base(model, false);
+        transformer_hold_base(model, BASE_NF4);
+        if (way == 1) transformer_hold_base(model, BASE_FLOAT);
+        transformer_hold_base(model, BASE_INT8);
+        hash[way] = transformer_hash(model), fingerprint[way] = transformer_fingerprint(model);
+        transformer_free(model);
+    }
+    EXPECT(hash[0] == hash[1] && fingerprint[0] == fingerprint[1], "straight there, and by way of floats: they differ");
+}
+
 // The ledger holds codes, and at no moment of a step floats of the size of a weight.
 TEST(bytes_are_those_of_the_codes)
 {
@@ -197,6 +226,9 @@ TEST(bytes_are_those_of_the_codes)
         int64_t held = ledger.live[MEMORY_WEIGHTS];
         model_backward(model, tape, ids, targets);
         EXPECT(ledger.own_peak[MEMORY_WEIGHTS] == held, "%s: weights had a peak", base_type_names[type]);
+        int64_t scratch = parallel_threads() * bytes(scratch_size(T, C / H));
+        EXPECT(ledger.own_peak[MEMORY_WORKSPACE] <= scratch, "%s: %" PRId64 " bytes of workspace, not %" PRId64, base_type_names[type],
+               ledger.own_peak[MEMORY_WORKSPACE], scratch);
         tape_free(tape);
         transformer_free(model);
     }
@@ -247,10 +279,12 @@ int main(void)
     RUN(values_of_nf4);
     RUN(each_number_gets_the_nearest_code);
     RUN(bytes_are_where_others_look);
+    RUN(numbers_next_to_zero);
     RUN(zeros_and_numbers_that_are_not_finite);
     RUN(products_have_the_bits_of_floats);
     RUN(a_step_has_the_bits_of_floats);
     RUN(codes_stay_as_they_are);
+    RUN(codes_become_other_codes);
     RUN(bytes_are_those_of_the_codes);
     RUN(mistakes_are_named);
     return test_summary();

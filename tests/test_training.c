@@ -131,10 +131,10 @@ TEST(an_estimate_is_of_windows_of_the_tokens)
     Transformer *model = model_of(V, T, 1, 8);
     const int tokens[T + 2] = { 3, 1, 4, 1, 5, 2, 6 };
     double first = evaluate_all(model, tokens, T + 1), second = evaluate_all(model, tokens + 1, T + 1);
-    double one = evaluate_quickly(model, tokens, T + 1, 3), two = evaluate_quickly(model, tokens, T + 2, 3);
+    double one = evaluate_quickly(model, tokens, T + 1, 3, 3), two = evaluate_quickly(model, tokens, T + 2, 3, 3);
     EXPECT(fabs(one - first) < 1e-6, "one window: %.7f, not %.7f", one, first);
     EXPECT(two > fmin(first, second) && two < fmax(first, second), "two windows of %.7f and %.7f: %.7f", first, second, two);
-    EXPECT(two == evaluate_quickly(model, tokens, T + 2, 3), "a second estimate is another");
+    EXPECT(two == evaluate_quickly(model, tokens, T + 2, 3, 3), "a second estimate is another");
     transformer_free(model);
 }
 
@@ -168,7 +168,7 @@ TEST(an_estimate_is_the_mean_of_its_windows)
     for (int i = 0; i < COUNT + T; i++) tokens[i] = i < COUNT ? (int)(random_bits(4, (uint64_t)i) % V) : -1; // what lies behind is no id
     for (int64_t count = T + 1; count <= COUNT; count += count < T + 5 ? 1 : 20)
         for (int B = 1; B <= 7; B += 3) {
-            double estimate = evaluate_quickly(model, tokens, count, B), expected = estimate_by_windows(model, tokens, count, B);
+            double estimate = evaluate_quickly(model, tokens, count, B, 1 + (B + (int)count) % B), expected = estimate_by_windows(model, tokens, count, B);
             EXPECT(fabs(estimate - expected) < 1e-5, "%" PRId64 " tokens, batches of %d: %.7f, not %.7f", count, B, estimate, expected);
         }
     transformer_free(model);
@@ -201,7 +201,7 @@ TEST(each_evaluation_has_its_part_of_the_text)
         EXPECT(fabs(evaluate_validation(model, &text) - validation) < 1e-5, "validation: %.7f, not %.7f", evaluate_validation(model, &text), validation);
         EXPECT(fabs(evaluate_training(model, &text) - training) < 1e-5, "training: %.7f, not %.7f", evaluate_training(model, &text), training);
         double estimate = estimate_by_windows(model, tokens + text.train_count, rest, 4);
-        EXPECT(fabs(estimate_validation(model, &text, 4) - estimate) < 1e-5, "the estimate: %.7f, not %.7f", estimate_validation(model, &text, 4), estimate);
+        EXPECT(fabs(estimate_validation(model, &text, 4, 4) - estimate) < 1e-5, "the estimate: %.7f, not %.7f", estimate_validation(model, &text, 4, 4), estimate);
     }
     transformer_free(model);
 }
