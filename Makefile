@@ -14,8 +14,8 @@
 # make plots      pictures of a step, of bytes by context, of gradients and of learning, as SVG, PNG and CSV in out/plots/ (gnuplot)
 # make picture    the picture in README.md, and the tapes in TUTORIAL.md
 # make q01        one of the learners' questions of experiments/, measured (q02, ...); make questions: all of them
-# make regret     what papers claim about LoRA, tried with five seeds (ten minutes on two idle cores; rewrites experiments/regret/*.csv
-#                 and plots/regret_*.svg); make regret-rates shows a table: rates, where, knee, forget, batch, variants, bytes, verdicts
+# make regret     what papers claim about LoRA, tried with five seeds (ten minutes on two cores)
+#                 into experiments/regret/ and plots/; make regret-verdicts: what was found so far
 # make handout    the course: a student's tree without the solutions; make grade marks one, make course-check proves that it is fair
 #                 (assignments/README.md; its other targets are in assignments/course.mk)
 # make fuzz       libFuzzer on every reader of foreign files (clang), SECONDS=30 each
@@ -23,7 +23,7 @@
 #
 # REAL=double     all of it in double           PLAIN=1      the plain loops of kernels.c instead of fast/
 # DEBUG=1         -O0, freed memory poisoned     PORTABLE=1   no -march=native
-# MPI=1           train runs in several processes: mpirun -n 4 ./train ... (Open MPI or MPICH; PORTING.md)
+# MPI=1           train in several processes: mpirun -n 4 ./train (Open MPI or MPICH; PORTING.md)
 # SANITIZE=1      AddressSanitizer and UndefinedBehaviorSanitizer
 # Each combination builds in a directory of its own below build/.
 

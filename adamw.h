@@ -15,7 +15,7 @@
 
 typedef struct AdamWConfig { double beta1, beta2, weight_decay, grad_clip; } AdamWConfig; // grad_clip 0: none
 
-enum { NORM_PIECES = 16 };
+enum { NORM_PIECES = 16 }; // pieces of the norm's sum: at most so many threads share it
 
 typedef struct AdamW {
     AdamWConfig config;

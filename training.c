@@ -1,7 +1,8 @@
 // training.c - see training.h. The schedule, the step, then evaluation.
 //
-// training_step is the heart of every run, full or LoRA: a pass, which is forward and backward, and an update, which is the
-// optimizer and an end to the gradients. In parts it is several passes and one update.
+// A step is the heart of every run, full or LoRA: a pass, which is forward and backward, and an update, which is the optimizer and
+// an end to the gradients. That is training_step. In parts it is several passes and one update: training_step_in_parts, which
+// train.c calls; with one part it gives the same bits.
 //
 // Read next: generate.h.
 

@@ -6,7 +6,8 @@
 //     }
 //     double loss = evaluate_all(model, tokens, count);
 //
-// The step is the same for full training and LoRA: what trains is a matter of flags (requires_grad), not of this code.
+// The step is the same for full training and LoRA: what trains is a matter of flags (requires_grad), not of this code. train.c
+// calls training_step_in_parts, which gives the same bits where there is one part.
 //
 // Read next: training_step in training.c, and pass and update, of which it is made; then generate.h.
 

@@ -12,6 +12,7 @@
 
 #include "measure.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@ static inline Link pair_begin(void)
     int ends[2];
     fflush(stdout);
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) die(EXIT_FAILED, "no connection between two processes");
+    signal(SIGPIPE, SIG_IGN); // to write to a process that is gone is an error, which says so, and not the end
     pid_t child = fork();
     if (child < 0) die(EXIT_FAILED, "no second process");
     int index = child == 0;

@@ -198,7 +198,7 @@ static void print_sending(const char *name, const char *way, double numbers) // 
 
 void print_wire(double full, double lora)
 {
-    printf("  %-12s %-6s %10s %12s %12s %12s\n", "", "", "a step", "1 Gbit/s", "10 Gbit/s", "100 Gbit/s");
+    printf("  %30s %12s %12s %12s\n", "a step, between two", "1 Gbit/s", "10 Gbit/s", "100 Gbit/s");
     print_sending("the demo's", "full", full);
     print_sending("", "LoRA", lora);
     for (int i = GPT_7B; i <= GPT3; i += GPT3 - GPT_7B) {

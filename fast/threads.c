@@ -1,5 +1,5 @@
-// threads.c - a pool of threads that wait for the next round, and a caller that waits for its end: they look
-// for a short while, and then sleep.
+// threads.c - a pool of threads that wait for the next round, and a caller that waits for its end: they look for a short while,
+// and then sleep.
 //
 // One round is one kernel: the caller publishes what to run, raises the count of each worker, computes part 0 itself and waits
 // until no part is unfinished. Threads start with the first round that needs them and live as long as the program. Each has its
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 // How long a waiting thread looks before it sleeps, in seconds. Nearly all waits are shorter than the longest look, and to wake
-// a thread takes about as long. Who looks in vain may wait for a thread that needs this very core, because another process has
+// a thread takes about half as long. Who looks in vain may wait for a thread that needs this very core, because another process has
 // its own: next time it looks half as long. To yield instead would hand the core to any process in the background for a whole
 // time slice.
 #define LONGEST_LOOK  100e-6

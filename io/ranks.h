@@ -2,7 +2,8 @@
 // `make MPI=1`. Each has the whole model and takes its parts of every batch (training_step_in_parts).
 //
 // ranks.c is this for one process, mpi/ranks.c for several; the Makefile takes one of the two. An exit with an error may come in
-// one process or in all. Process 0 alone prints, and says what is wrong where all end; one that ends alone says it itself.
+// one process or in all. Process 0 alone prints, and says what is wrong where all end; one that ends alone says it itself. A
+// check() that fails in all processes is said by each.
 
 #ifndef RANKS_H
 #define RANKS_H
@@ -11,7 +12,8 @@
 
 typedef struct Ranks {
     int     index, count; // which process this is, of how many
-    int64_t sent;         // bytes of gradients that this one has given to the others; the loss and a flag are a few more
+    int64_t sent;         // bytes of gradients that this one has given to the others, by the algorithm of mpi/ranks.c: MPI's own
+                          // messages may differ; the loss and a flag are a few more
 } Ranks;
 extern Ranks ranks;
 

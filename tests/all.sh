@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3} quick=$([ -n "${THOROUGH:-}" ] || echo 1)
 
 # The test programs of the engine; those of the book that need no fast/; `in_dir DIR NAME...` puts a directory before each name.
-engine="test_kernels test_fast test_quantise test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps"
-plain="test_kernels test_quantise test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps test_peft"
+engine="test_kernels test_fast test_quantise test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps test_micro_batches"
+plain="test_kernels test_quantise test_ops test_op_values test_shares test_uses test_engine test_recompute test_adamw test_steps test_micro_batches test_peft"
 in_dir() { local dir=$1; shift; printf "$dir/%s " "$@"; }
 
 # Threads and what they share: the kernels, the engine, whole models.

@@ -13,6 +13,7 @@ expect() { what=$1; shift; if "$@"; then ok; else fail "$what"; fi; }
 
 # What Open MPI asks for where it runs as root, or with more processes than cores; MPICH does not read these.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+unset CC # the two builds below are those of cc and mpicc
 make -s programs && make -s MPI=1 programs || exit 1
 alone=build/cc-float/train among=build/mpicc-float/train
 small="--n-layer 2 --n-head 2 --n-embd 32 --block-size 16 --batch-size 5 --max-iters 8 --eval-interval 4 --warmup-iters 2"
@@ -43,6 +44,12 @@ for n in 2 4; do
     same lora$n/adapter_model.safetensors lora-alone$n/adapter_model.safetensors
     wire lora$n $n
 done
+# Codes of four bits are the same in each process, and so are the gradients that pass through them.
+frozen="--init $dir/full2 --base-type nf4 --lora-r 3 --lora-targets c_attn,c_fc --batch-size 5 --max-iters 8 --eval-interval 4"
+ranks 2 --out "$dir/nf4" $frozen
+micro 2 --out "$dir/nf4-alone" $frozen
+same nf4/adapter_model.safetensors nf4-alone/adapter_model.safetensors
+expect "nf4 learns what floats do" eval '! cmp -s "$dir/nf4/adapter_model.safetensors" "$dir/lora2/adapter_model.safetensors"'
 # More numbers than are exchanged at once; and three processes, which no length here is a multiple of.
 ranks 3 --out "$dir/large" --n-layer 2 --n-head 2 --n-embd 96 --block-size 16 --batch-size 4 --max-iters 3
 micro 3 --out "$dir/large-alone" --n-layer 2 --n-head 2 --n-embd 96 --block-size 16 --batch-size 4 --max-iters 3
@@ -114,7 +121,12 @@ refuses 1 'step 8: process 1 has other weights.*saved before is intact' mpirun -
 same before apart/model.safetensors
 
 # processes_of OUT: the trainings, without mpirun itself.
-processes_of() { for p in $(pgrep -f -- "--out $1 "); do [ "$(cat /proc/"$p"/comm 2> /dev/null)" = train ] && echo "$p"; done; }
+processes_of() {
+    for p in /proc/[0-9]*; do
+        { read -r name < "$p/comm"; } 2> /dev/null && [ "$name" = train ] || continue
+        { tr '\0' ' ' < "$p/cmdline"; } 2> /dev/null | grep -qF -- "--out $1 " && echo "${p#/proc/}"
+    done | sort -n
+}
 # started OUT: three processes that would take long, after their first save.
 started() {
     mpirun -n 3 $among --data "$dir/text.txt" --out "$1" $small --max-iters 100000 > "$dir/log" 2>&1 &

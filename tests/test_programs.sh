@@ -52,6 +52,12 @@ prints '^each step: 2 windows in 2 parts; 1 process with 2 each$'
 if grep -q '"micro_batches": 2' "$dir/micro/metrics.json" && grep -q '"wire_bytes": 0' "$dir/micro/metrics.json"; then ok; else fail "metrics.json does not say how many"; fi
 # the losses of the log are those of whole batches, but for rounding
 if paste -d, "$dir/micro/log.csv" "$dir/base/log.csv" | awk -F, 'NR > 1 { n++; d = $2 - $8; if (d * d > 1e-6) bad = 1 } END { exit bad || n < 4 }'; then ok; else fail "micro-batches have another loss curve"; fi
+# the peak falls with the parts, to the last: an evaluation between steps takes no more windows at once than a step
+for k in 4 16 32; do
+    runs "32 windows in $k parts" $BIN/train --data "$dir/text.txt" --out "$dir/in$k" --max-iters 4 --eval-interval 2 --batch-size 32 --micro-batches $k --n-layer 2 --n-head 2 --n-embd 16 --block-size 16
+done
+peak_of() { sed -n 's/.*"peak_bytes": {"total": \([0-9]*\).*/\1/p' "$dir/in$1/metrics.json"; }
+if [ "$(peak_of 32)" -lt "$(peak_of 16)" ] && [ "$(peak_of 16)" -lt "$(peak_of 4)" ]; then ok; else fail "peaks in 4, 16 and 32 parts: $(peak_of 4), $(peak_of 16), $(peak_of 32)"; fi
 refuses 2 'micro-batches 3, in 1 process: 3 parts of a batch of 2 windows; some would be empty' $BIN/train --data "$dir/text.txt" --out "$dir/x" --micro-batches 3 $small
 refuses 2 'micro-batches 3, in 1 process' $BIN/train --resume --out "$dir/base" --micro-batches 3
 runs "the same run with 1 thread" $BIN/train --data "$dir/text.txt" --out "$dir/one" --max-iters 20 --threads 1 $small

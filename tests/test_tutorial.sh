@@ -52,7 +52,7 @@ short_demo='sed "s/BASE_STEPS = [0-9]*, TUNE_STEPS = [0-9]*/BASE_STEPS = 2, TUNE
 cmp -s demo.c short_demo.c && echo "the demo has no such steps any more"
 make -s build/cc-float/short_demo && build/cc-float/short_demo --threads 2'
 readme_instead() {
-    sed "s| *#.*||; s|^make .*|& -n > make.txt|
+    sed "s| *#.*||; s|^make.*|& -n > make.txt|
          s|^\./train --data book.txt.*|& $few $small|; s|--learning-rate [^ ]* --out out/other|& $few|
          s|^\(\./train --resume.*\)--max-iters.*|\1 --max-iters 6 --eval-interval 6|
          s|--length 300||; s|^\./sample .*|& --length 9|"
