@@ -123,8 +123,10 @@ static int print_resident(const char *name, int vocab_size)
         adapt(model, all.run[r].lora, SEED);
         memory_release_pool(); // floats of what is in codes now
         measure_steps(model, (Steps){ .batch = { ids, ids, BATCH, CONTEXT }, .count = 3, .optimizer = true });
+        transformer_free(model);
     }
     printf("%" PRId64 "\n", (int64_t)resident_peak());
+    memory_release_pool();
     return 0;
 }
 

@@ -187,8 +187,9 @@ bool print_one_shape(const char *name)
 static void print_sending(const char *name, const char *way, double numbers) // of 32 bits
 {
     printf("  %-12s %-6s %10s", name, way, bytes_text(4 * numbers));
-    for (double rate = 1e9; rate <= 1e11; rate *= 10) {
-        double seconds = 8 * 4 * numbers / rate;
+    static const double rates[] = { 1e9, 1e10, 1e11 }; // bits a second
+    for (int i = 0; i < 3; i++) {
+        double seconds = 8 * 4 * numbers / rates[i];
         char text[24];
         snprintf(text, sizeof text, seconds < 1 ? "%.3g ms" : seconds < 1000 ? "%.3g s" : "%.0f s", seconds < 1 ? 1e3 * seconds : seconds);
         printf(" %12s", text);
