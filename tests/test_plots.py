@@ -75,7 +75,7 @@ with tempfile.TemporaryDirectory() as work: # what `make plots` drew stays as it
         shutil.copy(path, work)
     with open(os.path.join(work, "loss.csv"), "w") as file: # the demo's, not one of `make plots`
         file.write("run,step,loss,ms\n")
-        file.writelines(f"{run},{step},{3 / (1 + step)},1\n" for run in ("pretraining", "full", "c_attn", "all") for step in range(9))
+        file.writelines(f"{run},{step},{3 / (1 + step)},1\n" for run in ("pretraining", "full", "c_attn", "c_attn_codes", "all") for step in range(9))
     for plot in sorted(scripts & set(PLOTS)):
         check(plot, work)
 print(f"{passed} passed, {failed} failed")
