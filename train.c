@@ -7,8 +7,8 @@
 // The options are a table in io/train_options.c. From the top: resume() for an old run and begin() for a new one, which both end
 // in a TrainingState; the log; the loop, train_on(); the report; main. A step itself is training_step_in_parts in training.c; with
 // one part its bits are those of training_step, which demo.c and the notebooks take. LoRA differs from full training in two calls
-// of begin(): transformer_train_base(model, false) and transformer_add_adapter. Under mpirun (`make MPI=1`, io/ranks.h) each
-// process takes its parts of every batch, and process 0 alone writes.
+// of begin(): transformer_train_base(model, false) and transformer_add_adapter. Of several processes (io/ranks.h) each takes its
+// parts of every batch, and process 0 alone writes.
 //
 // Into --out go the model or the adapter, the state for --resume, log.csv (a row every ten steps) and metrics.json (losses,
 // counts, bytes). After LoRA the base's hash is compared with the one before: a frozen bit that moved is an error.
