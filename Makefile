@@ -150,6 +150,10 @@ $(patsubst %,$(BUILD)/%.o,$(BOOK) $(BOOK:%=wrapped/%)): OPTIMISE = -O0 --coverag
 LIBS += --coverage
 endif
 
+ifdef SANITIZE # a number that fits no code becomes some other one without a word
+$(BUILD)/quantise.o: OPTIMISE += -fsanitize=float-cast-overflow
+endif
+
 # gcc may cut the triple loop's sum into a part with multiply-adds and one without, by its length: then zeros at its end change bits
 $(BUILD)/kernels.o: FLAGS += -ffp-contract=off
 $(BUILD)/%.o: %.c

@@ -338,7 +338,8 @@ static void compare_ranks(const Run *run)
     hash = hash_bytes(hash, &run->state.text_hash, sizeof run->state.text_hash);
     for (int i = 0; i < optimizer->count; i++) {
         const Tensor *t = optimizer->parameters[i];
-        const real *const numbers[] = { t->data, optimizer->m[i], optimizer->v[i] };
+        const real *adapter = i < run->state.model->base_count ? NULL : t->data; // the base is in the hash
+        const real *const numbers[] = { adapter, optimizer->m[i], optimizer->v[i] };
         for (int k = 0; k < 3; k++)
             if (numbers[k] != NULL) hash = hash_bytes(hash, numbers[k], (size_t)t->size * sizeof(real));
     }
